@@ -1,0 +1,37 @@
+"""The one error a user of experiment files meets: every complaint of a file at once, each with its place."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """One thing that is wrong; ``where`` is ``file:line`` or the dotted path that was asked for."""
+
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}" if self.where else self.what
+
+
+class SpecError(ValueError):
+    """Bad input. Command lines print it without a traceback and exit with code 2."""
+
+    def __init__(self, complaints: Iterable[Complaint] | str) -> None:
+        listed = [Complaint("", complaints)] if isinstance(complaints, str) else list(complaints)
+        self.complaints: tuple[Complaint, ...] = tuple(listed)
+        super().__init__("\n".join(str(one) for one in self.complaints))
+
+
+def nearest(word: str, choices: Iterable[str], most: int = 12) -> str:
+    """``did you mean 'blur'? (choices: ...)``: the tail of every message about a name that does not exist."""
+    known = sorted(set(choices))
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    if not known:
+        return "nothing is known here"
+    shown = ", ".join(known[:most]) + (", ..." if len(known) > most else "")
+    return f"did you mean {close[0]!r}? (choices: {shown})" if close else f"choices: {shown}"

@@ -1,0 +1,149 @@
+"""Names -> component classes: a component is registered where it is defined, and nowhere else.
+
+A component is a frozen, keyword-only dataclass whose fields are its YAML keys (design, law 2)::
+
+    @augmentation("solarize")
+    @dataclass(frozen=True, kw_only=True)
+    class Solarize:
+        threshold: float = 0.5
+
+An *entry* is how YAML names one: ``solarize`` or ``{solarize: {threshold: 0.3}}``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from harness.spec.errors import Complaint, SpecError, nearest
+
+C = TypeVar("C", bound=type)
+
+Entry = str | Mapping[str, Mapping[str, Any] | None]
+Resolved = dict[str, dict[str, Any]]
+"""``{name: {field: value, ...}}`` with every default filled in: canonical, JSON-able, hashable by its text."""
+
+
+def knob(default: Any, *, neutral: Any) -> Any:
+    """A field added after results exist: at its neutral value it is left out of the identity (law 3)."""
+    return dataclasses.field(default=default, metadata={"neutral": neutral})
+
+
+def split_entry(entry: Any) -> tuple[str, dict[str, Any]]:
+    """``"crop"`` or ``{"crop": {...}}`` -> ``("crop", {...})``; raises :class:`SpecError` on any other form."""
+    if isinstance(entry, str):
+        return entry, {}
+    if isinstance(entry, Mapping) and len(entry) == 1:
+        name, fields = next(iter(entry.items()))
+        if isinstance(name, str) and (fields is None or isinstance(fields, Mapping)):
+            return name, dict(fields or {})
+    raise SpecError(f"{json.dumps(entry, default=str)} is neither a name nor one {{name: {{field: value}}}}")
+
+
+def integral(value: Any) -> Any:
+    """``10.0`` -> ``10`` throughout, so that typed fields alone decide what a number is."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, Mapping):
+        return {key: integral(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [integral(one) for one in value]
+    return value
+
+
+class Registry:
+    """All components of one kind. Calling it with a name registers a class; see the module docstring."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._classes: dict[str, type] = {}
+        self._adapters: dict[str, TypeAdapter[Any]] = {}
+
+    def __call__(self, name: str) -> Callable[[C], C]:
+        def register(cls: C) -> C:
+            if name in self._classes and self._classes[name].__qualname__ != cls.__qualname__:
+                raise TypeError(f"{self.kind} {name!r} is registered twice")
+            params = getattr(cls, "__dataclass_params__", None)
+            if params is None or not params.frozen or not all(f.kw_only for f in dataclasses.fields(cls)):
+                raise TypeError(f"{cls.__qualname__} must be a @dataclass(frozen=True, kw_only=True)")
+            setattr(cls, "__pydantic_config__", ConfigDict(extra="forbid"))  # noqa: B010 (mypy knows no such field)
+            self._classes[name] = cls
+            self._adapters.pop(name, None)
+            return cls
+
+        return register
+
+    def names(self) -> tuple[str, ...]:
+        """Registered names, in order of registration."""
+        return tuple(self._classes)
+
+    def get(self, name: str) -> type:
+        """The class of ``name``; raises :class:`SpecError` with the nearest valid name."""
+        if name not in self._classes:
+            raise SpecError(f"unknown {self.kind} {name!r}: {nearest(name, self._classes)}")
+        return self._classes[name]
+
+    def name_of(self, component: object) -> str:
+        """The name a component's class was registered under."""
+        return next(name for name, cls in self._classes.items() if cls is type(component))
+
+    def adapter(self, name: str) -> TypeAdapter[Any]:
+        """The pydantic adapter that checks the fields of ``name`` (also the source of its JSON schema)."""
+        cls = self.get(name)
+        if name not in self._adapters:
+            self._adapters[name] = TypeAdapter(cls)
+        return self._adapters[name]
+
+    def build(self, entry: Any) -> Any:
+        """The component an entry names. Raises :class:`SpecError`: unknown name or field, wrong type, out of range."""
+        name, fields = split_entry(entry)
+        adapter = self.adapter(name)
+        try:
+            # JSON strict mode: lists become tuples, ints become floats, but "10" never becomes 10.
+            return adapter.validate_json(json.dumps(integral(fields)), strict=True)
+        except ValidationError as error:
+            raise SpecError([self._complaint(name, one) for one in error.errors()]) from None
+        except TypeError as error:
+            raise SpecError([Complaint(name, str(error))]) from None
+
+    def resolve(self, entry: Any) -> Resolved:
+        """The canonical form of an entry: all fields typed and filled in, neutral knobs left out."""
+        component = self.build(entry)
+        name = split_entry(entry)[0]
+        dumped = cast(dict[str, Any], json.loads(self.adapter(name).dump_json(component)))
+        for field in dataclasses.fields(component):
+            if "neutral" in field.metadata and dumped.get(field.name) == field.metadata["neutral"]:
+                del dumped[field.name]
+        return {name: dumped}
+
+    def fields(self, name: str) -> tuple[str, ...]:
+        """Field names of a component, in order of declaration."""
+        return tuple(field.name for field in dataclasses.fields(self.get(name)))
+
+    def _complaint(self, name: str, error: Any) -> Complaint:
+        path = ".".join(str(part) for part in (name, *error["loc"]))
+        if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+            unknown = str(error["loc"][-1])
+            return Complaint(
+                path, f"{self.kind} {name!r} has no field {unknown!r}: {nearest(unknown, self.fields(name))}"
+            )
+        return Complaint(path, f"{error['msg']} (got {json.dumps(error.get('input'), default=str)})")
+
+
+augmentation = Registry("augmentation")
+dataset = Registry("dataset")
+encoder = Registry("encoder")
+head = Registry("head")
+method = Registry("method")
+objective = Registry("objective")
+optimizer = Registry("optimizer")
+evaluation = Registry("evaluation")
+
+REGISTRIES: dict[str, Registry] = {
+    registry.kind: registry
+    for registry in (augmentation, dataset, encoder, head, method, objective, optimizer, evaluation)
+}

@@ -1,0 +1,84 @@
+"""A run is its resolved specification: every value, typed, canonical JSON, SHA-256, twelve hex digits (law 3).
+
+Where a run executes (device, threads, paths, log intervals) is in other types, so nothing has to be excluded here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from harness.spec.registry import Resolved
+
+_FROZEN = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Views(BaseModel):
+    """Which augmentations make the views of an image: once, on both branches, on the first branch only."""
+
+    model_config = _FROZEN
+    shared: list[Resolved] = []
+    both: list[Resolved] = []
+    targeted: list[Resolved] = []
+
+
+class Norm(BaseModel):
+    """Batch normalisation. ``groups`` divides the *global* batch, whatever the hardware (paper section 2.2)."""
+
+    model_config = _FROZEN
+    groups: Annotated[int, Field(ge=1)] = 1
+    momentum: Annotated[float, Field(gt=0, le=1)] = 0.1
+    eps: Annotated[float, Field(gt=0)] = 1e-5
+
+
+class Schedule(BaseModel):
+    """How long and in what batches: ``batch_size`` counts images (a SimCLR batch holds twice as many views)."""
+
+    model_config = _FROZEN
+    batch_size: Annotated[int, Field(ge=2)]
+    epochs: Annotated[int, Field(ge=1)]
+    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
+
+
+Precision = Literal["float32", "bfloat16"]
+
+
+class Run(BaseModel):
+    """One pretraining. Its ``id`` is its folder and its handle everywhere."""
+
+    model_config = _FROZEN
+    data: Resolved
+    views: Views
+    method: Resolved
+    encoder: Resolved
+    norm: Norm
+    head: Resolved
+    objective: Resolved
+    optimizer: Resolved
+    schedule: Schedule
+    precision: Precision = "float32"
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    def spec(self) -> dict[str, Any]:
+        """The specification as JSON-able data, all defaults filled in."""
+        return self.model_dump(mode="json")
+
+    @property
+    def id(self) -> str:
+        """First twelve hex digits of the SHA-256 of the canonical JSON."""
+        return identity(self.spec(), 12)
+
+
+def identity(spec: Any, digits: int) -> str:
+    """The leading hex digits of the SHA-256 of ``spec`` as canonical JSON (sorted keys, no spaces, shortest floats)."""
+    text = json.dumps(spec, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:digits]
+
+
+def evaluation_handle(resolved: Resolved) -> str:
+    """``linear-1a2b3c4d``: an evaluation's own identity, hence its file name beneath a run."""
+    (name,) = resolved
+    return f"{name}-{identity(resolved, 8)}"
