@@ -1,0 +1,322 @@
+"""Experiment and scale files: what may be written in them, and every complaint of a file at once.
+
+An experiment is one YAML with eight keys and no logic; a scale is a complete run with every knob written out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from harness.spec.document import Document, read_yaml
+from harness.spec.errors import Complaint, SpecError, nearest
+from harness.spec.run import Precision
+
+_STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+CLAIM_KINDS: dict[str, frozenset[str]] = {
+    "best": frozenset({"margin"}),
+    "greater": frozenset({"margin"}),
+    "order": frozenset({"margin"}),
+    "monotone": frozenset({"direction", "where", "margin"}),
+    "saturates": frozenset({"after", "within", "where"}),
+    "close": frozenset({"within"}),
+    "equivalent": frozenset({"within"}),
+    "agrees": frozenset({"at_least"}),
+}
+"""Kinds of claim -> the keys that may stand beside the kind in ``expect`` (judged in ``harness.report.claims``)."""
+
+REPORT_KINDS = ("heatmap", "table", "lines")
+
+Entry = str | dict[str, dict[str, Any] | None]
+Grid = dict[str, list[Any] | dict[Literal["pairs"], list[str]]]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Claim(BaseModel):
+    """One sentence of the paper (or of the summary) with the predicate that decides it."""
+
+    model_config = _STRICT
+    id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    says: str
+    where: str
+    on: str | None = None
+    expect: dict[str, Any]
+    summary: dict[str, Any] | None = None
+
+    @field_validator("expect")
+    @classmethod
+    def one_kind(cls, expect: dict[str, Any]) -> dict[str, Any]:
+        """Exactly one kind, and beside it only the keys that kind knows."""
+        kinds = [key for key in expect if key in CLAIM_KINDS]
+        if len(kinds) != 1:
+            raise ValueError(f"expect needs exactly one of: {', '.join(CLAIM_KINDS)}")
+        for key in expect:
+            if key != kinds[0] and key not in CLAIM_KINDS[kinds[0]]:
+                raise ValueError(f"{kinds[0]!r} takes no {key!r}: {nearest(key, CLAIM_KINDS[kinds[0]])}")
+        return expect
+
+
+class AtScale(BaseModel):
+    """What an experiment replaces, whole, at one scale."""
+
+    model_config = _STRICT
+    fixed: dict[str, Any] | None = None
+    vary: list[Grid] | None = None
+    seeds: Positive | None = None
+    runs: Positive | None = None
+    evaluate: list[Entry] | None = None
+    report: list[dict[str, dict[str, Any]]] | dict[str, dict[str, Any]] | None = None
+    claims: list[Claim] | None = None
+
+
+class ExperimentFile(BaseModel):
+    """The keys of ``experiments/*.yaml``."""
+
+    model_config = _STRICT
+    title: str = Field(description="One line: the artefact and what it shows.")
+    scale: str = Field(default="cifar10", description="The scale a plain call runs at; --scale picks another.")
+    fixed: dict[str, Any] = Field(default={}, description="Dotted path -> value, for every run.")
+    vary: list[Grid] = Field(description="A list of grids; the experiment is the union of their products.")
+    seeds: Positive = Field(default=3, description="Replicates of every arm: seeds 0 .. seeds-1.")
+    runs: Positive = Field(description="Expected number of runs; the plan refuses any other.")
+    evaluate: list[Entry] = Field(description="Evaluations; {linear: {features: z}} overrides a field.")
+    report: list[dict[str, dict[str, Any]]] | dict[str, dict[str, Any]] = Field(
+        default=[], description="heatmap, table or lines blocks."
+    )
+    claims: list[Claim] = Field(default=[], description="What the paper says about this artefact, as predicates.")
+    at: dict[str, AtScale] = Field(default={}, description="Replacements at other scales.")
+
+    @field_validator("vary")
+    @classmethod
+    def not_empty(cls, vary: list[Grid]) -> list[Grid]:
+        """A grid without values would silently drop every run."""
+        if not vary or any(not grid for grid in vary):
+            raise ValueError("vary is empty: give at least one grid with one axis")
+        for grid in vary:
+            for path, values in grid.items():
+                listed = values["pairs"] if isinstance(values, dict) else values
+                if not listed:
+                    raise ValueError(f"axis {path!r} has no values")
+        return vary
+
+
+class ScaleFile(BaseModel):
+    """The keys of ``experiments/scales/*.yaml``: a complete run, every knob written out."""
+
+    model_config = _STRICT
+    title: str
+    note: str = Field(description="One sentence: how this scale differs from the paper's setting.")
+    paper_scale: bool = False
+    data: Entry
+    augmentations: dict[str, dict[str, Any]] = Field(description="What a bare augmentation name means here.")
+    views: dict[str, list[Entry]]
+    method: Entry
+    encoder: Entry
+    norm: dict[str, Any]
+    head: Entry
+    objective: Entry
+    optimizer: Entry
+    schedule: dict[str, Any]
+    precision: Precision = "float32"
+    evaluations: dict[str, dict[str, Any]] = Field(description="What a bare evaluation name means here.")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A scale file, read and checked; ``tree`` is the complete run that dotted paths point into."""
+
+    name: str
+    document: Document
+    file: ScaleFile
+
+    @property
+    def tree(self) -> dict[str, Any]:
+        about = {"title", "note", "paper_scale"}
+        return {key: value for key, value in self.file.model_dump(mode="json").items() if key not in about}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment file at one scale: its ``at:`` block applied, everything else as written."""
+
+    name: str
+    document: Document
+    file: ExperimentFile
+    scale: Scale
+
+    @property
+    def question(self) -> str:
+        return self.document.comment
+
+    def where(self, *keys: str | int) -> tuple[str | int, ...]:
+        """The place in the file that ``keys`` come from: inside ``at:`` where that replaced them."""
+        inside = ("at", self.scale.name, *keys)
+        block = self.file.at.get(self.scale.name)
+        return inside if keys and block is not None and getattr(block, str(keys[0]), None) is not None else keys
+
+    def _at(self, key: str) -> Any:
+        replaced = getattr(self.file.at.get(self.scale.name), key, None)
+        return getattr(self.file, key) if replaced is None else replaced
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        fixed: dict[str, Any] = self._at("fixed")
+        return fixed
+
+    @property
+    def vary(self) -> list[Grid]:
+        vary: list[Grid] = self._at("vary")
+        return vary
+
+    @property
+    def seeds(self) -> int:
+        return int(self._at("seeds"))
+
+    @property
+    def runs(self) -> int:
+        return int(self._at("runs"))
+
+    @property
+    def evaluate(self) -> list[Entry]:
+        evaluate: list[Entry] = self._at("evaluate")
+        return evaluate
+
+    @property
+    def report(self) -> list[dict[str, dict[str, Any]]]:
+        blocks = self._at("report")
+        return [{kind: block} for kind, block in blocks.items()] if isinstance(blocks, dict) else blocks
+
+    @property
+    def claims(self) -> list[Claim]:
+        claims: list[Claim] = self._at("claims")
+        return claims
+
+
+def load_experiment(path: Path, scale: str | None = None) -> Experiment:
+    """Read an experiment and the scale it runs at. Raises :class:`SpecError` with every complaint."""
+    document = read_yaml(path)
+    file = _checked(ExperimentFile, document)
+    known = scale_names(path.parent)
+    complaints = [
+        document.complaint(("at", name), f"unknown scale {name!r}: {nearest(name, known)}")
+        for name in file.at
+        if name not in known
+    ]
+    chosen = scale or file.scale
+    if chosen not in known:
+        said = nearest(chosen, known)
+        place = document.complaint(("scale",), f"unknown scale {chosen!r}: {said}")
+        complaints.append(place if scale is None else Complaint("--scale", f"unknown scale {chosen!r}: {said}"))
+    for index, block in enumerate(file.report if isinstance(file.report, list) else [file.report]):
+        complaints += [
+            document.complaint(("report", index, kind), f"unknown report block {kind!r}: {nearest(kind, REPORT_KINDS)}")
+            for kind in block
+            if kind not in REPORT_KINDS
+        ]
+    ids = [claim.id for claim in file.claims]
+    complaints += [
+        document.complaint(("claims", index, "id"), f"claim id {one!r} is used twice")
+        for index, one in enumerate(ids)
+        if one in ids[:index]
+    ]
+    if complaints:
+        raise SpecError(complaints)
+    return Experiment(path.stem, document, file, load_scale(path.parent, chosen))
+
+
+def scale_names(experiments: Path) -> list[str]:
+    """The scales that lie beside an experiment file."""
+    return sorted(path.stem for path in (experiments / "scales").glob("*.yaml"))
+
+
+def load_scale(experiments: Path, name: str) -> Scale:
+    """Read ``experiments/scales/<name>.yaml``."""
+    document = read_yaml(experiments / "scales" / f"{name}.yaml")
+    return Scale(name, document, _checked(ScaleFile, document))
+
+
+def _checked(model: type[Any], document: Document) -> Any:
+    try:
+        return model.model_validate(document.data)
+    except ValidationError as error:
+        raise SpecError(_complaints(error, model, document)) from None
+
+
+def _complaints(error: ValidationError, model: type[BaseModel], document: Document) -> Iterable[Complaint]:
+    """pydantic's errors with file, line and the nearest valid key; one per place (unions report every branch)."""
+    seen: set[tuple[str | int, ...]] = set()
+    for one in error.errors():
+        keys = tuple(part for part in one["loc"] if _is_written(part, document))
+        if keys in seen:
+            continue
+        seen.add(keys)
+        name = ".".join(str(part) for part in keys) or "file"
+        if one["type"] == "extra_forbidden":
+            owner = _model_at(model, keys)
+            yield document.complaint(keys, f"unknown key {str(keys[-1])!r}: {nearest(str(keys[-1]), owner)}")
+        elif one["type"] == "missing":
+            yield document.complaint(keys, f"{str(one['loc'][-1])!r} is missing")
+        else:
+            said = one["msg"].removeprefix("Value error, ")
+            yield document.complaint(keys, f"{name}: {said[0].lower() + said[1:]}")
+
+
+def _is_written(part: str | int, document: Document) -> bool:
+    """Whether a part of pydantic's location is a key of the file rather than the label of a union's branch."""
+    if isinstance(part, int):
+        return True
+    return part not in ("str",) and not part.startswith(("dict[", "list[", "constrained", "nullable"))
+
+
+def _model_at(model: type[BaseModel], keys: tuple[str | int, ...]) -> list[str]:
+    """Valid keys beside ``keys[-1]``."""
+    if len(keys) >= 3 and keys[0] == "at":
+        return list(AtScale.model_fields)
+    if len(keys) >= 2 and "claims" in keys:
+        return list(Claim.model_fields)
+    return list(model.model_fields)
+
+
+def load_published(experiments: Path, name: str) -> dict[str, Any]:
+    """``simclr/figure_5`` -> its numbers as a flat list of cells ``{"at", "metric", "value"}``.
+
+    Raises :class:`SpecError` where the file is missing or a row is not as long as its header.
+    """
+    path = experiments / "paper" / f"{name}.yaml"
+    if not path.is_file():
+        root = experiments / "paper"
+        known = [str(one.relative_to(root).with_suffix("")) for one in sorted(root.glob("*/*.yaml"))]
+        raise SpecError(f"no published numbers {name!r}: {nearest(name, known)}")
+    document = read_yaml(path)
+    about = {key: value for key, value in document.data.items() if key not in ("grid", "table")}
+    try:
+        return {**about, "cells": [*_grid_cells(document), *_table_cells(document)]}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SpecError([Complaint(f"{path}:1", f"not a table of published numbers: {error!r}")]) from None
+
+
+def _grid_cells(document: Document) -> Iterable[dict[str, Any]]:
+    grid = document.data.get("grid")
+    if grid is None:
+        return
+    ((row_path, rows),) = grid["rows"].items()
+    ((column_path, columns),) = grid["columns"].items()
+    for row, values in zip(rows, grid["values"], strict=True):
+        for column, value in zip(columns, values, strict=True):
+            if value is not None:
+                yield {"at": {row_path: row, column_path: column}, "metric": grid["metric"], "value": value}
+
+
+def _table_cells(document: Document) -> Iterable[dict[str, Any]]:
+    table = document.data.get("table")
+    if table is None:
+        return
+    for row in table["rows"]:
+        for metric, value in zip(table["metrics"], row["values"], strict=True):
+            if value is not None:
+                yield {"at": row["at"], "metric": metric, "value": value}

@@ -1,0 +1,157 @@
+"""An experiment -> its arms: the union of the products of its grids, as complete trees of settings."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.spec import registry
+from harness.spec.errors import Complaint, SpecError, nearest
+from harness.spec.experiment import Experiment, Grid
+from harness.spec.registry import Registry, split_entry
+
+COMPONENTS: dict[str, Registry] = {
+    "data": registry.dataset,
+    "method": registry.method,
+    "encoder": registry.encoder,
+    "head": registry.head,
+    "objective": registry.objective,
+    "optimizer": registry.optimizer,
+}
+"""Keys of a run whose value is one entry of a registry."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One point of a grid. ``settings`` are the varied values as written; ``tree`` is everything."""
+
+    grid: int
+    settings: dict[str, Any]
+    tree: dict[str, Any]
+
+
+def expand(experiment: Experiment, overrides: Mapping[str, Any] | None = None) -> list[Arm]:
+    """All arms in file order. Raises :class:`SpecError` with every path that does not exist."""
+    complaints: list[Complaint] = []
+    base = normalised(experiment.scale.tree)
+    _assign_all(base, experiment.fixed, lambda path: experiment.where("fixed", path), experiment, complaints)
+    for path, value in (overrides or {}).items():
+        if any(_overlaps(path, varied) for grid in experiment.vary for varied in grid):
+            complaints.append(Complaint("-o", f"{path!r} is varied by this experiment; it cannot be overridden too"))
+            continue
+        try:
+            assign(base, path, value)
+        except SpecError as error:
+            complaints += [Complaint("-o", one.what) for one in error.complaints]
+    arms = []
+    for index, grid in enumerate(experiment.vary):
+        flagged: set[str] = set()
+        for settings in _product(grid):
+            tree = copy.deepcopy(base)
+            before = len(complaints)
+            fresh = {path: value for path, value in settings.items() if path not in flagged}
+            _assign_all(tree, fresh, lambda path, i=index: experiment.where("vary", i, path), experiment, complaints)
+            flagged |= {path for path in fresh if any(path in str(one) for one in complaints[before:])}
+            arms.append(Arm(index, settings, tree))
+    if complaints:
+        raise SpecError(complaints)
+    return arms
+
+
+def _overlaps(one: str, other: str) -> bool:
+    return one == other or one.startswith(other + ".") or other.startswith(one + ".")
+
+
+def _product(grid: Grid) -> Iterator[dict[str, Any]]:
+    axes = [_pairs(values["pairs"]) if isinstance(values, dict) else values for values in grid.values()]
+    for combination in itertools.product(*axes):
+        yield dict(zip(grid, combination, strict=True))
+
+
+def _pairs(names: list[str]) -> list[list[str]]:
+    """``[a]`` for a with itself, ``[a, b]`` for two: Figure 5's diagonal needs no special case anywhere else."""
+    return [[one] if one == other else [one, other] for one in names for other in names]
+
+
+def _assign_all(
+    tree: dict[str, Any], settings: Mapping[str, Any], where: Any, experiment: Experiment, complaints: list[Complaint]
+) -> None:
+    for path, value in settings.items():
+        try:
+            assign(tree, path, value)
+        except SpecError as error:
+            complaints += [experiment.document.complaint(where(path), one.what) for one in error.complaints]
+
+
+def normalised(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy in which every component stands as ``{name: {field: value}}``."""
+    copied = copy.deepcopy(dict(tree))
+    for key in COMPONENTS:
+        name, fields = split_entry(copied[key])
+        copied[key] = {name: fields}
+    return copied
+
+
+def assign(tree: dict[str, Any], path: str, value: Any) -> None:
+    """Set one dotted path of a normalised tree. Raises :class:`SpecError` where it does not exist."""
+    *parents, last = path.split(".")
+    node: Any = tree
+    for depth, part in enumerate(parents):
+        if not isinstance(node, dict) or part not in node:
+            raise SpecError(_no_such(tree, path, node, part, parents[:depth]))
+        node = node[part]
+    if not isinstance(node, dict) or last not in node:
+        raise SpecError(_no_such(tree, path, node, last, parents))
+    if not parents and last in COMPONENTS:
+        value = COMPONENTS[last].resolve(value) if COMPONENTS[last].names() else dict([split_entry(value)])
+    node[last] = copy.deepcopy(value)
+
+
+def _no_such(tree: dict[str, Any], path: str, node: Any, part: str, parents: list[str]) -> str:
+    place = ".".join(parents)
+    if not isinstance(node, dict):
+        return f"{path!r} does not exist: {place!r} has no parts"
+    if len(parents) == 1 and parents[0] in COMPONENTS:
+        (name,) = node
+        return f"{path!r} does not exist: {parents[0]} is {name!r} here ({parents[0]}.{name}. ...), not {part!r}"
+    known = [f"{place}.{key}" if place else key for key in node]
+    return f"{path!r} does not exist: {nearest(f'{place}.{part}' if place else part, known)}"
+
+
+def lookup(tree: Mapping[str, Any], settings: Mapping[str, Any], path: str) -> Any:
+    """The value of a path of an arm, as written in YAML where it is varied.
+
+    Beside full paths: ``.first`` and ``.last`` of a list, ``head.name`` (which component stands there) and
+    ``head.out_dim`` (a field of whichever does). A field that this arm's component does not have is None.
+    Raises :class:`SpecError` where no arm could have it.
+    """
+    if path in settings:
+        return settings[path]
+    stem, _, end = path.rpartition(".")
+    if stem in COMPONENTS:
+        ((name, fields),) = tree[stem].items()
+        if end == "name":
+            return name
+        if end not in COMPONENTS[stem].names() and end not in tree[stem]:
+            return (fields or {}).get(end)
+    if end in ("first", "last"):
+        listed = lookup(tree, settings, stem)
+        if not isinstance(listed, list) or not listed:
+            return None
+        chosen = listed[0 if end == "first" else -1]
+        return split_entry(chosen)[0]
+    node: Any = tree
+    for depth, part in enumerate(path.split(".")):
+        if not isinstance(node, dict) or part not in node:
+            keys = path.split(".")[:depth]
+            if keys and keys[0] in COMPONENTS and depth == 1:
+                return None
+            raise SpecError(_no_such(dict(tree), path, node, part, keys))
+        node = node[part]
+    if path in COMPONENTS and isinstance(node, dict):
+        (name,) = node
+        return name
+    return node
