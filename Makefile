@@ -1,0 +1,48 @@
+# Two commands do everything from a bare checkout: `make demo` and `make test`.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+DEMO   := build/demo
+DATA   ?= data
+export PYTHONUNBUFFERED = 1
+# More threads than cores makes small tensors slower; runs of a sweep set their own.
+export OMP_NUM_THREADS ?= 2
+
+.PHONY: demo test test-fast check install data bench clean help
+
+help:            ## this list
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+$(BIN)/installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+install: $(BIN)/installed  ## virtual environment with everything (about three minutes: torch)
+
+data: install    ## CIFAR-10, verified
+	$(BIN)/python -m harness.data cifar10 --root $(DATA)
+
+demo: data       ## Figure 5 at smoke scale on CIFAR-10, and its report
+	$(BIN)/python -m harness.sweep experiments/augmentation_pairs.yaml --scale smoke --cluster local \
+	    --data $(DATA) --results $(DEMO)/results --yes
+	$(BIN)/python -m harness.report $(DEMO)/results > $(DEMO)/index.html.tmp && mv $(DEMO)/index.html.tmp $(DEMO)/index.html
+	@echo "The report is at $(abspath $(DEMO)/index.html)"
+
+check: install   ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: check      ## everything that guards a change: linters, types, all tests
+	$(BIN)/python -m pytest
+
+test-fast: install  ## the tests without the slow ones
+	$(BIN)/python -m pytest -m 'not slow'
+
+bench: install   ## speed beside lightly, kornia, timm, torchvision (installs them)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(BIN)/python -m benchmarks
+
+clean:           ## remove what `demo` built
+	rm -rf build

@@ -1,0 +1,204 @@
+"""Run -> built parts: the one importer of all component modules, and the only place where both sides meet.
+
+``resolve`` turns an arm's tree of settings into a :class:`~harness.spec.run.Run` with every default filled in;
+``build`` turns a run into the objects that the loop calls. A specification that plans is one that builds.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+import harness.data
+import harness.evaluate
+import harness.methods
+import harness.models
+import harness.train.optim
+from harness.data.views import Views
+from harness.methods.method import Method
+from harness.models.norm import Norm
+from harness.spec import registry
+from harness.spec.errors import Complaint, SpecError
+from harness.spec.grid import COMPONENTS
+from harness.spec.registry import Resolved, split_entry
+from harness.spec.run import Run, evaluation_handle
+
+for _package in (harness.data, harness.models, harness.methods, harness.evaluate):
+    for _module in pkgutil.iter_modules(_package.__path__):
+        if _module.name != "__main__":
+            importlib.import_module(f"{_package.__name__}.{_module.name}")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation an experiment asks for: ``label`` in tables (``linear@z``), ``handle`` on disk."""
+
+    label: str
+    handle: str
+    resolved: Resolved
+
+
+def resolve(tree: Mapping[str, Any], seed: int) -> Run:
+    """A normalised tree -> the run it describes. Raises :class:`SpecError` with dotted paths as places."""
+    complaints: list[Complaint] = []
+    parts: dict[str, Any] = {}
+    for key, kind in COMPONENTS.items():
+        parts[key] = _attempt(complaints, key, lambda key=key, kind=kind: kind.resolve(tree[key]))  # type: ignore[misc]
+    meanings = tree["augmentations"]
+    for name, fields in meanings.items():
+        _attempt(complaints, f"augmentations.{name}", lambda name=name, fields=fields: _augmentation({name: fields}, {}))  # type: ignore[misc]
+    views = {
+        branch: [
+            _attempt(complaints, f"views.{branch}", lambda entry=entry: _augmentation(entry, meanings))  # type: ignore[misc]
+            for entry in entries
+        ]
+        for branch, entries in tree["views"].items()
+    }
+    if not complaints:
+        try:
+            return Run.model_validate(
+                {
+                    **parts,
+                    "views": views,
+                    "norm": tree["norm"],
+                    "schedule": registry.integral(tree["schedule"]),
+                    "precision": tree["precision"],
+                    "seed": seed,
+                }
+            )
+        except ValidationError as error:
+            complaints = [Complaint(".".join(str(part) for part in one["loc"]), one["msg"]) for one in error.errors()]
+    raise SpecError(complaints)
+
+
+def resolve_evaluations(tree: Mapping[str, Any], entries: list[Any]) -> list[Evaluation]:
+    """``evaluate:`` of an experiment, the scale's meaning of each name filled in."""
+    asked = []
+    complaints: list[Complaint] = []
+    for entry in entries:
+        resolved = _attempt(
+            complaints,
+            "evaluate",
+            lambda entry=entry: _with_meaning(registry.evaluation, entry, tree["evaluations"]),  # type: ignore[misc]
+        )
+        if resolved is not None:
+            ((name, fields),) = resolved.items()
+            at = fields.get("features", "h")
+            asked.append(Evaluation(name if at == "h" else f"{name}@{at}", evaluation_handle(resolved), resolved))
+    labels = [one.label for one in asked]
+    complaints += [Complaint("evaluate", f"{label!r} is asked for twice") for label in set(labels) if labels.count(label) > 1]
+    if complaints:
+        raise SpecError(complaints)
+    return asked
+
+
+def _attempt(complaints: list[Complaint], place: str, work: Any) -> Any:
+    try:
+        return work()
+    except SpecError as error:
+        complaints += [Complaint(place, str(one)) for one in error.complaints]
+        return None
+
+
+def _augmentation(entry: Any, meanings: Mapping[str, Any]) -> Resolved:
+    return _with_meaning(registry.augmentation, entry, meanings)
+
+
+def _with_meaning(kind: registry.Registry, entry: Any, meanings: Mapping[str, Any]) -> Resolved:
+    """A bare name means what the scale file says it means; fields written beside it override."""
+    name, fields = split_entry(entry)
+    return kind.resolve({name: {**meanings.get(name, {}), **fields}})
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The components of one run: light objects, no tensors yet."""
+
+    run: Run
+    dataset: Any
+    views: Views
+    encoder: Any
+    head: Any
+    objective: Any
+    method: Any
+    norm: Norm
+    optimizer: Any
+
+    def build_method(self, classes: int) -> Method:
+        """The networks, initialised from torch's global generator (the loop seeds it from the run)."""
+        encoder = self.encoder.build(self.norm)
+        head = self.head.build(encoder.out_dim, self.norm)
+        built: Method = self.method.build(encoder=encoder, head=head, objective=self.objective, classes=classes)
+        return built
+
+
+def build(run: Run) -> Parts:
+    """The parts of a run. Raises :class:`SpecError` if one of them refuses its settings."""
+    return Parts(
+        run=run,
+        dataset=registry.dataset.build(run.data),
+        views=Views(
+            shared=tuple(registry.augmentation.build(one) for one in run.views.shared),
+            both=tuple(registry.augmentation.build(one) for one in run.views.both),
+            targeted=tuple(registry.augmentation.build(one) for one in run.views.targeted),
+        ),
+        encoder=registry.encoder.build(run.encoder),
+        head=registry.head.build(run.head),
+        objective=registry.objective.build(run.objective),
+        method=registry.method.build(run.method),
+        norm=Norm(**run.norm.model_dump()),
+        optimizer=registry.optimizer.build(run.optimizer),
+    )
+
+
+def check(run: Run) -> None:
+    """Build everything a run needs, networks included, on torch's meta device (no memory, no data).
+
+    Raises :class:`SpecError` for combinations that no component refuses alone.
+    """
+    if run.schedule.batch_size % run.norm.groups:
+        raise SpecError(
+            [
+                Complaint(
+                    "norm.groups",
+                    f"{run.norm.groups} groups do not divide the batch of {run.schedule.batch_size} images",
+                )
+            ]
+        )
+    build(run)
+    structure = run.model_copy(update={"seed": 0, "schedule": run.schedule.model_copy(update={"epochs": 1})})
+    try:
+        _build_on_meta(structure.model_dump_json(include={"encoder", "head", "norm", "objective", "method"}), structure)
+    except ValueError as error:
+        raise SpecError([Complaint("method", str(error))]) from None
+
+
+class _Structure:
+    """A cache key that compares by JSON and carries the run along."""
+
+    def __init__(self, key: str, run: Run) -> None:
+        self.key, self.run = key, run
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Structure) and other.key == self.key
+
+
+def _build_on_meta(key: str, run: Run) -> int:
+    return _parameters(_Structure(key, run))
+
+
+@lru_cache(maxsize=512)
+def _parameters(structure: _Structure) -> int:
+    with torch.device("meta"):
+        method = build(structure.run).build_method(classes=10)
+    return sum(one.numel() for one in method.parameters())

@@ -1,0 +1,1 @@
+"""One trainer core: the loop, its optimisers, exact checkpoints, several processes."""

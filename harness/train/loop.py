@@ -1,0 +1,343 @@
+"""What one run does, top to bottom: data, networks, optimiser, resume, steps, checkpoints; then its evaluations.
+
+There is one loop. A method, an augmentation or a scale never appears in it by name: variation is data or a component.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness import components, provenance
+from harness.components import Evaluation, Parts
+from harness.data.datasets import Dataset
+from harness.data.views import batches
+from harness.evaluate.trained import Trained
+from harness.methods.method import Method
+from harness.spec.registry import evaluation as evaluations
+from harness.spec.run import Run
+from harness.store import RunFolder, StoreError, read_json, write_atomic, write_json
+from harness.train import checkpoint
+from harness.train.optim import learning_rate
+from harness.train.place import Place
+
+
+class Interrupted(RuntimeError):
+    """A signal asked this process to stop; everything up to the last step is in the checkpoint."""
+
+
+class Diverged(RuntimeError):
+    """The loss is no longer a number: a scientific outcome, recorded as one."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"the loss stopped being finite at or before step {step}")
+        self.step = step
+
+
+def execute(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> None:
+    """Train the run of ``folder`` unless it is trained, then evaluate what is missing of ``asked``.
+
+    Every file is written atomically into the run's own folder. Raises :class:`Interrupted` after a signal, and
+    whatever the components raise; divergence is not raised but recorded as the outcome.
+    """
+    run = Run.model_validate(read_json(folder.spec)["spec"])
+    if run.id != folder.id:
+        raise StoreError(f"{folder.spec}: its specification has the id {run.id}; move the folder away")
+    device = pick_device(place)
+    if place.threads:
+        torch.set_num_threads(place.threads)
+    parts = components.build(run)
+    dataset = parts.dataset.load(place.data)
+    method = seeded_method(parts, dataset, device)
+    with stop_on_signal() as stop:
+        if read_json(folder.outcome) is None:
+            try:
+                Pretraining(folder, parts, dataset, method, place, device, stop).run()
+            except Diverged as outcome:
+                finish(folder, run, status="diverged", at_step=outcome.step)
+        elif folder.missing(one.handle for one in asked):
+            if not folder.weights.exists():
+                raise StoreError(
+                    f"{folder.weights}: the trained weights are not here (they are not committed), so nothing can be "
+                    f"evaluated anew; move {folder.path} away to train it again"
+                )
+            method.load_state_dict(checkpoint.load(folder.weights, device)["method"])
+        if read_json(folder.outcome)["status"] == "trained":
+            evaluate(folder, asked, parts, dataset, method, device, stop)
+
+
+def pick_device(place: Place) -> torch.device:
+    """``auto`` is the GPU where there is one."""
+    if place.device != "auto":
+        return torch.device(place.device)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def seeded_method(parts: Parts, dataset: Dataset, device: torch.device) -> Method:
+    """The networks as the seed makes them: equal for every arm that has them, on every device (drawn on the CPU)."""
+    torch.manual_seed(parts.run.seed)
+    method = parts.build_method(len(dataset.classes))
+    return method.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[threading.Event]:
+    """An event that SIGTERM, SIGINT and SIGUSR2 (submitit's warning) set; the loop looks at it between steps.
+
+    Nothing is saved inside the handler: a handler may run in the middle of an optimiser step.
+    """
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in signals}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@dataclass
+class Pretraining:
+    """The pretraining of one run. ``run()`` reads like the paper's Algorithm 1 with a checkpoint around it."""
+
+    folder: RunFolder
+    parts: Parts
+    dataset: Dataset
+    method: Method
+    place: Place
+    device: torch.device
+    stop: threading.Event
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def run(self) -> None:
+        run, train = self.parts.run, self.dataset.train
+        # --- schedule
+        batch_size = run.schedule.batch_size
+        steps_per_epoch = len(train) // batch_size
+        if steps_per_epoch == 0:
+            raise ValueError(f"a batch of {batch_size} images is larger than the training set of {len(train)}")
+        total_steps = run.schedule.epochs * steps_per_epoch
+        warmup_steps = round(run.schedule.warmup_epochs * steps_per_epoch)
+        peak = self.parts.optimizer.peak_lr(batch_size)
+        optimizer = self.parts.optimizer.build(self.method)
+        precise = run.precision == "float32" or self.device.type == "cpu"  # bf16 on a CPU is slower, not faster
+        # --- resume
+        step, totals = self._resume(optimizer)
+        clock = Clock(self.folder, self.place, total_steps, steps_per_epoch, step)
+        write_json(self.folder.provenance, self._about(clock, finished=False))
+        split = train.to(self.device)
+        self.method.train()
+        # --- steps
+        for epoch in range(step // steps_per_epoch, run.schedule.epochs):
+            for batch in batches(
+                split,
+                self.parts.views,
+                batch_size=batch_size,
+                seed=run.seed,
+                epoch=epoch,
+                device=self.device,
+                first_step=step % steps_per_epoch,
+            ):
+                rate = learning_rate(step, peak=peak, warmup_steps=warmup_steps, total_steps=total_steps)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=not precise):
+                    loss, extra = self.method(batch.views, batch.labels)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                self.method.after_step(step)
+                accumulate(totals, {"loss": loss.detach(), **extra})
+                step += 1
+                clock.tick(step, len(batch.labels))
+                if clock.checkpoint_due() and step % steps_per_epoch:
+                    self._save(step, optimizer, totals, clock)
+                if self.stop.is_set():
+                    self._save(step, optimizer, totals, clock)
+                    raise Interrupted(f"stopped by a signal after step {step} of {total_steps}")
+            # --- end of an epoch: the only place where the host waits for the device
+            means = {name: float(total) / steps_per_epoch for name, total in totals.items()}
+            if not all(math.isfinite(mean) for mean in means.values()):
+                raise Diverged(step)
+            self.history.append({"epoch": epoch + 1, "step": step, "lr": rate, **means})
+            totals.clear()
+            self._write_metrics()
+            clock.say(f"loss {means['loss']:.4f}")
+            if step < total_steps and clock.epoch_checkpoint_due():
+                self._save(step, optimizer, totals, clock)
+        # --- outcome: weights first, then the file that says so
+        checkpoint.save(self.folder.weights, {"method": self.method.state_dict()})
+        write_json(self.folder.provenance, self._about(clock, finished=True))
+        finish(self.folder, run, status="trained", steps=step, loss=self.history[-1]["loss"])
+        checkpoint.clear_steps(self.folder.checkpoints)
+
+    def _save(self, step: int, optimizer: torch.optim.Optimizer, totals: dict[str, Tensor], clock: Clock) -> None:
+        state = {
+            "run": self.parts.run.id,
+            "step": step,
+            "method": self.method.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "totals": totals,
+            "history": self.history,
+            "rng": torch.get_rng_state(),
+            "seconds": clock.seconds(),
+        }
+        checkpoint.save_step(self.folder.checkpoints, step, state)
+        clock.saved()
+
+    def _resume(self, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, Tensor]]:
+        state = checkpoint.load_newest(self.folder.checkpoints, self.device)
+        if state is None:
+            return 0, {}
+        if state["run"] != self.parts.run.id:
+            raise StoreError(f"{self.folder.checkpoints}: holds a checkpoint of run {state['run']}; move it away")
+        self.method.load_state_dict(state["method"])
+        optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["rng"].cpu())
+        self.history[:] = state["history"]
+        print(f"resumed at step {state['step']}", flush=True)
+        return int(state["step"]), dict(state["totals"])
+
+    def _write_metrics(self) -> None:
+        """Whole file each time: after a resume no line stands twice, and none is half-written."""
+        write_atomic(self.folder.metrics, "".join(json.dumps(line, sort_keys=True) + "\n" for line in self.history))
+
+    def _about(self, clock: Clock, *, finished: bool) -> dict[str, Any]:
+        gpu = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None
+        about = {**provenance.describe(gpu=gpu, threads=torch.get_num_threads()), "started": clock.started_at}
+        if finished:
+            about |= {
+                "finished": time.time(),
+                "wall_seconds": round(clock.seconds(), 3),
+                "images_per_second": round(clock.images_per_second(), 1),
+            }
+        return about
+
+
+def accumulate(totals: dict[str, Tensor], values: dict[str, Tensor]) -> None:
+    """Running sums that stay on the device: no synchronisation inside an epoch."""
+    for name, value in values.items():
+        totals[name] = totals[name] + value.float() if name in totals else value.float().clone()
+
+
+def finish(folder: RunFolder, run: Run, *, status: str, **about: Any) -> None:
+    """Write ``outcome.json``: from now on the run is trained, or diverged."""
+    write_json(folder.outcome, {"run": run.id, "status": status, "epochs": run.schedule.epochs, **about})
+
+
+class Clock:
+    """Throughput, estimated time left, the progress line, and when a checkpoint is due."""
+
+    def __init__(self, folder: RunFolder, place: Place, total_steps: int, steps_per_epoch: int, step: int) -> None:
+        self.folder, self.place = folder, place
+        self.total_steps, self.steps_per_epoch = total_steps, steps_per_epoch
+        self.step = self.first_step = step
+        self.images = 0
+        self.started_at = time.time()
+        self.began = self.last_save = self.last_word = time.monotonic()
+
+    def seconds(self) -> float:
+        return time.monotonic() - self.began
+
+    def images_per_second(self) -> float:
+        return self.images / max(self.seconds(), 1e-9)
+
+    def tick(self, step: int, images: int) -> None:
+        """Once a step; writes ``progress.json`` every few seconds."""
+        self.step = step
+        self.images += images
+        if time.monotonic() - self.last_word >= self.place.progress_s:
+            self.write()
+
+    def eta_seconds(self) -> float:
+        done = max(self.step - self.first_step, 1)
+        return self.seconds() / done * (self.total_steps - self.step)
+
+    def write(self, stage: str = "training") -> None:
+        """``progress.json``, which is also the heartbeat of the claim."""
+        self.last_word = time.monotonic()
+        report_progress(
+            self.folder,
+            stage,
+            epoch=self.step // self.steps_per_epoch,
+            epochs=self.total_steps // self.steps_per_epoch,
+            step=self.step,
+            steps=self.total_steps,
+            images_per_second=round(self.images_per_second(), 1),
+            eta_seconds=round(self.eta_seconds(), 1),
+        )
+
+    def say(self, what: str) -> None:
+        """One line an epoch in the run's log."""
+        epoch, epochs = self.step // self.steps_per_epoch, self.total_steps // self.steps_per_epoch
+        rate, eta = self.images_per_second(), self.eta_seconds()
+        print(f"epoch {epoch}/{epochs}  {what}  {rate:,.0f} images/s  ETA {eta:,.0f} s", flush=True)
+
+    def checkpoint_due(self) -> bool:
+        return time.monotonic() - self.last_save >= 60 * self.place.checkpoint_minutes
+
+    def epoch_checkpoint_due(self) -> bool:
+        return time.monotonic() - self.last_save >= self.place.checkpoint_gap_s
+
+    def saved(self) -> None:
+        self.last_save = time.monotonic()
+
+
+def report_progress(folder: RunFolder, stage: str, **about: Any) -> None:
+    """Write ``progress.json`` (live state; never committed)."""
+    write_json(folder.progress, {"stage": stage, "time": time.time(), **about})
+
+
+def evaluate(
+    folder: RunFolder,
+    asked: Sequence[Evaluation],
+    parts: Parts,
+    dataset: Dataset,
+    method: Method,
+    device: torch.device,
+    stop: threading.Event,
+) -> None:
+    """Write one file for every evaluation that is missing; each has its own identity and never retrains."""
+    missing = set(folder.missing(one.handle for one in asked))
+    trained = Trained(
+        method=method.eval(),
+        data=dataset,
+        views=parts.views,
+        batch_size=parts.run.schedule.batch_size,
+        seed=parts.run.seed,
+        device=device,
+    )
+    for one in asked:
+        if one.handle not in missing:
+            continue
+        if stop.is_set():
+            raise Interrupted(f"stopped by a signal before {one.label}")
+        report_progress(folder, f"evaluating {one.label}")
+        began = time.monotonic()
+        values = dict(evaluations.build(one.resolved)(trained))
+        print(f"{one.label}: " + ", ".join(f"{name} {value:.2f}" for name, value in values.items()), flush=True)
+        write_json(
+            folder.evaluation(one.handle),
+            {
+                "run": folder.id,
+                "handle": one.handle,
+                "name": next(iter(one.resolved)),
+                "label": one.label,
+                "evaluation": one.resolved,
+                "values": values,
+                "wall_seconds": round(time.monotonic() - began, 3),
+            },
+        )

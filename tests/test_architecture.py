@@ -1,0 +1,130 @@
+"""The import rules of the design, kept by walking the syntax trees; and one interpreter that proves the lazy ones."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "harness"
+MODULES = sorted(path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".") for path in PACKAGE.rglob("*.py"))
+
+TENSOR_ROOMS = ("data", "models", "methods", "evaluate")
+PARTS = (*TENSOR_ROOMS, "train.optim", "train.checkpoint", "train.distributed")
+ABOVE_PARTS = (
+    "harness.spec.experiment",
+    "harness.spec.grid",
+    "harness.spec.run",
+    "harness.components",
+    "harness.sweep",
+    "harness.report",
+    "harness.train.loop",
+)
+
+
+def imports(module: str, *, top_level_only: bool = False) -> set[str]:
+    """Full dotted names that a module imports (``from a import b`` counts as ``a`` and ``a.b``)."""
+    tree = ast.parse((ROOT / (module.replace(".", "/") + ".py")).read_text(encoding="utf-8"))
+    nodes = tree.body if top_level_only else list(ast.walk(tree))
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def inside(module: str, *rooms: str) -> bool:
+    return any(module == f"harness.{room}" or module.startswith(f"harness.{room}.") for room in rooms)
+
+
+def touches(found: set[str], *names: str) -> set[str]:
+    return {one for one in found for name in names if one == name or one.startswith(name + ".")}
+
+
+@pytest.mark.parametrize("module", [one for one in MODULES if inside(one, "spec", "store", "report", "provenance")])
+def test_spec_store_and_report_know_nothing_of_torch(module: str) -> None:
+    assert not touches(imports(module), "torch", "torchvision", "submitit")
+
+
+@pytest.mark.parametrize("module", [one for one in MODULES if inside(one, "spec", "store")])
+def test_level_zero_imports_nothing_above_itself(module: str) -> None:
+    above = {one for one in imports(module) if one.startswith("harness.")}
+    assert not {one for one in above if not one.startswith(("harness.spec", "harness.store"))}
+
+
+@pytest.mark.parametrize("module", [one for one in MODULES if inside(one, *PARTS)])
+def test_parts_know_tensors_never_experiments(module: str) -> None:
+    assert not touches(imports(module), *ABOVE_PARTS)
+
+
+@pytest.mark.parametrize("module", [one for one in MODULES if inside(one, *TENSOR_ROOMS)])
+def test_tensor_rooms_do_not_touch_the_store(module: str) -> None:
+    assert not touches(imports(module), "harness.store")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_loop_sweep_and_report_are_siblings(module: str) -> None:
+    found = imports(module)
+    if inside(module, "train"):
+        assert not touches(found, "harness.sweep", "harness.report")
+    if inside(module, "sweep"):
+        assert not touches(found, "harness.report")
+        assert not touches(imports(module, top_level_only=True), "harness.train.loop")  # a job imports it when it runs
+    if inside(module, "report"):
+        assert not touches(found, "harness.sweep", "harness.train", "harness.components", "harness.data")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_one_importer_each(module: str) -> None:
+    found = imports(module)
+    if touches(found, "submitit"):
+        assert module == "harness.sweep.launch"
+    if touches(found, "ruamel"):
+        assert module == "harness.spec.document"
+    if touches(found, "jinja2"):
+        assert module == "harness.report.page"
+    components = {"harness.data.views", "harness.models.encoders", "harness.methods.simclr", "harness.models.heads"}
+    if not inside(module, *PARTS, "train"):
+        assert not touches(found, *components) or module == "harness.components"
+
+
+def test_no_junk_drawers() -> None:
+    junk = {"utils.py", "common.py", "misc.py", "helpers.py"}
+    assert not [path for path in PACKAGE.rglob("*.py") if path.name in junk]
+
+
+def test_the_loop_names_no_component() -> None:
+    """Law 1: variation is data or a component; a comparison with a registered name would fork the loop."""
+    from harness import components
+    from harness.spec.registry import REGISTRIES
+
+    assert components
+    names = {name for registry in REGISTRIES.values() for name in registry.names()}
+    for module in ("harness.train.loop", "harness.components"):
+        tree = ast.parse((ROOT / (module.replace(".", "/") + ".py")).read_text(encoding="utf-8"))
+        compared = {
+            constant.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Compare)
+            for constant in ast.walk(node)
+            if isinstance(constant, ast.Constant) and isinstance(constant.value, str)
+        }
+        assert not compared & names
+
+
+@pytest.mark.parametrize("module", ["harness.report.page", "harness.spec.grid", "harness.store"])
+def test_importing_does_not_pull_in_torch(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_importing_the_sweep_does_not_pull_in_the_report_or_pandas() -> None:
+    code = "import sys, harness.sweep.plan; sys.exit('pandas' in sys.modules or 'matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
