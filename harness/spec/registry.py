@@ -70,7 +70,7 @@ class Registry:
             params = getattr(cls, "__dataclass_params__", None)
             if params is None or not params.frozen or not all(f.kw_only for f in dataclasses.fields(cls)):
                 raise TypeError(f"{cls.__qualname__} must be a @dataclass(frozen=True, kw_only=True)")
-            setattr(cls, "__pydantic_config__", ConfigDict(extra="forbid"))  # noqa: B010 (mypy knows no such field)
+            setattr(cls, "__pydantic_config__", ConfigDict(extra="forbid", allow_inf_nan=False))  # noqa: B010 (mypy knows no such field)
             self._classes[name] = cls
             self._adapters.pop(name, None)
             return cls
