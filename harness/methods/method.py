@@ -1,0 +1,62 @@
+"""What a pretraining method is: it owns its networks, turns views into a loss, and hears of every step."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from harness.models.norm import groups_of
+from harness.train import distributed
+
+
+class Method(nn.Module, ABC):
+    """Base of all methods. Whatever else a method learns or keeps (a momentum encoder, a queue, a predictor)
+    are its submodules and buffers, hence part of its state and of every checkpoint.
+
+    ``encoder`` has ``out_dim`` and maps [N, 3, H, W] to h [N, D]; ``head`` maps h to z.
+    """
+
+    def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+        self._groups = max(groups_of(encoder), groups_of(head))
+
+    @abstractmethod
+    def forward(self, views: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss to minimise, a scalar, and detached scalars worth logging; neither waits for the device.
+
+        ``views`` are V tensors [B, 3, H, W] of the same images, ``labels`` is int64 [B]: this rank's slice of
+        the global batch. The loss of a distributed run is the mean over ranks.
+        """
+
+    def after_step(self, step: int) -> None:
+        """Called after the optimiser's ``step``-th update (from 0); moves momentum networks and the like."""
+
+    def represent(self, images: Tensor) -> Tensor:
+        """h [N, D] of images [N, 3, H, W]."""
+        return cast(Tensor, self.encoder(images.contiguous(memory_format=torch.channels_last)))
+
+    def project(self, h: Tensor) -> Tensor:
+        """z [N, d] of representations h [N, D]."""
+        return cast(Tensor, self.head(h))
+
+    def interleave(self, views: Sequence[Tensor]) -> Tensor:
+        """All views as one batch [B*V, 3, H, W], image-major: both views of an image are neighbours.
+
+        One forward pass serves all views, as in the official code, so batch statistics mix them; and a
+        batch-norm group of whole images is a contiguous block of rows. Raises ``ValueError`` if the groups
+        would cut an image's views apart.
+        """
+        batch = len(views[0]) * distributed.world()
+        if self._groups > 1 and batch % self._groups:
+            raise ValueError(f"norm.groups: a batch of {batch} images does not divide into {self._groups} groups")
+        return torch.stack(list(views), dim=1).flatten(0, 1)
+
+    def part(self, rows: Tensor, count: int) -> list[Tensor]:
+        """The inverse of :meth:`interleave` on outputs: [B*V, D] -> V tensors [B, D]."""
+        return list(rows.view(-1, count, *rows.shape[1:]).unbind(dim=1))

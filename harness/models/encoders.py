@@ -1,0 +1,233 @@
+"""Encoders f: images -> representation h (section 2.1). All are post-activation residual networks.
+
+Parameter names are torchvision's, so a state loads into ``torchvision.models.resnet50`` (without ``fc``) and back.
+Initialisation follows resnet.py of google-research/simclr: variance scaling of the convolutions (fan-in,
+truncated normal), and the last batch norm of every block starts at zero, so that a block starts as identity.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, cast
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from harness.models.norm import Norm
+from harness.spec.registry import encoder
+
+# The standard deviation of a standard normal truncated at two, which TensorFlow's initialiser divides out.
+TRUNCATED_STD = 0.87962566103423978
+
+Width = Annotated[int, Field(ge=1)]
+
+
+class Encoder(nn.Sequential):
+    """A network [N, 3, H, W] -> h [N, ``out_dim``]."""
+
+    def __init__(self, layers: dict[str, nn.Module], out_dim: int) -> None:
+        super().__init__(OrderedDict(layers))
+        self.out_dim = out_dim
+
+
+class Block(nn.Module):
+    """A residual block: ``relu(x + residual(x))``, with a projection where the shape changes."""
+
+    expansion: ClassVar[int]
+    downsample: nn.Module | None
+
+    def shortcut(self, in_channels: int, out_channels: int, stride: int, norm: Norm) -> nn.Module | None:
+        """The projection of the skip connection (ResNet's option B); ``None`` stands for the identity."""
+        if stride == 1 and in_channels == out_channels:
+            return None
+        return nn.Sequential(convolution(in_channels, out_channels, 1, stride), norm.build(out_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, in, H, W] -> [N, out, H/stride, W/stride]."""
+        skip = x if self.downsample is None else self.downsample(x)
+        return (self.residual(x) + skip).relu_()
+
+    def residual(self, x: Tensor) -> Tensor:
+        """The branch that ends in a batch norm with gamma zero at the start."""
+        raise NotImplementedError
+
+
+class BasicBlock(Block):
+    """Two 3x3 convolutions (ResNet-18, ResNet-34, micro)."""
+
+    expansion = 1
+
+    def __init__(self, in_channels: int, channels: int, stride: int, norm: Norm) -> None:
+        super().__init__()
+        self.conv1 = convolution(in_channels, channels, 3, stride)
+        self.bn1 = norm.build(channels)
+        self.conv2 = convolution(channels, channels, 3)
+        self.bn2 = norm.build(channels)
+        self.downsample = self.shortcut(in_channels, channels, stride, norm)
+        nn.init.zeros_(self.bn2.weight)
+
+    def residual(self, x: Tensor) -> Tensor:
+        x = self.bn1(self.conv1(x)).relu_()
+        return cast(Tensor, self.bn2(self.conv2(x)))
+
+
+class Bottleneck(Block):
+    """1x1, 3x3, 1x1; the stride sits on the 3x3 as in the official code (and torchvision's "v1.5")."""
+
+    expansion = 4
+
+    def __init__(self, in_channels: int, channels: int, stride: int, norm: Norm) -> None:
+        super().__init__()
+        out_channels = channels * self.expansion
+        self.conv1 = convolution(in_channels, channels, 1)
+        self.bn1 = norm.build(channels)
+        self.conv2 = convolution(channels, channels, 3, stride)
+        self.bn2 = norm.build(channels)
+        self.conv3 = convolution(channels, out_channels, 1)
+        self.bn3 = norm.build(out_channels)
+        self.downsample = self.shortcut(in_channels, out_channels, stride, norm)
+        nn.init.zeros_(self.bn3.weight)
+
+    def residual(self, x: Tensor) -> Tensor:
+        x = self.bn1(self.conv1(x)).relu_()
+        x = self.bn2(self.conv2(x)).relu_()
+        return cast(Tensor, self.bn3(self.conv3(x)))
+
+
+def convolution(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+    """A convolution without bias, padded to keep H and W at stride 1, initialised as the module says."""
+    layer = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False)
+    std = math.sqrt(1 / (in_channels * kernel**2)) / TRUNCATED_STD
+    nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
+    return layer
+
+
+def stem(channels: int, kernel: int, stride: int, norm: Norm, *, pool: bool) -> dict[str, nn.Module]:
+    """First convolution, batch norm, ReLU and, for large images, max-pooling."""
+    layers: dict[str, nn.Module] = {
+        "conv1": convolution(3, channels, kernel, stride),
+        "bn1": norm.build(channels),
+        "relu": nn.ReLU(inplace=True),
+    }
+    return layers | ({"maxpool": nn.MaxPool2d(3, 2, padding=1)} if pool else {})
+
+
+def residual_network(
+    first: dict[str, nn.Module],
+    block: type[BasicBlock] | type[Bottleneck],
+    *,
+    widths: Sequence[int],
+    depths: Sequence[int],
+    strides: Sequence[int],
+    norm: Norm,
+) -> Encoder:
+    """Stem ``first``, then ``depths`` blocks of ``widths`` channels per stage, the first strided; mean over H, W."""
+    channels = cast(nn.Conv2d, first["conv1"]).out_channels
+    layers = dict(first)
+    for index, (width, depth, stride) in enumerate(zip(widths, depths, strides, strict=True), start=1):
+        blocks = []
+        for place in range(depth):
+            blocks.append(block(channels, width, stride if place == 0 else 1, norm))
+            channels = width * block.expansion
+        layers[f"layer{index}"] = nn.Sequential(*blocks)
+    layers |= {"avgpool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
+    return Encoder(layers, channels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNet:
+    """Fields shared by the ResNets of the paper; ``build`` gives [N, 3, H, W] -> [N, 512 or 2048 * width].
+
+    ``stem``: ``imagenet`` is the 7x7 convolution of stride 2 and a max-pool; ``cifar`` a 3x3 convolution of
+    stride 1 and no max-pool (appendix B.9). ``width`` multiplies *all* channels, as the paper's 2x and 4x do
+    (torchvision's ``wide_resnet`` widens the 3x3 convolutions only).
+    """
+
+    depths: ClassVar[tuple[int, int, int, int]]
+    block: ClassVar[type[BasicBlock] | type[Bottleneck]]
+
+    stem: Literal["cifar", "imagenet"] = "imagenet"
+    width: Width = 1
+
+    def build(self, norm: Norm) -> Encoder:
+        """A freshly initialised network (torch's global generator)."""
+        channels = 64 * self.width
+        large = self.stem == "imagenet"
+        first = stem(channels, 7 if large else 3, 2 if large else 1, norm, pool=large)
+        widths = [channels * 2**stage for stage in range(4)]
+        return residual_network(first, self.block, widths=widths, depths=self.depths, strides=(1, 2, 2, 2), norm=norm)
+
+
+@encoder("resnet18")
+@dataclass(frozen=True, kw_only=True)
+class ResNet18(ResNet):
+    """ResNet-18: 11.2M parameters, h of 512 (Figure 7; README of the official code for CIFAR-10)."""
+
+    depths = (2, 2, 2, 2)
+    block = BasicBlock
+
+
+@encoder("resnet34")
+@dataclass(frozen=True, kw_only=True)
+class ResNet34(ResNet):
+    """ResNet-34: 21.3M parameters, h of 512 (Figure 7)."""
+
+    depths = (3, 4, 6, 3)
+    block = BasicBlock
+
+
+@encoder("resnet50")
+@dataclass(frozen=True, kw_only=True)
+class ResNet50(ResNet):
+    """ResNet-50: 23.6M parameters (94.0M at width 2, 375.6M at 4), h of 2048: the paper's default."""
+
+    depths = (3, 4, 6, 3)
+    block = Bottleneck
+
+
+@encoder("resnet101")
+@dataclass(frozen=True, kw_only=True)
+class ResNet101(ResNet):
+    """ResNet-101: 42.6M parameters, h of 2048 (Figure 7)."""
+
+    depths = (3, 4, 23, 3)
+    block = Bottleneck
+
+
+@encoder("resnet152")
+@dataclass(frozen=True, kw_only=True)
+class ResNet152(ResNet):
+    """ResNet-152: 58.3M parameters, h of 2048 (Figure 7)."""
+
+    depths = (3, 8, 36, 3)
+    block = Bottleneck
+
+
+@encoder("micro")
+@dataclass(frozen=True, kw_only=True)
+class Micro:
+    """A narrow residual network for 32x32 images that a laptop core trains in minutes; not in the paper.
+
+    Every stage halves the resolution: the stem to 16x16, then one stage per entry of ``widths``, each of
+    ``depth`` basic blocks. h has the width of the last stage.
+    """
+
+    stem: Width = 16
+    widths: Annotated[tuple[Width, ...], Field(min_length=1)] = (24, 48, 96)
+    depth: Annotated[int, Field(ge=1)] = 1
+
+    def build(self, norm: Norm) -> Encoder:
+        """A freshly initialised network (torch's global generator)."""
+        stages = len(self.widths)
+        first = stem(self.stem, 3, 2, norm, pool=False)
+        return residual_network(
+            first,
+            BasicBlock,
+            widths=self.widths,
+            depths=[self.depth] * stages,
+            strides=[2] * stages,
+            norm=norm,
+        )

@@ -1,0 +1,204 @@
+"""Optimisers as published, and the learning rate as a function of the step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from harness.spec.registry import optimizer
+
+Rate = Annotated[float, Field(gt=0)]
+Decay = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Scaling = Literal["linear", "sqrt", "none"]
+
+
+def learning_rate(step: int, *, peak: float, warmup_steps: int, total_steps: int) -> float:
+    """The rate of step ``step`` (from 0): linear warm-up from 0 to ``peak``, then a cosine to 0.
+
+    As ``learning_rate_schedule`` in model_util.py of google-research/simclr: the very first step of a warm-up
+    has rate 0, and the cosine spans the steps after the warm-up.
+    """
+    if step < warmup_steps:
+        return peak * step / warmup_steps
+    progress = min(step - warmup_steps, total_steps - warmup_steps) / max(total_steps - warmup_steps, 1)
+    return peak * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def schedule_steps(*, images: int, batch_size: int, epochs: int, warmup_epochs: float) -> tuple[int, int]:
+    """(warm-up steps, total steps), rounded as the official code rounds them.
+
+    Its data set repeats without end, so its epoch is ``images / batch_size`` steps, not rounded down, and one
+    step is added at the end; a loop that drops the last partial batch of every epoch stops a little earlier.
+    """
+    return round(warmup_epochs * images // batch_size), epochs * images // batch_size + 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    """Fields shared by all optimisers.
+
+    ``lr`` is the base rate; ``lr_scaling`` makes the peak of the schedule of it: ``linear`` lr * B / 256,
+    ``sqrt`` lr * sqrt(B), with B the global batch size in images (section 2.2 and appendix B.1).
+    """
+
+    lr: Rate
+    lr_scaling: Scaling = "linear"
+    weight_decay: Decay = 1e-6
+
+    def peak_lr(self, batch_size: int) -> float:
+        """The rate after warm-up for a global batch of ``batch_size`` images."""
+        factor = {"linear": batch_size / 256, "sqrt": math.sqrt(batch_size), "none": 1.0}
+        return self.lr * factor[self.lr_scaling]
+
+    def groups(self, module: nn.Module) -> list[dict[str, Any]]:
+        """Trainable parameters in two groups: matrices and kernels, decayed; batch norm and biases, not."""
+        trainable = [p for p in module.parameters() if p.requires_grad]
+        decayed = [p for p in trainable if p.ndim > 1]
+        exempt = [p for p in trainable if p.ndim <= 1]
+        return [
+            {"params": decayed, "weight_decay": self.weight_decay},
+            {"params": exempt, "weight_decay": 0.0},
+        ]
+
+
+@optimizer("lars")
+@dataclass(frozen=True, kw_only=True)
+class LarsOptimizer(Optimizer):
+    """LARS (You et al. 2017) as SimCLR uses it: lr 0.3 * B / 256, weight decay 1e-6 (section 2.2)."""
+
+    lr: Rate = 0.3
+    momentum: Fraction = 0.9
+    trust_coefficient: Rate = 0.001
+    nesterov: bool = False
+
+    def build(self, module: nn.Module) -> torch.optim.Optimizer:
+        """LARS over ``module``; batch norm and biases get neither decay nor adaptation."""
+        decayed, exempt = self.groups(module)
+        return Lars(
+            [decayed | {"adapt": True}, exempt | {"adapt": False}],
+            lr=self.lr,
+            momentum=self.momentum,
+            trust_coefficient=self.trust_coefficient,
+            nesterov=self.nesterov,
+        )
+
+
+@optimizer("sgd")
+@dataclass(frozen=True, kw_only=True)
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum; batch norm and biases are not decayed."""
+
+    lr: Rate = 0.1
+    momentum: Fraction = 0.9
+    nesterov: bool = False
+
+    def build(self, module: nn.Module) -> torch.optim.Optimizer:
+        """``torch.optim.SGD`` over ``module``."""
+        return torch.optim.SGD(self.groups(module), lr=self.lr, momentum=self.momentum, nesterov=self.nesterov)
+
+
+@optimizer("adam")
+@dataclass(frozen=True, kw_only=True)
+class Adam(Optimizer):
+    """Adam with L2 regularisation in the gradient; batch norm and biases are not decayed."""
+
+    lr: Rate = 1e-3
+    lr_scaling: Scaling = "none"
+    beta1: Fraction = 0.9
+    beta2: Fraction = 0.999
+    eps: Rate = 1e-8
+
+    def build(self, module: nn.Module) -> torch.optim.Optimizer:
+        """``torch.optim.Adam`` over ``module``."""
+        return torch.optim.Adam(self.groups(module), lr=self.lr, betas=(self.beta1, self.beta2), eps=self.eps)
+
+
+@optimizer("adamw")
+@dataclass(frozen=True, kw_only=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay; batch norm and biases are not decayed."""
+
+    weight_decay: Decay = 0.01
+
+    def build(self, module: nn.Module) -> torch.optim.Optimizer:
+        """``torch.optim.AdamW`` over ``module``."""
+        return torch.optim.AdamW(self.groups(module), lr=self.lr, betas=(self.beta1, self.beta2), eps=self.eps)
+
+
+class Lars(torch.optim.Optimizer):
+    """Layer-wise adaptive rate scaling, as lars_optimizer.py of google-research/simclr (classic momentum)::
+
+        g = g + weight_decay * w
+        trust = trust_coefficient * |w| / |g|      (1 where either norm is 0, and where not ``adapt``)
+        v = momentum * v + lr * trust * g
+        w = w - v                                   (nesterov: w - momentum * v - lr * trust * g)
+
+    Rate and trust are inside the buffer, so a change of the rate acts gradually; timm's and most other
+    versions keep them outside. Groups take ``weight_decay`` and ``adapt``; ``lr`` may be a float or a 0-d
+    tensor. All parameters of a group at once (``torch._foreach_*``), never waiting for the device.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[dict[str, Any]],
+        *,
+        lr: float,
+        momentum: float,
+        trust_coefficient: float,
+        nesterov: bool = False,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "trust_coefficient": trust_coefficient,
+            "nesterov": nesterov,
+            "weight_decay": 0.0,
+            "adapt": True,
+        }
+        super().__init__(params, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One update of every parameter that has a gradient."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            pairs = [(p, p.grad) for p in group["params"] if p.grad is not None]
+            if pairs:
+                weights, gradients = zip(*pairs, strict=True)
+                self._update(list(weights), list(gradients), group)
+        return loss
+
+    def _update(self, weights: list[Tensor], gradients: list[Tensor], group: dict[str, Any]) -> None:
+        for weight in weights:
+            if "velocity" not in self.state[weight]:
+                self.state[weight]["velocity"] = torch.zeros_like(weight)
+        velocities = [self.state[weight]["velocity"] for weight in weights]
+        steps = list(torch._foreach_add(gradients, weights, alpha=group["weight_decay"]))
+        if group["adapt"]:
+            torch._foreach_mul_(steps, trust_ratios(weights, steps, group["trust_coefficient"]).unbind())
+        torch._foreach_mul_(steps, group["lr"])
+        torch._foreach_mul_(velocities, group["momentum"])
+        torch._foreach_add_(velocities, steps)
+        if group["nesterov"]:
+            torch._foreach_sub_(weights, steps)
+            torch._foreach_sub_(weights, velocities, alpha=group["momentum"])
+        else:
+            torch._foreach_sub_(weights, velocities)
+
+
+def trust_ratios(weights: list[Tensor], gradients: list[Tensor], coefficient: float) -> Tensor:
+    """coefficient * |w| / |g| of every pair, [number of pairs]; 1 where a norm is 0, and without any epsilon."""
+    weight_norms = torch.stack(torch._foreach_norm(weights))
+    gradient_norms = torch.stack(torch._foreach_norm(gradients))
+    usable = (weight_norms > 0) & (gradient_norms > 0)
+    return torch.where(usable, coefficient * weight_norms / gradient_norms, 1.0)
