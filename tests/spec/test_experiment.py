@@ -1,0 +1,131 @@
+"""Experiment files: what is wrong is told at once, with file, line and the nearest valid choice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.spec.errors import SpecError
+from harness.spec.experiment import load_experiment, load_published, load_scale
+
+ROOT = Path(__file__).resolve().parents[2]
+EXPERIMENTS = ROOT / "experiments"
+
+GOOD = """\
+# Does it matter?
+title: A title
+scale: smoke
+vary:
+  - seed_free.thing: [1, 2]
+runs: 6
+evaluate: [linear]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "scales").symlink_to(EXPERIMENTS / "scales")
+    (tmp_path / "paper").symlink_to(EXPERIMENTS / "paper")
+    return tmp_path
+
+
+def complaint(folder: Path, text: str, scale: str | None = None) -> str:
+    path = folder / "exp.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(SpecError) as caught:
+        load_experiment(path, scale)
+    return str(caught.value).replace(str(folder) + "/", "")
+
+
+def test_a_good_file(folder: Path) -> None:
+    (folder / "exp.yaml").write_text(GOOD, encoding="utf-8")
+    experiment = load_experiment(folder / "exp.yaml")
+    assert (experiment.name, experiment.scale.name, experiment.seeds, experiment.runs) == ("exp", "smoke", 3, 6)
+    assert experiment.question == "Does it matter?"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("title:", "titel:"), "exp.yaml:2: unknown key 'titel': did you mean 'title'?"),
+        (("runs: 6", "runs: six"), "exp.yaml:6: runs: "),
+        (("runs: 6\n", ""), "'runs' is missing"),
+        (("runs: 6", "runs: 0"), "exp.yaml:6: runs: "),
+        (("scale: smoke", "scale: smok"), "exp.yaml:3: unknown scale 'smok': did you mean 'smoke'?"),
+        (("[1, 2]", "[]"), "exp.yaml:4: vary: axis 'seed_free.thing' has no values"),
+        (("  - seed_free.thing: [1, 2]", "  []"), "vary is empty"),
+        (("evaluate:", "at: {smoke: {sedes: 1}}\nevaluate:"), "exp.yaml:7: unknown key 'sedes': did you mean 'seeds'?"),
+        (("evaluate:", "at: {tiny: {seeds: 1}}\nevaluate:"), "exp.yaml:7: unknown scale 'tiny'"),
+        (("evaluate:", "report: {heatmop: {}}\nevaluate:"), "unknown report block 'heatmop': did you mean 'heatmap'?"),
+        (
+            ("evaluate:", "claims: [{id: a, says: b, where: c, expect: {bets: {}}}]\nevaluate:"),
+            "exp.yaml:7: claims.0.expect: expect needs exactly one of: best",
+        ),
+        (
+            ("evaluate:", "claims: [{id: a, says: b, where: c, expect: {best: {}, margn: 1}}]\nevaluate:"),
+            "'best' takes no 'margn': did you mean 'margin'?",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_where(folder: Path, change: tuple[str, str], said: str) -> None:
+    assert change[0] in GOOD
+    assert said in complaint(folder, GOOD.replace(*change))
+
+
+def test_all_complaints_come_at_once(folder: Path) -> None:
+    said = complaint(folder, GOOD.replace("runs: 6", "runs: six").replace("title:", "titel:"))
+    assert "titel" in said and "runs" in said and len(said.splitlines()) >= 3
+
+
+def test_an_unknown_scale_on_the_command_line(folder: Path) -> None:
+    assert "--scale: unknown scale 'imagnet': did you mean 'imagenet'?" in complaint(folder, GOOD, "imagnet")
+
+
+def test_at_replaces_whole_values(folder: Path) -> None:
+    text = GOOD.replace(
+        "evaluate:", "at:\n  micro:\n    vary:\n      - other: [3]\n    seeds: 1\n    runs: 1\nevaluate:"
+    )
+    (folder / "exp.yaml").write_text(text, encoding="utf-8")
+    experiment = load_experiment(folder / "exp.yaml", "micro")
+    assert (experiment.vary, experiment.seeds, experiment.runs) == ([{"other": [3]}], 1, 1)
+    assert experiment.where("vary", 0, "other") == ("at", "micro", "vary", 0, "other")
+    assert experiment.where("fixed", "x") == ("fixed", "x")
+    assert experiment.document.line(experiment.where("vary", 0, "other")) == 10
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (EXPERIMENTS / "scales").glob("*.yaml")))
+def test_every_scale_is_complete(name: str) -> None:
+    scale = load_scale(EXPERIMENTS, name)
+    assert scale.file.note.endswith(".")
+    assert {"data", "views", "optimizer", "evaluations"} <= set(scale.tree)
+
+
+PUBLISHED = sorted(
+    str(path.relative_to(EXPERIMENTS / "paper").with_suffix("")) for path in (EXPERIMENTS / "paper").glob("*/*.yaml")
+)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_published_artefact_is_a_list_of_cells(name: str) -> None:
+    published = load_published(EXPERIMENTS, name)
+    assert {"title", "where", "read", "context"} <= set(published)
+    assert all(set(cell) == {"at", "metric", "value"} for cell in published["cells"])
+    assert all(isinstance(cell["value"], int | float) for cell in published["cells"])
+
+
+def test_figure_5_as_published() -> None:
+    """Two independent checks of the transcription: the paper's own row averages, and its best cell."""
+    published = load_published(EXPERIMENTS, "simclr/figure_5")
+    cells = {tuple(cell["at"].values()): cell["value"] for cell in published["cells"]}
+    assert len(cells) == 49
+    averages = {"crop": 39.2, "cutout": 29.4, "color": 25.7, "sobel": 18.8, "noise": 15.5, "blur": 14.5, "rotate": 13.8}
+    for row, average in averages.items():
+        values = [value for (first, _), value in cells.items() if first == row]
+        assert sum(values) / 7 == pytest.approx(average, abs=0.1)
+    assert max(cells, key=lambda key: cells[key]) == ("crop", "color")
+
+
+def test_an_unknown_artefact_names_the_nearest() -> None:
+    with pytest.raises(SpecError, match="did you mean 'simclr/figure_5'"):
+        load_published(EXPERIMENTS, "simclr/figur_5")
