@@ -1,0 +1,206 @@
+"""Data sets: small ones resident on the device as uint8, large ones as files that threads decode ahead of use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from harness.data import fetch, folder
+from harness.data.rng import ImageRng
+from harness.spec.errors import SpecError
+from harness.spec.registry import dataset
+
+Window = folder.Window
+"""A random crop that a decoder may do in place of the augmentation, and the random stream it draws from."""
+
+
+class Split(Protocol):
+    """A part of a data set: labels, and images that come in batches."""
+
+    @property
+    def labels(self) -> Tensor:
+        """int64 [N]."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def to(self, device: torch.device | str) -> Split:
+        """The same split with its images (if resident) and labels on ``device``; itself if they are there."""
+        ...
+
+    def stream(
+        self, steps: Sequence[Tensor], windows: Sequence[Window], *, seed: int, epoch: int, workers: int | None
+    ) -> Iterator[Tensor | list[Tensor]]:
+        """The images of each step, uint8 [B, 3, H, W]: whole, or a list of crops, one for each window (or centered)."""
+        ...
+
+
+class Dataset(NamedTuple):
+    train: Split
+    validation: Split | None
+    test: Split
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Resident:
+    """All images in the memory of one device: ``images`` uint8 [N, 3, H, W], ``labels`` int64 [N]."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device | str) -> Resident:
+        if self.images.device == torch.empty(0, device=device).device:
+            return self
+        return Resident(self.images.to(device), self.labels.to(device))
+
+    def stream(
+        self, steps: Sequence[Tensor], windows: Sequence[Window], *, seed: int, epoch: int, workers: int | None
+    ) -> Iterator[Tensor | list[Tensor]]:
+        for indices in steps:
+            yield self.images.index_select(0, indices.to(self.images.device, non_blocking=True))
+
+    def part(self, places: Tensor) -> Resident:
+        return Resident(self.images[places], self.labels[places])
+
+
+def balanced(labels: Tensor, count: int) -> Tensor:
+    """Places of ``count`` images, in ascending order: the first of every class, then the second of every class, ...
+
+    So subsets are nested, deterministic, and as balanced as the labels allow.
+    """
+    by_class = labels.argsort(stable=True)
+    starts = torch.bincount(labels).cumsum(0).roll(1)
+    starts[0] = 0
+    rank = torch.empty_like(labels)
+    rank[by_class] = torch.arange(len(labels)) - starts[labels[by_class]]
+    return rank.argsort(stable=True)[:count].sort().values
+
+
+@dataset("cifar10")
+@dataclass(frozen=True, kw_only=True)
+class Cifar10:
+    """CIFAR-10 (Krizhevsky 2009), 32x32, ten classes, 10 000 test images.
+
+    ``validation_images`` are the last of the 50 000 training images and are never trained on; ``train_images`` are
+    taken from the others, balanced over the classes.
+    """
+
+    train_images: Annotated[int, Field(ge=1, le=50_000)] = 50_000
+    validation_images: Annotated[int, Field(ge=0, lt=50_000)] = 0
+
+    def __post_init__(self) -> None:
+        if self.train_images + self.validation_images > 50_000:
+            raise ValueError("train_images + validation_images may not exceed the 50 000 images of the training set")
+
+    def load(self, root: Path) -> Dataset:
+        """Raises :class:`SpecError` where a file is missing or damaged."""
+        train = self._read(root, fetch.TRAIN_FILES)
+        pool = len(train) - self.validation_images
+        validation = train.part(torch.arange(pool, len(train))) if self.validation_images else None
+        chosen = balanced(train.labels[:pool], self.train_images)
+        return Dataset(train.part(chosen), validation, self._read(root, (fetch.TEST_FILE,)), fetch.CLASSES)
+
+    def _read(self, root: Path, names: Sequence[str]) -> Resident:
+        rows = []
+        for name in names:
+            path = root / fetch.FOLDER / name
+            content = path.read_bytes() if path.is_file() else None
+            # The sum costs a sixth of a second per run; a damaged image would cost a study.
+            if content is None or fetch.digest(content) != fetch.MD5[name]:
+                state = "is missing" if content is None else "is damaged"
+                raise SpecError(f"{path} {state}; to fetch it: python -m harness.data cifar10 --root {root}")
+            rows.append(np.frombuffer(content, dtype=np.uint8).reshape(fetch.ROWS, 1 + 3 * 32 * 32))
+        table = torch.from_numpy(np.concatenate(rows))
+        return Resident(table[:, 1:].reshape(-1, 3, 32, 32), table[:, 0].long())
+
+
+@dataset("image_folder")
+@dataclass(frozen=True, kw_only=True)
+class ImageFolder:
+    """Images in files, in ImageNet's layout: ``<root>/<path>/train/<class>/*`` and ``<root>/<path>/val/<class>/*``.
+
+    Training images are cropped at random from the full picture while they are decoded, by the leading crop of the views
+    and with its very draws; without one, and for ``val``, the short side is resized to ``resize`` pixels and the
+    center taken (section B.6: 256, then 224). ``image_size`` in pixels. ``validation_images`` (the last of each class)
+    and ``train_images`` (None: all others) are as for CIFAR-10.
+    """
+
+    path: str = "imagenet"
+    image_size: Annotated[int, Field(ge=8)] = 224
+    resize: Annotated[int, Field(ge=8)] = 256
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    train_images: Annotated[int, Field(ge=1)] | None = None
+    validation_images: Annotated[int, Field(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        if self.resize < self.image_size:
+            raise ValueError("resize may not be smaller than image_size")
+
+    def load(self, root: Path) -> Dataset:
+        """Lists the files. Raises :class:`SpecError` where a folder is missing or holds too few images."""
+        train, test = (folder.listed(root / self.path / part) for part in ("train", "val"))
+        if train.classes != test.classes:
+            raise SpecError(f"{root / self.path}: train and val do not have the same classes")
+        pool = balanced(train.labels, len(train.labels) - self.validation_images)
+        chosen = pool[balanced(train.labels[pool], len(pool) if self.train_images is None else self.train_images)]
+        wanted = self.validation_images + (self.train_images or 1)
+        if wanted > len(train.labels):
+            raise SpecError(f"{root / self.path / 'train'} has {len(train.labels)} images, {wanted} are asked for")
+        rest = torch.ones(len(train.labels), dtype=torch.bool)
+        rest[pool] = False
+        frame = folder.Frame(self.image_size, self.resize, self.interpolation)
+        validation = folder.Files(train.part(rest.nonzero().flatten()), frame) if self.validation_images else None
+        return Dataset(folder.Files(train.part(chosen), frame), validation, folder.Files(test, frame), train.classes)
+
+
+@dataset("synthetic")
+@dataclass(frozen=True, kw_only=True)
+class Synthetic:
+    """Striped images for tests: a class is a direction of the stripes and a tint; phase, light and noise vary.
+
+    No files, the same for ever, and learnable within seconds, also by a contrastive objective.
+    """
+
+    train_images: Annotated[int, Field(ge=1)] = 512
+    validation_images: Annotated[int, Field(ge=0)] = 0
+    test_images: Annotated[int, Field(ge=1)] = 256
+    classes: Annotated[int, Field(ge=2)] = 4
+    image_size: Annotated[int, Field(ge=8)] = 32
+
+    def load(self, root: Path) -> Dataset:
+        """``root`` is not looked at."""
+        train, validation, test = (
+            self._draw(name, count)
+            for name, count in (
+                ("train", self.train_images),
+                ("validation", self.validation_images),
+                ("test", self.test_images),
+            )
+        )
+        names = tuple(f"stripes {i}" for i in range(self.classes))
+        return Dataset(train, validation if self.validation_images else None, test, names)
+
+    def _draw(self, name: str, count: int) -> Resident:
+        rng = ImageRng(seed=0, epoch=0, images=torch.arange(count)).child(name)
+        labels = torch.arange(count) % self.classes
+        share = labels / self.classes
+        size = self.image_size
+        along = torch.linspace(0.0, 1.0, size)
+        angle = torch.pi * share[:, None, None]
+        across = along[:, None] * angle.sin() + along * angle.cos()
+        waves = torch.sin(2 * torch.pi * (4.0 * across + rng.uniform(0.0, 1.0, 1, 1)))
+        tint = 0.5 + 0.3 * torch.cos(2 * torch.pi * (share[:, None] + torch.arange(3) / 3))
+        light = rng.uniform(0.7, 1.2, 1, 1, 1)
+        images = light * (tint[:, :, None, None] + 0.25 * waves[:, None]) + 0.05 * rng.normal(3, size, size)
+        return Resident(images.clamp_(0.0, 1.0).mul_(255.0).round_().to(torch.uint8), labels)

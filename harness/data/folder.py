@@ -1,0 +1,169 @@
+"""Images in files: listing, and decoding with the leading crop on threads, ahead of use.
+
+Threads, not processes: Pillow decodes and resizes without Python's lock, the pixels need no copy through shared
+memory, and an epoch starts at once.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from harness.data.augment import Crop
+from harness.data.rng import ImageRng
+from harness.spec.errors import SpecError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".webp"})
+RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+AHEAD = 2  # batches being decoded while one is in use
+
+
+class Window(NamedTuple):
+    """A random crop and the names of the random stream, from the outermost in, that it draws from."""
+
+    crop: Crop
+    stream: tuple[str, ...]
+
+
+class Frame(NamedTuple):
+    """Size of the images in pixels; short side before the central crop; interpolation of that resize."""
+
+    size: int
+    resize: int
+    interpolation: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Image files with their classes; ``labels`` int64 [N]."""
+
+    paths: tuple[Path, ...]
+    labels: Tensor
+    classes: tuple[str, ...]
+
+    def part(self, places: Tensor) -> Listing:
+        return replace(self, paths=tuple(self.paths[i] for i in places.tolist()), labels=self.labels[places])
+
+
+def listed(top: Path) -> Listing:
+    """All images of ``top/<class>/``, classes and files in the order of their names. Raises :class:`SpecError`."""
+    if not top.is_dir():
+        raise SpecError(f"{top} is missing; expected one folder of images per class in it")
+    classes = sorted(entry.name for entry in os.scandir(top) if entry.is_dir())
+    paths: list[Path] = []
+    labels: list[int] = []
+    for label, name in enumerate(classes):
+        files = sorted(entry.name for entry in os.scandir(top / name) if Path(entry.name).suffix.lower() in SUFFIXES)
+        paths += [top / name / file for file in files]
+        labels += [label] * len(files)
+    if not paths:
+        raise SpecError(f"{top} holds no images; expected one folder of images per class in it")
+    return Listing(tuple(paths), torch.tensor(labels), tuple(classes))
+
+
+@dataclass(frozen=True)
+class Files:
+    """A split whose images are decoded when they are needed."""
+
+    listing: Listing
+    frame: Frame
+
+    @property
+    def device(self) -> torch.device:
+        return self.listing.labels.device
+
+    @property
+    def labels(self) -> Tensor:
+        return self.listing.labels
+
+    def __len__(self) -> int:
+        return len(self.listing.paths)
+
+    def to(self, device: torch.device | str) -> Files:
+        return replace(self, listing=replace(self.listing, labels=self.labels.to(device)))
+
+    def stream(
+        self, steps: Sequence[Tensor], windows: Sequence[Window], *, seed: int, epoch: int, workers: int | None
+    ) -> Iterator[list[Tensor]]:
+        """For each step one uint8 tensor [B, 3, size, size] for each window, or a single, centrally cropped one."""
+        threads = workers or len(os.sched_getaffinity(0))
+        queue: deque[Future[list[Tensor]]] = deque()
+        left = iter(steps)
+        # Two pools: a task that waited for tasks of its own pool could wait for ever.
+        with ThreadPoolExecutor(threads) as pool, ThreadPoolExecutor(AHEAD) as assembling:
+            try:
+                for _ in range(AHEAD):
+                    queue.extend(assembling.submit(self._read, pool, i, windows, seed, epoch) for i in following(left))
+                while queue:
+                    crops = queue.popleft().result()
+                    queue.extend(assembling.submit(self._read, pool, i, windows, seed, epoch) for i in following(left))
+                    yield [one.to(self.device, non_blocking=True) for one in crops]
+            finally:
+                for waiting in queue:
+                    waiting.cancel()
+
+    def _read(
+        self, pool: ThreadPoolExecutor, indices: Tensor, windows: Sequence[Window], seed: int, epoch: int
+    ) -> list[Tensor]:
+        opened = list(pool.map(opened_image, [self.listing.paths[i] for i in indices.tolist()]))
+        widths, heights = torch.tensor([image.size for image in opened]).T
+        rng = ImageRng(seed=seed, epoch=epoch, images=indices)
+        boxes = []
+        for crop, names in windows:
+            stream = rng
+            for name in names:
+                stream = stream.child(name)
+            drawn = crop.draw(stream, heights, widths)
+            boxes.append(torch.stack(drawn, dim=1).tolist())
+        pinned = self.device.type == "cuda"
+        count, size = len(opened), self.frame.size
+        crops = [torch.empty(count, 3, size, size, dtype=torch.uint8, pin_memory=pinned) for _ in boxes or (0,)]
+
+        def decode(place: int) -> None:
+            image = opened[place].convert("RGB")
+            cut = [window_of(image, box[place], size, windows[i].crop.interpolation) for i, box in enumerate(boxes)]
+            for target, one in zip(crops, cut or [center_of(image, self.frame)], strict=True):
+                target[place] = torch.from_numpy(np.array(one)).permute(2, 0, 1)
+
+        list(pool.map(decode, range(count)))
+        return crops
+
+
+def following(left: Iterator[Tensor]) -> list[Tensor]:
+    """The next step, if there is one."""
+    return [one for one in (next(left, None),) if one is not None]
+
+
+def opened_image(path: Path) -> Image.Image:
+    """The file in memory, its header read, its pixels not yet decoded. Raises :class:`SpecError` naming the file."""
+    try:
+        return Image.open(io.BytesIO(path.read_bytes()))
+    except (OSError, UnidentifiedImageError) as error:
+        raise SpecError(f"{path} cannot be read as an image: {error}") from None
+
+
+def window_of(image: Image.Image, box: Sequence[int], size: int, interpolation: str) -> Image.Image:
+    top, left, height, width, mirrored = box
+    cut = image.crop((left, top, left + width, top + height)).resize((size, size), RESAMPLING[interpolation])
+    return cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else cut
+
+
+def center_of(image: Image.Image, frame: Frame) -> Image.Image:
+    """Short side to ``resize``, then the central square (torchvision's ``Resize`` and ``CenterCrop``)."""
+    width, height = image.size
+    short = min(width, height)
+    width, height = int(frame.resize * width / short), int(frame.resize * height / short)
+    resized = image.resize((width, height), RESAMPLING[frame.interpolation])
+    left, top = round((width - frame.size) / 2), round((height - frame.size) / 2)
+    return resized.crop((left, top, left + frame.size, top + frame.size))
