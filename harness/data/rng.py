@@ -46,7 +46,7 @@ class ImageRng:
     """
 
     def __init__(self, *, seed: int, epoch: int, images: Tensor, device: torch.device | str | None = None) -> None:
-        run = mixed(mixed(torch.tensor([signed(seed)])) + epoch * STEP)
+        run = mixed(mixed(torch.tensor([signed(seed)])) + signed(epoch * STEP))
         self.keys = mixed(run + images.to("cpu", torch.int64) * STEP).to(device or "cpu", non_blocking=True)
         self.drawn = 0
 
