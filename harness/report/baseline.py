@@ -1,0 +1,40 @@
+"""``verdicts.json``: the verdicts a person accepted, so that ``--check`` can say which claims no longer hold."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from harness.report.collect import NotResults, Results
+from harness.report.verdicts import Verdict, judge_all
+from harness.store import StoreError, read_json, write_json
+
+FILE = "verdicts.json"
+
+
+def accept(root: Path, results: Results) -> int:
+    """Write today's verdicts as the accepted ones: ``{"augmentation_pairs@micro/crop-with-color-wins": "REPRODUCED"}``."""
+    verdicts = {judged.key: str(judged.ours.verdict) for judged in judge_all(results)}
+    write_json(root / FILE, verdicts)
+    print(f"accepted {len(verdicts)} verdicts in {root / FILE}", file=sys.stderr)
+    return 0
+
+
+def check(root: Path, results: Results) -> int:
+    """1 and one line per claim that was accepted as REPRODUCED and is not now (or is gone); else 0."""
+    try:
+        accepted = read_json(root / FILE)
+    except StoreError as error:
+        raise NotResults(str(error)) from None
+    if accepted is None:
+        print(f"{root / FILE} does not exist: nothing was accepted yet (--accept writes it)", file=sys.stderr)
+        return 0
+    if not isinstance(accepted, dict):
+        raise NotResults(f"{root / FILE} holds no verdicts; --accept writes it anew")
+    now = {judged.key: judged.ours for judged in judge_all(results)}
+    held = sorted(key for key, verdict in accepted.items() if verdict == Verdict.REPRODUCED)
+    lost = [key for key in held if key not in now or now[key].verdict is not Verdict.REPRODUCED]
+    for key in lost:
+        print(f"no longer holds: {key}: {now[key].verdict if key in now else 'the claim is gone'}", file=sys.stderr)
+    print(f"{len(held) - len(lost)} of {len(held)} claims that held still hold", file=sys.stderr)
+    return 1 if lost else 0

@@ -1,0 +1,52 @@
+"""How settings are called on the page: ``{nonlinear: {out_dim: 128}}`` -> ``nonlinear, out_dim 128``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+
+def value_name(value: Any) -> str:
+    """A value as a reader would write it; numbers without trailing zeros, lists with ``+``."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, Mapping):
+        return ", ".join(_pair(key, one) for key, one in value.items())
+    if isinstance(value, list | tuple):
+        return " + ".join(value_name(one) for one in value) or "none"
+    return str(value)
+
+
+def _pair(key: Any, value: Any) -> str:
+    if isinstance(value, Mapping):
+        inner = ", ".join(_pair(name, one) for name, one in value.items())
+        return f"{key} ({inner})" if inner else str(key)
+    return str(key) if value is None else f"{key} {value_name(value)}"
+
+
+def path_name(path: str) -> str:
+    """The end of a dotted path says it: ``objective.nt_xent.temperature`` -> ``temperature``."""
+    parts = path.split(".")
+    name = " ".join(parts[-2:]) if parts[-1] in ("first", "last", "width", "p") else parts[-1]
+    return name.replace("_", " ")
+
+
+def arm_name(settings: Mapping[str, Any], other: Mapping[str, Any] | None = None) -> str:
+    """``{path: value, ...}`` in words, without what ``other`` has too (the contrast is what matters)."""
+    shown = {path: value for path, value in settings.items() if other is None or other.get(path) != value} or settings
+    bare = len(shown) == 1 and not isinstance(next(iter(shown.values())), bool | int | float)
+    if bare:
+        return value_name(next(iter(shown.values())))
+    return ", ".join(f"{path_name(path)} {value_name(value)}" for path, value in shown.items()) or "any setting"
+
+
+def slug(text: str) -> str:
+    """A valid, readable HTML id."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-").lower()

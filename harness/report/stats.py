@@ -1,0 +1,81 @@
+"""Student's t for a handful of seeds: intervals, and how many seeds an interval would need.
+
+Seeds are few, so every interval is a t interval; seeds are shared between arms, so arms are compared by the
+differences *within* a seed (a paired t interval), which cancels what a seed does to both.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from scipy import stats
+
+CONFIDENCE = 0.95
+MOST_SEEDS = 200
+"""Above this many seeds we say so instead of giving a number: the present spread is no basis for more."""
+
+
+@lru_cache(maxsize=4096)
+def t_quantile(n: int, confidence: float) -> float:
+    """Half-width of a two-sided t interval of ``n`` values, in standard errors."""
+    return float(stats.t.ppf(0.5 + confidence / 2, n - 1))
+
+
+def interval(sample: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float] | None:
+    """Two-sided t interval of the mean; None for fewer than two values: one number has no spread."""
+    if len(sample) < 2:
+        return None
+    half = t_quantile(len(sample), confidence) * statistics.stdev(sample) / math.sqrt(len(sample))
+    mean = statistics.fmean(sample)
+    return mean - half, mean + half
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Mean of ``n`` values with its 95 % interval; ``low`` and ``high`` are None for n = 1."""
+
+    mean: float
+    n: int
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def half(self) -> float | None:
+        """Half the width of the interval."""
+        return None if self.low is None or self.high is None else (self.high - self.low) / 2
+
+
+def estimate(sample: Sequence[float]) -> Estimate | None:
+    """Mean, interval and n; None of nothing."""
+    if not sample:
+        return None
+    bounds = interval(sample)
+    low, high = bounds if bounds else (None, None)
+    return Estimate(statistics.fmean(sample), len(sample), low, high)
+
+
+def paired(first: Mapping[int, float], second: Mapping[int, float]) -> tuple[float, ...]:
+    """``first - second`` for every seed that both have, in order of the seeds."""
+    return tuple(first[seed] - second[seed] for seed in sorted(first.keys() & second.keys()))
+
+
+def kendall(first: Sequence[float], second: Sequence[float]) -> float:
+    """Kendall's tau-b of two rankings; NaN when one of them is constant."""
+    return float(stats.kendalltau(first, second).statistic)
+
+
+def seeds_needed(sample: Sequence[float], above: float, below: float, confidence: float = CONFIDENCE) -> int | None:
+    """Seeds at which the interval leaves the nearest bound of ``(above, below)``, if mean and spread stay as they are.
+
+    None when fewer than two values are known, the mean lies on a bound, or more than ``MOST_SEEDS`` are needed.
+    """
+    if len(sample) < 2:
+        return None
+    mean, spread = statistics.fmean(sample), statistics.stdev(sample)
+    distance = min(abs(mean - bound) for bound in (above, below))
+    enough = (n for n in range(2, MOST_SEEDS + 1) if t_quantile(n, confidence) * spread / math.sqrt(n) < distance)
+    return next(enough, None)

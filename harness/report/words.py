@@ -1,0 +1,123 @@
+"""What was seen, in sentences: one paragraph under each artefact, written from the numbers alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from harness.report.collect import State
+from harness.report.stats import Estimate, kendall
+from harness.report.tables import HIGHER_IS_BETTER, Entry, Grid, Metric, Row, row_mean
+
+
+def number(value: float, metric: Metric) -> str:
+    """A value with its unit: ``48.2 %``."""
+    unit = f" {metric.unit}" if metric.unit else ""
+    return f"{value:.{metric.decimals}f}{unit}"
+
+
+def measured(estimate: Estimate, metric: Metric) -> str:
+    """A value with interval and n: ``48.2 ± 0.5 % (n = 3)``."""
+    unit = f" {metric.unit}" if metric.unit else ""
+    half = "" if estimate.half is None else f" ± {estimate.half:.{metric.decimals}f}"
+    return f"{estimate.mean:.{metric.decimals}f}{half}{unit} (n = {estimate.n})"
+
+
+def seen(grid: Grid) -> str:
+    """The paragraph of a grid: what is highest, where the paper has its highest, how far the two agree, what is absent."""
+    tellers = {"heatmap": _heatmap, "table": _table, "lines": _lines}
+    found = [*tellers[grid.kind](grid), _absent([entry for entry in grid.entries if entry.asked])]
+    return " ".join(sentence for sentence in found if sentence)
+
+
+def _places(grid: Grid) -> list[tuple[str, Entry]]:
+    if grid.kind != "heatmap":
+        return [
+            (_place(grid, row, column), entry)
+            for row in grid.rows
+            for column, entry in zip(grid.columns, row.entries, strict=True)
+        ]
+    return [
+        (f"{row.names[0]} alone" if row.names[0] == column else f"{row.names[0]} then {column}", entry)
+        for row in grid.rows
+        for column, entry in zip(grid.columns, row.entries, strict=True)
+    ]
+
+
+def _place(grid: Grid, row: Row, column: str) -> str:
+    parts = [f"{stub} {name}" for stub, name in zip(grid.stubs, row.names, strict=True)]
+    return ", ".join([*parts, f"{grid.column_label} {column}"] if grid.column_label else parts)
+
+
+def _heatmap(grid: Grid) -> list[str]:
+    places = _places(grid)
+    found = [_highest(places)]
+    means = [(row.names[0], ours[0]) for row in grid.rows if (ours := row_mean(row))[0] is not None]
+    if grid.row_mean and len(means) == len(grid.rows) > 1:
+        name, mean = max(((name, mean) for name, mean in means if mean), key=lambda one: one[1].mean)
+        found.append(f"As first transformation {name} is worth most on average ({number(mean.mean, grid.metric)}).")
+    return [*found, _agreement([entry for _, entry in places])]
+
+
+def _table(grid: Grid) -> list[str]:
+    found = []
+    for index, column in enumerate(grid.columns):
+        places = [(_place(grid, row, ""), row.entries[index]) for row in grid.rows]
+        if places and places[0][1].metric.path.rpartition("/")[2] in HIGHER_IS_BETTER:
+            found.append(_highest(places, f"{column}: highest at"))
+    return found
+
+
+def _lines(grid: Grid) -> list[str]:
+    found = []
+    for index, column in enumerate(grid.columns):
+        points = [(row, row.entries[index].estimate) for row in grid.rows]
+        ours = [(row.names[0], estimate) for row, estimate in points if estimate]
+        if len(ours) > 1:
+            (low, first), (high, last) = ours[0], ours[-1]
+            line = f"With {grid.column_label} {column}, " if grid.column_label else ""
+            text = f"{line}from {grid.stubs[0]} {low} to {high} ours goes from {measured(first, grid.metric)}"
+            found.append(f"{text[0].upper()}{text[1:]} to {measured(last, grid.metric)}.")
+    return [*found, _agreement(grid.entries)]
+
+
+def _highest(places: Sequence[tuple[str, Entry]], opening: str = "Highest here:") -> str:
+    """Our highest; the paper's highest, and whether it is the same place."""
+    ours = [(place, entry) for place, entry in places if entry.estimate]
+    paper = [(place, entry) for place, entry in places if entry.published is not None]
+    best = max(ours, key=lambda one: one[1].estimate.mean if one[1].estimate else 0.0, default=None)
+    printed = max(paper, key=lambda one: one[1].published or 0.0, default=None)
+    theirs = f"{printed[0]}, {number(printed[1].published or 0.0, printed[1].metric)}" if printed else ""
+    if best is None or best[1].estimate is None:
+        return f"No run has finished. The paper's highest is {theirs}." if printed else "No run has finished."
+    text = f"{opening} {best[0]}, {measured(best[1].estimate, best[1].metric)}"
+    if printed is None:
+        return f"{text}."
+    if printed[0] == best[0]:
+        return f"{text}; it is the paper's highest too ({number(printed[1].published or 0.0, printed[1].metric)})."
+    return f"{text}; the paper's highest is {theirs}."
+
+
+def _agreement(entries: Sequence[Entry]) -> str:
+    both = [(e.estimate.mean, e.published) for e in entries if e.estimate and e.published is not None]
+    if len(both) < 5:
+        return ""
+    tau = kendall([ours for ours, _ in both], [paper for _, paper in both])
+    level = "much the same" if tau >= 0.7 else "a similar" if tau >= 0.4 else "hardly the same" if tau < 0.2 else "a partly similar"
+    return f"Over the {len(both)} places both have, ours and the paper's numbers are in {level} order (Kendall’s τ = {tau:.2f})."
+
+
+def _absent(entries: Sequence[Entry]) -> str:
+    """``7 of 49 have no number: 3 failed, 4 not run. 12 have fewer seeds than planned.``"""
+    none = Counter(str(entry.state) for entry in entries if entry.estimate is None)
+    fewer = sum(entry.estimate is not None and entry.estimate.n < entry.asked for entry in entries)
+    words = []
+    if none:
+        kinds = ", ".join(f"{none[state]} {state}" for state in State if none[state])
+        words.append(f"{sum(none.values())} of {len(entries)} places have no number yet ({kinds}).")
+    if fewer:
+        words.append(f"{fewer} {'has' if fewer == 1 else 'have'} fewer seeds than planned.")
+    single = sum(entry.estimate is not None and entry.estimate.n == 1 for entry in entries)
+    if single:
+        words.append(f"{single} of {len(entries)} rest on a single seed and carry no interval.")
+    return " ".join(words)
