@@ -64,7 +64,7 @@ def separable(images: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
     """``vertical[b] @ image @ horizontal[b]^T``: [B, C, H, W] by [B, h, H] and [B, w, W] -> [B, C, h, w]."""
     count, channels, height, width = images.shape
     rows = torch.bmm(images.reshape(count, channels * height, width), horizontal.transpose(1, 2))
-    return torch.matmul(vertical[:, None], rows.view(count, channels, height, -1))
+    return torch.matmul(vertical[:, None], rows.view(count, channels, height, horizontal.shape[1]))
 
 
 def triangle(x: Tensor) -> Tensor:
