@@ -1,0 +1,92 @@
+"""Cluster files: how to ask a site for machines. Never part of a run's identity."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from harness.spec.document import read_yaml
+from harness.spec.errors import SpecError, nearest
+
+Positive = Annotated[int, Field(ge=1)]
+Flags = dict[str, str | int | float | bool]
+
+
+class Cluster(BaseModel):
+    """The keys of ``experiments/clusters/*.yaml``."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    partition: str | None = Field(default=None, description="sbatch --partition")
+    account: str | None = Field(default=None, description="sbatch --account")
+    qos: str | None = Field(default=None, description="sbatch --qos")
+    constraint: str | None = Field(default=None, description="sbatch --constraint")
+    time: str = Field(default="auto", description="Limit of one job, HH:MM:SS, D-HH:MM:SS or auto (from the price).")
+    gpus: Annotated[int, Field(ge=0)] = Field(default=1, description="GPUs of one job.")
+    gres: str | None = Field(default=None, description="Where --gpus-per-node is not understood, e.g. gpu:a100:1")
+    cpus: Positive = Field(default=8, description="Cores of one job.")
+    mem: str | None = Field(default="32G", description="Memory of one job.")
+    array_cap: Positive = Field(default=64, description="Jobs at a time, over all arrays of one sweep.")
+    runs_per_job: Positive = Field(default=1, description="Runs one job works through.")
+    at_once: Positive = Field(default=1, description="Runs side by side within a job (small runs share a GPU).")
+    signal_seconds: Positive = Field(default=180, description="Warning before the time limit: a step and a checkpoint.")
+    setup: list[str] = Field(default=[], description="Shell lines before the job, e.g. module load cuda")
+    sbatch: Flags = Field(default={}, description="Further sbatch options, as they are.")
+    srun: list[str] = Field(default=[], description="Further srun options, as they are.")
+
+    @field_validator("time")
+    @classmethod
+    def readable(cls, time: str) -> str:
+        """Raises ``ValueError`` on a time that Slurm would read in another way."""
+        if time != "auto" and not re.fullmatch(r"(\d+-)?\d{1,2}:\d{2}:\d{2}", time):
+            raise ValueError("time must be auto, HH:MM:SS or D-HH:MM:SS, in quotes")
+        return time
+
+    @property
+    def minutes(self) -> int | None:
+        """The time limit in minutes, rounded up; None for ``auto``."""
+        if self.time == "auto":
+            return None
+        days, _, clock = self.time.rpartition("-")
+        hours, minutes, seconds = (int(part) for part in clock.split(":"))
+        return int(days or 0) * 1440 + hours * 60 + minutes + (seconds > 0)
+
+
+def load_cluster(path: Path) -> Cluster:
+    """Read and check one file. Raises :class:`SpecError` with a line for every complaint."""
+    document = read_yaml(path)
+    try:
+        return Cluster.model_validate(document.data)
+    except ValidationError as error:
+        complaints = []
+        for one in error.errors():
+            keys = [part for part in one["loc"] if isinstance(part, int) or part in document.data]
+            said = one["msg"].removeprefix("Value error, ")
+            if one["type"] == "extra_forbidden":
+                said = f"unknown key: {nearest(str(one['loc'][-1]), Cluster.model_fields)}"
+            complaints.append(document.complaint(keys, f"{'.'.join(map(str, one['loc'][:2]))}: {said}"))
+        raise SpecError(complaints) from None
+
+
+def find_cluster(asked: str, experiments: Path) -> tuple[str, Cluster] | None:
+    """``local`` -> None; ``auto`` -> ``slurm`` if sbatch is on the PATH; a name or a file -> that cluster."""
+    if asked == "local" or (asked == "auto" and shutil.which("sbatch") is None):
+        return None
+    folder = experiments / "clusters"
+    name = "slurm" if asked == "auto" else asked
+    path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
+    if not path.is_file():
+        known = ["auto", "local", *(one.stem for one in folder.glob("*.yaml"))]
+        raise SpecError(f"--cluster {asked}: {nearest(asked, known)}")
+    if shutil.which("sbatch") is None or shutil.which("srun") is None:
+        raise SpecError(f"--cluster {asked}: sbatch and srun are not on the PATH here")
+    return path.stem, load_cluster(path)
+
+
+def describe(cluster: Cluster) -> dict[str, Any]:
+    """What is written into a submission's record."""
+    return cluster.model_dump(mode="json")

@@ -1,0 +1,67 @@
+"""A sweep on this machine: price it, ask if it is long, run the pool, say how it ended."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from harness.spec.errors import SpecError
+from harness.sweep import worker
+from harness.sweep.live import Watch, clock
+from harness.sweep.machine import Crew, crew, gpus
+from harness.sweep.plan import Plan, PlannedRun
+from harness.sweep.pool import Outcome, Pool
+from harness.sweep.price import Bill, Prices, bill
+from harness.sweep.show import show_failures
+from harness.sweep.worker import Execute
+from harness.train.place import Place
+
+LONG_S = 8 * 3600.0
+"""A local sweep priced above this asks first."""
+
+
+def cost_here(plan: Plan, runs: Sequence[PlannedRun], jobs: int | None) -> tuple[Bill, Crew]:
+    """The bill of ``runs`` on this machine, and how many run at once."""
+    here = crew(len(runs), jobs)
+    gpu = gpus()[0][1] if here.gpus else None
+    prices = Prices.read(plan.store, gpu, [one.handle for one in plan.evaluations])
+    return bill(prices, [one.run for one in runs], plan.evaluations, here.jobs), here
+
+
+def confirm_long(console: Console, cost: Bill, *, yes: bool) -> bool:
+    """Whether to go on with a sweep of this price. Raises :class:`SpecError` where nobody can be asked."""
+    if cost.wall_seconds <= LONG_S or yes:
+        return True
+    said = f"This would keep this machine busy for about {clock(cost.wall_seconds)}."
+    if not sys.stdin.isatty():
+        raise SpecError(f"{said} Add --yes to go on all the same, or pick a smaller --scale.")
+    console.print(Text(said, style="yellow"))
+    return console.input("Go on? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def run_here(
+    console: Console,
+    plan: Plan,
+    runs: Sequence[PlannedRun],
+    cost: Bill,
+    here: Crew,
+    data: Path,
+    execute: Execute = worker.train,
+) -> Outcome:
+    """Run them and print a table of what failed."""
+    labels = {one.folder.id: one.label for one in runs}
+    place = Place(data=data, device="auto" if here.gpus else "cpu", threads=here.threads)
+    with Watch(console, len(runs), here.jobs, cost.mean, labels) as watch:
+        folders = [one.folder for one in runs]
+        pool = Pool(folders, plan.evaluations, place, watch, jobs=here.jobs, gpus=here.gpus, execute=execute)
+        outcome = pool.run()
+    show_failures(console, [plan.store.run(run) for run in outcome.failed], labels)
+    if outcome.held:
+        console.print(Text(f"{len(outcome.held)} runs were held back. Mend the fault, then sweep again.", style="red"))
+    if outcome.stopped:
+        console.print(Text("Stopped. The same command goes on where this one left off.", style="yellow"))
+    return outcome

@@ -1,0 +1,276 @@
+"""Experiment -> plan: which runs it means, which of them are done, stale, shared or to do, and what is wrong with it.
+
+Everything that can be known before a run starts is said here, all at once: a specification that plans is one that
+builds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness import components
+from harness.components import Evaluation
+from harness.spec.errors import Complaint, SpecError
+from harness.spec.experiment import Experiment
+from harness.spec.grid import Arm, expand, lookup
+from harness.spec.run import Run
+from harness.store import RunFolder, State, Store, StoreError, read_json
+from harness.sweep.references import References, check_references
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run, and what the results folder says of it."""
+
+    run: Run
+    folder: RunFolder
+    label: str
+    state: State
+    why: str = ""  # why it is broken, failed or unknown
+    stale: bool = False  # finished by code that is not today's
+    also_in: tuple[str, ...] = ()  # other experiments that ask for it
+
+    @property
+    def to_do(self) -> bool:
+        """A sweep would start it: neither finished nor under way, nor waiting for ``--retry``."""
+        return self.state in (State.TODO, State.TRAINED, State.UNKNOWN, State.CANCELLED)
+
+
+@dataclass(frozen=True)
+class PlannedArm:
+    """One point of a grid: its settings (varied or mentioned), and the run of each seed."""
+
+    settings: dict[str, Any]
+    runs: dict[int, str]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an experiment means at one scale, against one results folder."""
+
+    experiment: Experiment
+    overrides: dict[str, Any]
+    store: Store
+    arms: list[PlannedArm]
+    evaluations: list[Evaluation]
+    runs: dict[str, PlannedRun]
+    references: References
+    grids: int
+
+    @property
+    def asked(self) -> int:
+        """Cells of all grids times seeds, before equal runs are merged."""
+        return sum(len(arm.runs) for arm in self.arms)
+
+    @property
+    def to_do(self) -> list[PlannedRun]:
+        """Seed by seed, so that a table fills evenly instead of row by row."""
+        return sorted((one for one in self.runs.values() if one.to_do), key=lambda one: one.run.seed)
+
+    def in_state(self, *states: State) -> list[PlannedRun]:
+        return [one for one in self.runs.values() if one.state in states]
+
+
+def make_plan(
+    experiment: Experiment,
+    store: Store,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    code: str | None = None,
+) -> Plan:
+    """Expand, resolve, build and check everything, then look at ``store``.
+
+    ``code`` is today's fingerprint of the numeric code; runs finished by another are stale. Raises
+    :class:`SpecError` with every complaint.
+    """
+    overrides = dict(overrides or {})
+    arms = expand(experiment, overrides)
+    tree = arms[0].tree
+    complaints: list[Complaint] = []
+    evaluations = _evaluations(experiment, tree, complaints)
+    resolved = _resolve(experiment, arms, overrides, complaints)
+    if complaints:
+        raise SpecError(complaints)
+    references, complaints = check_references(experiment, arms, evaluations)
+    complaints += _dead_axes(experiment, arms, resolved)
+    runs: dict[str, Run] = {}
+    labels: dict[str, str] = {}
+    planned_arms: list[PlannedArm] = []
+    for arm, run in zip(arms, resolved, strict=True):
+        seeds = {seed: run.model_copy(update={"seed": seed}) for seed in range(experiment.seeds)}
+        ids = {seed: one.id for seed, one in seeds.items()}
+        for seed, one in seeds.items():
+            runs.setdefault(ids[seed], one)
+            labels.setdefault(ids[seed], f"{label(arm.settings)}, seed {seed}")
+        planned = PlannedArm(_settings(arm, references.paths), ids)
+        if planned not in planned_arms:
+            planned_arms.append(planned)
+    if len(runs) != experiment.runs:
+        line = experiment.where("runs")
+        complaints.append(
+            experiment.document.complaint(
+                line, f"runs: {experiment.runs} is written here, but the grids make {len(runs)} different runs"
+            )
+        )
+    if complaints:
+        raise SpecError(complaints)
+    others = _other_experiments(store, f"{experiment.name}@{experiment.scale.name}")
+    look = _Look(store, [one.handle for one in evaluations], code, others)
+    return Plan(
+        experiment=experiment,
+        overrides=overrides,
+        store=store,
+        arms=planned_arms,
+        evaluations=evaluations,
+        runs={run_id: look.at(run_id, run, labels[run_id]) for run_id, run in runs.items()},
+        references=references,
+        grids=len(experiment.vary),
+    )
+
+
+def label(settings: Mapping[str, Any]) -> str:
+    """Varied settings for people: ``targeted [crop, color], epochs 30``."""
+    return ", ".join(f"{path.rpartition('.')[2]} {_short(value)}" for path, value in settings.items())
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return "[" + ", ".join(_short(one) for one in value) + "]"
+    if isinstance(value, dict) and len(value) == 1:
+        ((name, fields),) = value.items()
+        inner = ", ".join(f"{key} {_short(one)}" for key, one in (fields or {}).items())
+        return f"{name}({inner})" if inner else str(name)
+    return json.dumps(value, default=str)
+
+
+def _settings(arm: Arm, paths: Iterable[str]) -> dict[str, Any]:
+    settings = dict(arm.settings)
+    for path in paths:
+        try:
+            settings.setdefault(path, lookup(arm.tree, arm.settings, path))
+        except SpecError:
+            settings.setdefault(path, None)  # another arm has it
+    return settings
+
+
+def _evaluations(experiment: Experiment, tree: Mapping[str, Any], complaints: list[Complaint]) -> list[Evaluation]:
+    try:
+        return components.resolve_evaluations(tree, experiment.evaluate)
+    except SpecError as error:
+        where = experiment.where("evaluate")
+        complaints += [experiment.document.complaint(where, one.what) for one in error.complaints]
+        return []
+
+
+def _resolve(
+    experiment: Experiment, arms: Sequence[Arm], overrides: Mapping[str, Any], complaints: list[Complaint]
+) -> list[Run]:
+    """Every arm at seed 0, networks built on the meta device; each complaint once, at the line that caused it."""
+    resolved: list[Run] = []
+    for arm in arms:
+        try:
+            run = components.resolve(arm.tree, seed=0)
+            components.check(run)
+            resolved.append(run)
+        except SpecError as error:
+            for one in error.complaints:
+                placed = _placed(experiment, arm, overrides, one)
+                if placed not in complaints:
+                    complaints.append(placed)
+    return resolved
+
+
+def _placed(experiment: Experiment, arm: Arm, overrides: Mapping[str, Any], complaint: Complaint) -> Complaint:
+    """A complaint about a dotted path, at the line that set it: the grid, ``fixed``, ``-o`` or the scale file."""
+    detail = f"{complaint.where}.{complaint.what.partition(':')[0]}"
+    about = f"{complaint.where}: {complaint.what}"
+
+    def best(paths: Iterable[str]) -> str | None:
+        near = [path for path in paths if _touches(path, detail)] or [p for p in paths if _touches(p, complaint.where)]
+        return max(near, key=len, default=None)
+
+    if (path := best(arm.settings)) is not None:
+        return experiment.document.complaint(experiment.where("vary", arm.grid, path), about)
+    if (path := best(overrides)) is not None:
+        return Complaint(f"-o {path}", about)
+    if (path := best(experiment.fixed)) is not None:
+        return experiment.document.complaint(experiment.where("fixed", path), about)
+    return experiment.scale.document.complaint(complaint.where.split("."), about)
+
+
+def _touches(path: str, place: str) -> bool:
+    """Whether one dotted path lies on the way to the other."""
+    return path == place or path.startswith(place + ".") or place.startswith(path + ".")
+
+
+def _dead_axes(experiment: Experiment, arms: Sequence[Arm], resolved: Sequence[Run]) -> Iterable[Complaint]:
+    """Two points of one grid that resolve to one run: something that is varied changes nothing."""
+    seen: dict[tuple[int, str], Arm] = {}
+    for arm, run in zip(arms, resolved, strict=True):
+        first = seen.setdefault((arm.grid, run.id), arm)
+        if first is not arm:
+            path = next((path for path in arm.settings if arm.settings[path] != first.settings[path]), "")
+            yield experiment.document.complaint(
+                experiment.where("vary", arm.grid, path),
+                f"dead axis: {label(first.settings)!r} and {label(arm.settings)!r} are the same run",
+            )
+
+
+def _other_experiments(store: Store, this: str) -> dict[str, tuple[str, ...]]:
+    """Run id -> the other experiments in ``results/experiments`` that contain it."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(store.experiments.glob("*.json")):
+        held = read_json(path)
+        name = path.stem
+        if name == this or not isinstance(held, dict):
+            continue
+        for run_id in {one for arm in held.get("arms", []) for one in arm.get("runs", {}).values()}:
+            found.setdefault(run_id, []).append(name)
+    return {run_id: tuple(names) for run_id, names in found.items()}
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What the files say of one run after the other."""
+
+    store: Store
+    handles: list[str]
+    code: str | None
+    others: Mapping[str, tuple[str, ...]]
+
+    def at(self, run_id: str, run: Run, name: str) -> PlannedRun:
+        folder = self.store.run(run_id)
+        also_in = self.others.get(run_id, ())
+        if not folder.path.exists():
+            return PlannedRun(run, folder, name, State.TODO, also_in=also_in)
+        state = folder.state(self.handles)
+        try:
+            why = self._why(folder, state)
+            stale = state in (State.DONE, State.DIVERGED, State.TRAINED) and self._stale(folder)
+        except StoreError as error:
+            state, why, stale = State.BROKEN, str(error), False
+        return PlannedRun(run, folder, name, state, why, stale, also_in)
+
+    def _why(self, folder: RunFolder, state: State) -> str:
+        if state is State.BROKEN:
+            folder.missing(self.handles)  # raises what state() found
+            read_json(folder.outcome)
+            return f"{folder.path}: does not hold what it should; move it away"
+        if state is State.FAILED:
+            held = read_json(folder.failure)
+            return f"{held.get('cause', 'code')}: {held.get('type')}: {held.get('message')}"
+        if state is State.UNKNOWN:
+            return "claimed by a process of another machine that has been silent for a quarter of an hour"
+        held = read_json(folder.spec)
+        if held is not None and held.get("id") != folder.id:
+            raise StoreError(f"{folder.spec}: belongs to another run; move {folder.path} away")
+        return ""
+
+    def _stale(self, folder: RunFolder) -> bool:
+        made_by = (read_json(folder.provenance) or {}).get("code")
+        return self.code is not None and made_by != self.code

@@ -1,0 +1,134 @@
+"""What a run will cost: from measured times of similar runs in the results folder, else from a cautious guess."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+from harness import provenance
+from harness.components import Evaluation
+from harness.spec.run import Run
+from harness.store import Store, StoreError, read_json
+
+IMAGES_PER_SECOND: dict[str, tuple[float, float]] = {
+    "micro": (1500.0, 20_000.0),
+    "resnet18": (12.0, 3000.0),
+    "resnet34": (6.0, 1700.0),
+    "resnet50": (5.0, 1000.0),
+    "resnet101": (2.5, 600.0),
+    "resnet152": (1.7, 400.0),
+}
+"""Guess for two 32x32 views, CIFAR stem, forward and backward: one CPU core, one data-centre GPU. On the slow side."""
+
+IMAGENET_IMAGES = 1_281_167
+OVERHEAD_S = 2.0
+EVALUATION_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class Price:
+    """Seconds of one run; ``measured`` if runs with the same encoder on such hardware were timed before."""
+
+    seconds: float
+    measured: bool
+
+
+@dataclass
+class Prices:
+    """Rates read from a results folder, for one kind of hardware (``gpu`` name, or None for this CPU)."""
+
+    gpu: str | None
+    rates: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    evaluations: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    @classmethod
+    def read(cls, store: Store, gpu: str | None, handles: Sequence[str]) -> Prices:
+        """Look at every finished run; unreadable files are no price."""
+        prices = cls(gpu)
+        for folder in store.all_runs():
+            with suppress(StoreError, KeyError, TypeError):
+                about = read_json(folder.provenance)
+                if not about or "images_per_second" not in about or not prices._same(about["hardware"]):
+                    continue
+                key = similar(read_json(folder.spec)["spec"])
+                prices.rates[key].append(float(about["images_per_second"]))
+                for handle in handles:
+                    held = read_json(folder.evaluation(handle))
+                    if held is not None:
+                        prices.evaluations[key, handle].append(float(held["wall_seconds"]))
+        return prices
+
+    def _same(self, hardware: dict[str, Any]) -> bool:
+        if self.gpu is not None:
+            return bool(hardware["gpu"] == self.gpu or (self.gpu == "" and hardware["gpu"]))
+        return not hardware["gpu"] and bool(hardware["cpu"] == provenance.cpu_name())
+
+    def of(self, run: Run, asked: Iterable[Evaluation]) -> Price:
+        """Training plus evaluations of one run."""
+        key = similar(run.spec())
+        images = run.schedule.epochs * train_images(run)
+        measured = key in self.rates
+        training = images / (median(self.rates[key]) if measured else guess(run, on_gpu=self.gpu is not None))
+        evaluating = 0.0
+        for one in asked:
+            times = self.evaluations.get((key, one.handle))
+            evaluating += median(times) if times else EVALUATION_SHARE * training
+        return Price(OVERHEAD_S + training + evaluating, measured)
+
+
+def similar(spec: dict[str, Any]) -> str:
+    """Runs that agree in this take equally long per image."""
+    data = next(iter(spec["data"].values()))
+    return json.dumps([spec["encoder"], spec["precision"], data.get("image_size"), spec["method"]], sort_keys=True)
+
+
+def train_images(run: Run) -> int:
+    """Images in one epoch."""
+    ((name, fields),) = run.data.items()
+    known = fields.get("train_images") or fields.get("images")
+    return int(known) if known else IMAGENET_IMAGES if name == "image_folder" else 50_000
+
+
+def guess(run: Run, *, on_gpu: bool) -> float:
+    """Images per second, scaled by the square of the width and by pixels after the stem."""
+    ((name, fields),) = run.encoder.items()
+    cpu, gpu = IMAGES_PER_SECOND.get(name, IMAGES_PER_SECOND["resnet50"])
+    size = next(iter(run.data.values())).get("image_size") or 32
+    pixels = (size / 32) ** 2 / (16 if fields.get("stem") == "imagenet" else 1)
+    width = float(fields.get("width", 1) or 1)
+    return (gpu if on_gpu else cpu) / width**2 / max(pixels, 0.25)
+
+
+@dataclass(frozen=True)
+class Bill:
+    """The price of everything that is to do."""
+
+    compute_seconds: float  # summed over runs
+    wall_seconds: float
+    longest_seconds: float
+    measured: bool  # every run's rate was measured
+    runs: int
+
+    @property
+    def mean(self) -> float:
+        return self.compute_seconds / max(1, self.runs)
+
+
+def bill(prices: Prices, runs: Sequence[Run], asked: Sequence[Evaluation], at_once: int) -> Bill:
+    """Sum up; ``at_once`` runs share the work evenly."""
+    cache: dict[tuple[str, int], Price] = {}
+    each = []
+    for run in runs:
+        key = (similar(run.spec()), run.schedule.epochs * train_images(run))
+        if key not in cache:
+            cache[key] = prices.of(run, asked)
+        each.append(cache[key])
+    total = sum(one.seconds for one in each)
+    longest = max((one.seconds for one in each), default=0.0)
+    wall = max(longest, total / max(1, min(at_once, len(each))))
+    return Bill(total, wall, longest, all(one.measured for one in each), len(each))

@@ -1,0 +1,60 @@
+"""Writing down what a sweep is about: ``results/experiments/<name>@<scale>.json`` and a ``run.json`` for each run.
+
+The report needs nothing else: neither the YAML nor the code that expanded it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from harness.spec.run import identity
+from harness.store import write_json
+from harness.sweep.plan import Plan
+
+
+def manifest_path(plan: Plan) -> Path:
+    """A sweep with ``-o`` is another table, so it never overwrites the one without."""
+    path = plan.store.experiment(plan.experiment.name, plan.experiment.scale.name)
+    return path.with_stem(f"{path.stem}+{identity(plan.overrides, 6)}") if plan.overrides else path
+
+
+def manifest(plan: Plan) -> dict[str, Any]:
+    """The expanded experiment, as plain JSON."""
+    experiment, scale = plan.experiment, plan.experiment.scale
+    return {
+        "name": experiment.name,
+        "scale": scale.name,
+        "title": experiment.file.title,
+        "question": experiment.question,
+        "file": _shown(experiment.document.path),
+        "seeds": experiment.seeds,
+        "runs": len(plan.runs),
+        "overrides": plan.overrides,
+        "paper_scale": scale.file.paper_scale,
+        "scale_note": scale.file.note,
+        "arms": [
+            {"settings": arm.settings, "runs": {str(seed): run for seed, run in arm.runs.items()}} for arm in plan.arms
+        ],
+        "evaluations": {one.label: one.handle for one in plan.evaluations},
+        "report": experiment.report,
+        "claims": [claim.model_dump(mode="json", exclude_none=True) for claim in experiment.claims],
+        "published": plan.references.published,
+    }
+
+
+def record(plan: Plan) -> Path:
+    """Write the manifest and the specification of every run that is to do. Raises ``OSError``, ``StoreError``."""
+    for one in plan.to_do:
+        one.folder.create(one.run.spec())
+    path = manifest_path(plan)
+    write_json(path, manifest(plan))
+    return path
+
+
+def _shown(path: Path) -> str:
+    """Relative to the working directory where it lies beneath it: manifests are committed."""
+    try:
+        return path.resolve().relative_to(Path.cwd()).as_posix()
+    except ValueError:
+        return path.name

@@ -1,0 +1,216 @@
+"""What the report and the claims of an experiment point at: dotted paths, metrics, published tables. Checked early.
+
+A claim about a cell that the grid never makes, or a column of a metric that no evaluation yields, would only show
+as a gap after all the compute is spent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.components import Evaluation
+from harness.spec import registry
+from harness.spec.document import Keys
+from harness.spec.errors import Complaint, SpecError, nearest
+from harness.spec.experiment import Claim, Experiment, load_published
+from harness.spec.grid import Arm, lookup
+from harness.spec.registry import integral
+
+BLOCKS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
+    "heatmap": (frozenset({"rows", "columns", "cell"}), frozenset({"row_mean", "published"})),
+    "table": (frozenset({"rows", "columns"}), frozenset({"published"})),
+    "lines": (frozenset({"x", "y"}), frozenset({"lines", "log_x", "published"})),
+}
+"""Kind of report block -> (keys it needs, keys it may have)."""
+
+
+@dataclass
+class References:
+    """Paths that every arm must state, and the published tables, by name."""
+
+    paths: list[str] = field(default_factory=list)
+    published: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def check_references(
+    experiment: Experiment, arms: Sequence[Arm], evaluations: Sequence[Evaluation]
+) -> tuple[References, list[Complaint]]:
+    """Collect what is mentioned, and a complaint for everything that nothing yields."""
+    checker = _Checker(experiment, arms, {one.label: next(iter(one.resolved)) for one in evaluations})
+    checker.report()
+    checker.claims()
+    checker.add_summaries()
+    return checker.found, checker.complaints
+
+
+@dataclass
+class _Checker:
+    experiment: Experiment
+    arms: Sequence[Arm]
+    evaluations: Mapping[str, str]  # label -> name
+    found: References = field(default_factory=References)
+    complaints: list[Complaint] = field(default_factory=list)
+
+    # --- report blocks
+
+    def report(self) -> None:
+        where = self.experiment.where("report")
+        written: Any = self.experiment.document.data
+        for key in where:
+            written = written.get(key, {}) if isinstance(written, dict) else {}
+        for index, block in enumerate(self.experiment.report):
+            for kind, parts in block.items():
+                place: Keys = (*where, kind) if isinstance(written, dict) else (*where, index, kind)
+                self._block(kind, parts, place)
+
+    def _block(self, kind: str, parts: Mapping[str, Any], place: Keys) -> None:
+        needs, may = BLOCKS[kind]
+        for key in parts:
+            if key not in needs | may:
+                self._complain((*place, key), f"{kind} has no {key!r}: {nearest(key, needs | may)}")
+        for key in sorted(needs - set(parts)):
+            self._complain(place, f"{kind} needs {key!r}")
+        axes = ("rows",) if kind == "table" else ("rows", "columns", "x", "lines")
+        for key in axes:
+            for name, path in self._mapping(parts, key, place):
+                self._path(path, (*place, key, name))
+        for key in ("cell", "y"):
+            if key in parts:
+                self._metric(parts[key], (*place, key))
+        if kind == "table":
+            for name, metric in self._mapping(parts, "columns", place):
+                self._metric(metric, (*place, "columns", name))
+        if "published" in parts:
+            self._published(parts["published"], (*place, "published"))
+
+    def _mapping(self, parts: Mapping[str, Any], key: str, place: Keys) -> Iterable[tuple[str, Any]]:
+        held = parts.get(key, {})
+        if isinstance(held, dict):
+            return held.items()
+        self._complain((*place, key), f"{key} must be {{what to print: dotted.path}}")
+        return ()
+
+    # --- claims
+
+    def claims(self) -> None:
+        for index, claim in enumerate(self.experiment.claims):
+            self._claim(claim, self.experiment.where("claims", index))
+
+    def _claim(self, claim: Claim, place: Keys) -> None:
+        expect = claim.expect
+        (kind,) = (key for key in expect if key not in ("margin", "within", "direction", "where", "after", "at_least"))
+        inside: Keys = (*place, "expect", kind)
+        stated, sides = expect[kind], self._sides(kind, expect[kind])
+        if kind == "agrees":
+            self._published(stated, inside)
+        elif kind in ("monotone", "saturates"):
+            self._path(stated, inside)
+        elif sides is None:
+            self._complain(inside, f"{kind} is not written as it should be: see CONTRIBUTING, claims")
+            return
+        if "where" in expect:
+            self._side(expect["where"], (*place, "expect", "where"))
+        for side in sides or []:
+            self._side(side, inside)
+        if claim.on is not None:
+            self._metric(claim.on, (*place, "on"))
+        elif kind != "agrees" and not (sides and all("on" in side for side in sides)):
+            self._complain(place, "says nothing about which metric: add e.g. `on: linear/top1`")
+
+    @staticmethod
+    def _sides(kind: str, stated: Any) -> list[dict[str, Any]] | None:
+        """The sets of arms that a claim compares; None if it is written in another form."""
+        if kind in ("monotone", "saturates", "agrees"):
+            return [] if isinstance(stated, str) else None
+        if kind == "best" and isinstance(stated, dict):
+            listed = {path: values if isinstance(values, list) else [values] for path, values in stated.items()}
+            return [{path: value} for path, values in listed.items() for value in values]
+        if kind == "close" and isinstance(stated, dict):
+            return [stated]
+        well = isinstance(stated, list) and len(stated) >= 2 and all(isinstance(side, dict) for side in stated)
+        return list(stated) if kind in ("greater", "order", "equivalent") and well else None
+
+    def _side(self, side: Mapping[str, Any], place: Keys) -> None:
+        wanted = {path: value for path, value in side.items() if path not in ("on", "minus")}
+        if not all(self._path(path, place) for path in wanted):
+            return
+        if "on" in side:
+            self._metric(side["on"], place)
+        matched = any(
+            all(self._at(arm, path) == integral(value) for path, value in wanted.items()) for arm in self.arms
+        )
+        if not matched and self._same_level():
+            said = ", ".join(f"{path}: {value}" for path, value in wanted.items())
+            self._complain(place, f"no run of this experiment has {said}")
+        elif isinstance(side.get("minus"), dict):
+            self._side({**wanted, **side["minus"]}, place)
+
+    def _same_level(self) -> bool:
+        """Claims written for the paper's grid may point past the smaller grid of an ``at:`` block: NOT RUN there."""
+        return self.experiment.where("vary")[0] == self.experiment.where("claims")[0] or (
+            self.experiment.where("vary")[0] == "vary" and self.experiment.where("claims")[0] == "claims"
+        )
+
+    # --- the three kinds of things that can be pointed at
+
+    def _at(self, arm: Arm, path: str) -> Any:
+        try:
+            return integral(lookup(arm.tree, arm.settings, path))
+        except SpecError:
+            return None
+
+    def _path(self, path: Any, place: Keys) -> bool:
+        if not isinstance(path, str):
+            self._complain(place, f"{path!r} is not a dotted path")
+            return False
+        if any(self._at(arm, path) is not None for arm in self.arms):
+            if path not in self.found.paths:
+                self.found.paths.append(path)
+            return True
+        try:
+            lookup(self.arms[0].tree, self.arms[0].settings, path)
+            self._complain(place, f"{path!r}: no run of this experiment has it")
+        except SpecError as error:
+            self._complain(place, str(error))
+        return False
+
+    def _metric(self, metric: Any, place: Keys) -> None:
+        label, _, name = str(metric).partition("/")
+        if label not in self.evaluations:
+            self._complain(
+                place, f"metric {metric!r}: no evaluation {label!r} here; {nearest(label, self.evaluations)}"
+            )
+            return
+        yields = getattr(registry.evaluation.get(self.evaluations[label]), "metrics", None)
+        if not name or (yields is not None and name not in yields):
+            known = nearest(str(metric), [f"{label}/{one}" for one in yields or ()])
+            self._complain(place, f"metric {metric!r}: {label} does not yield it; {known}")
+
+    def _published(self, name: Any, place: Keys) -> None:
+        try:
+            table = load_published(self.experiment.document.path.parent, str(name))
+        except SpecError as error:
+            self.complaints += [
+                one if one.where else self.experiment.document.complaint(place, one.what) for one in error.complaints
+            ]
+            return
+        self.found.published[str(name)] = table
+        for path in {path for cell in table["cells"] for path in cell["at"]}:
+            if path not in self.found.paths and any(self._at(arm, path) is not None for arm in self.arms):
+                self.found.paths.append(path)
+
+    def add_summaries(self) -> None:
+        """The third-party summary's account of the same artefact travels with it."""
+        folder = self.experiment.document.path.parent / "paper" / "summary"
+        artefacts = {name.rpartition("/")[2] for name in self.found.published} | {self.experiment.name}
+        for artefact in sorted(artefacts):
+            if (folder / f"{artefact}.yaml").is_file():
+                self._published(f"summary/{artefact}", ())
+        self.found.paths.sort()
+
+    def _complain(self, place: Keys, what: str) -> None:
+        one = self.experiment.document.complaint(place, what)
+        if one not in self.complaints:
+            self.complaints.append(one)

@@ -1,0 +1,119 @@
+"""The tables that ``--plan`` and the end of a sweep print."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness.store import RunFolder, State, StoreError, read_json
+from harness.sweep.live import clock
+from harness.sweep.plan import Plan, PlannedRun
+from harness.sweep.price import Bill
+
+LISTED = 6
+
+
+def show_plan(console: Console, plan: Plan, cost: Bill, place: str, queued: int = 0) -> None:
+    """Counts, price and everything that deserves a word, for a reader who has never seen the tool."""
+    experiment, scale = plan.experiment, plan.experiment.scale
+    console.print(Text(experiment.file.title, style="bold"))
+    console.print(Text(f"{experiment.document.path} at scale {scale.name!r}: {scale.file.title}"))
+    for path, value in plan.overrides.items():
+        console.print(Text(f"deviation: {path} = {value}", style="yellow"))
+    table = Table(box=box.SIMPLE_HEAD, show_header=False, pad_edge=False)
+    table.add_column(justify="right", style="bold")
+    table.add_column()
+    for count, what in _counts(plan, queued):
+        table.add_row(f"{count:,}", what)
+    console.print(table)
+    evaluations = ", ".join(one.label for one in plan.evaluations)
+    console.print(Text(f"Each run is trained once, then evaluated: {evaluations}."))
+    console.print(Text(price_line(cost, place)))
+    for title, runs in _remarks(plan):
+        remark(console, title, runs)
+
+
+def _counts(plan: Plan, queued: int) -> Iterable[tuple[int, str]]:
+    arms, seeds = len(plan.arms), plan.experiment.seeds
+    grids = "one grid" if plan.grids == 1 else f"{plan.grids} grids"
+    yield len(plan.runs), f"runs: {arms} settings from {grids}, {seeds} seed{'s' if seeds > 1 else ''} each"
+    if merged := plan.asked - len(plan.runs):
+        yield merged, "of the cells are the same run as another cell"
+    if shared := sum(bool(one.also_in) for one in plan.runs.values()):
+        names = sorted({name for one in plan.runs.values() for name in one.also_in})
+        yield shared, f"shared with other experiments, trained once for all: {', '.join(names)}"
+    states = Counter(one.state for one in plan.runs.values())
+    words = {
+        State.DONE: "done",
+        State.DIVERGED: "diverged (an outcome: the loss stopped being a number)",
+        State.RUNNING: "running now",
+        State.FAILED: "failed (--retry runs them again)",
+        State.BROKEN: "with unreadable files",
+        State.UNKNOWN: "claimed by a machine that has gone silent; a sweep takes them over",
+        State.TRAINED: "trained, evaluations missing",
+        State.CANCELLED: "cancelled earlier; a sweep starts them again",
+    }
+    yield from ((states[state], text) for state, text in words.items() if states[state])
+    if stale := sum(one.stale for one in plan.runs.values()):
+        yield stale, "of them made by other numeric code than today's (stale, still counted as done)"
+    if queued:
+        yield queued, "submitted and waiting for the scheduler"
+    yield len(plan.to_do) - queued, "to do"
+
+
+def price_line(cost: Bill, place: str) -> str:
+    """What is to do, in hours."""
+    if not cost.runs:
+        return "Nothing is left to do."
+    basis = "from measured times of similar runs" if cost.measured else "a cautious guess: no similar run was timed yet"
+    return (
+        f"About {clock(cost.mean)} a run, {clock(cost.compute_seconds)} of computing in all, "
+        f"{clock(cost.wall_seconds)} {place} ({basis})."
+    )
+
+
+def _remarks(plan: Plan) -> Iterable[tuple[str, list[PlannedRun]]]:
+    runs = list(plan.runs.values())
+    yield "Stale: the numeric code has changed since", [one for one in runs if one.stale]
+    yield "Unreadable", [one for one in runs if one.state is State.BROKEN]
+    yield "Failed", [one for one in runs if one.state is State.FAILED]
+    yield "Unknown", [one for one in runs if one.state is State.UNKNOWN]
+
+
+def remark(console: Console, title: str, runs: list[PlannedRun]) -> None:
+    """A heading and the first few runs under it, with the reason."""
+    if not runs:
+        return
+    console.print(Text(f"\n{title} ({len(runs)}):", style="yellow"))
+    for one in runs[:LISTED]:
+        console.print(Text(f"  {one.folder.id}  {one.label}  {one.why}".rstrip()), soft_wrap=True)
+    if len(runs) > LISTED:
+        console.print(Text(f"  ... and {len(runs) - LISTED} more"))
+
+
+def show_failures(console: Console, folders: Iterable[RunFolder], labels: dict[str, str]) -> None:
+    """Failed runs, grouped by what killed them: one row a fault, not one a run."""
+    groups: dict[tuple[str, str], list[tuple[RunFolder, dict[str, object]]]] = defaultdict(list)
+    for folder in folders:
+        try:
+            held = read_json(folder.failure) or {}
+        except StoreError as error:
+            held = {"type": "unreadable", "message": str(error)}
+        groups[str(held.get("cause", "code")), str(held.get("fingerprint", ""))].append((folder, held))
+    if not groups:
+        return
+    table = Table(box=box.SIMPLE_HEAD, title="What failed", title_justify="left", pad_edge=False)
+    for name in ("runs", "cause", "error", "first of them"):
+        table.add_column(name, justify="right" if name == "runs" else "left", overflow="fold")
+    for (cause, _), members in sorted(groups.items(), key=lambda item: -len(item[1])):
+        folder, held = members[0]
+        said = f"{held.get('type')}: {held.get('message')}"
+        first = f"{folder.id}  {labels.get(folder.id, '')}".rstrip()
+        table.add_row(str(len(members)), Text(cause), Text(said[:400]), Text(first))
+    console.print(table)
+    console.print(Text("--logs ID shows a run's log; --retry runs failed ones again, --only ID just that one."))

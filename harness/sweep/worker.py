@@ -1,0 +1,127 @@
+"""One run in one process: claim it, keep its log, call the loop, leave a ledger entry and, at worst, ``failed.json``.
+
+The same function runs under the local pool and inside a SLURM job.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from harness.store import RunFolder, State
+from harness.sweep.attempts import Attempt, Cause, cause_of, describe, fail, now
+from harness.train.place import Place
+
+if TYPE_CHECKING:
+    from harness.components import Evaluation
+
+Execute = Callable[[RunFolder, "Sequence[Evaluation]", Place], None]
+"""What does the work: trains what is untrained and evaluates what is missing; raises on failure."""
+
+EXIT_FAILED, EXIT_INTERRUPTED, EXIT_ELSEWHERE = 1, 75, 76
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
+
+
+def train(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> None:
+    """The loop. Imported here, so that planning never meets it and a job runs the code it finds."""
+    from harness.train.loop import execute
+
+    execute(folder, asked, place)
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """All that one process needs to know."""
+
+    folder: RunFolder
+    asked: tuple[Evaluation, ...]
+    place: Place
+    execute: Execute = train
+    job: str | None = None
+    gpu: str | None = None
+
+
+def work(assignment: Assignment) -> NoReturn:
+    """The body of a run's process. Always ends in ``SystemExit``: 0, or one of the ``EXIT_`` codes."""
+    with contextlib.suppress(OSError):
+        os.setsid()  # its own group: Ctrl-C reaches the sweep alone, and a kill reaches loader workers too
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)  # the fork server ignores them; until the loop listens, stopping is safe
+    if assignment.gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = assignment.gpu
+    _redirect(assignment.folder.log)
+    sys.exit(_claimed(assignment))
+
+
+def _claimed(assignment: Assignment) -> int:
+    folder, handles = assignment.folder, [one.handle for one in assignment.asked]
+    if not folder.take_claim(assignment.job):
+        print(f"{now()} a live process holds this run; leaving it alone")
+        return EXIT_ELSEWHERE
+    try:
+        if folder.state(handles).finished:
+            return 0
+        attempt = Attempt.begin(folder, assignment.job)
+        print(f"{now()} attempt {attempt.number}: pid {os.getpid()}, job {assignment.job or '-'}", flush=True)
+        return _attempted(assignment, attempt)
+    finally:
+        folder.release_claim()
+
+
+def _attempted(assignment: Assignment, attempt: Attempt) -> int:
+    folder, handles = assignment.folder, [one.handle for one in assignment.asked]
+    try:
+        assignment.execute(folder, assignment.asked, assignment.place)
+        if not _settled(folder, handles):
+            raise RuntimeError("the loop returned, but its results are not all there")
+    except Exception as error:
+        if _asked_to_stop(error):
+            attempt.end(stop_cause(), str(error))
+            return EXIT_INTERRUPTED
+        described = describe(error)
+        print(described["traceback"], file=sys.stderr, flush=True)
+        attempt.end(cause_of(error), f"{described['type']}: {described['message']}")
+        fail(folder, cause_of(error), described, attempt.number)
+        return EXIT_FAILED
+    diverged = folder.state(handles) is State.DIVERGED
+    attempt.end(Cause.DIVERGED if diverged else Cause.DONE)
+    folder.failure.unlink(missing_ok=True)
+    return 0
+
+
+def _settled(folder: RunFolder, handles: Sequence[str]) -> bool:
+    return folder.state(handles).finished
+
+
+def _asked_to_stop(error: BaseException) -> bool:
+    from harness.train.loop import Interrupted
+
+    return isinstance(error, Interrupted)
+
+
+def stop_cause() -> Cause:
+    """TIMEOUT if the scheduler's time limit is at hand, else INTERRUPTED (``SLURM_JOB_END_TIME``: Unix seconds)."""
+    end = os.environ.get("SLURM_JOB_END_TIME", "")
+    near = end.isdigit() and int(end) - time.time() < 300
+    return Cause.TIMEOUT if near else Cause.INTERRUPTED
+
+
+def _redirect(log: Path) -> None:
+    """Everything this process and its children print goes to the run's own log; crashes leave a stack there."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115 (lives as long as we do)
+    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
+    faulthandler.enable(file=2)
