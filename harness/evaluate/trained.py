@@ -1,0 +1,110 @@
+"""A finished pretraining as every evaluation sees it: frozen networks, its data, and features computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from harness.data.datasets import Dataset, Split
+from harness.data.views import Views, batches
+from harness.methods.method import Method
+from harness.spec.errors import SpecError
+
+Features = Literal["h", "z"]
+"""The representation h, or its projection z = g(h) *before* any l2 normalisation."""
+
+_MOST_IMAGES_PER_PASS = 512
+_EVALUATION_DRAWS = 0x5EED
+"""Evaluations draw from other streams than training: no probe sees the very crops its encoder was trained on."""
+
+
+@dataclass
+class Trained:
+    """The method in inference mode (batch norm uses its running statistics, as in the official README protocol).
+
+    ``views`` are the training views; ``batch_size`` is the training batch, which is known to fit (passes here are
+    at most that large, and at most 512 images); ``seed`` is the run's, and decides everything random here.
+    """
+
+    method: Method
+    data: Dataset
+    views: Views
+    batch_size: int
+    seed: int
+    device: torch.device
+    _features: dict[tuple[str, Features], tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
+    _splits: dict[str, Split] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self.method.eval()
+
+    def split(self, name: str) -> Split:
+        """``train``, ``validation`` or ``test``, on the device (moved there once).
+
+        Raises :class:`SpecError` where the data set has no such split.
+        """
+        if name not in self._splits:
+            found: Split | None = getattr(self.data, name)
+            if found is None:
+                raise SpecError(
+                    f"the data set has no {name} split: hold images out (validation_images) or name another"
+                )
+            self._splits[name] = found.to(self.device)
+        return self._splits[name]
+
+    def features(
+        self, split: str, at: Features = "h", augmentations: Sequence[Any] = (), epoch: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """Features of a split in its own order: (float32 [N, D], int64 [N]), resident on the device.
+
+        Without augmentations they are computed once and kept; with them, every ``epoch`` is another draw.
+        Raises ``FloatingPointError`` if a feature is not finite: such a run has diverged and has no accuracy.
+        """
+        if not augmentations and (split, at) in self._features:
+            return self._features[split, at]
+        if not augmentations and at == "z":
+            h, labels = self.features(split, "h")
+            x = finite(self._projected(h), "z")
+        else:
+            (x,), labels = self.encode(split, Views(both=tuple(augmentations), count=1), at, epoch=epoch)
+        if not augmentations:
+            self._features[split, at] = x, labels
+        return x, labels
+
+    @torch.no_grad()
+    def encode(
+        self, split: str, views: Views, at: Features, *, epoch: int = 0, shuffle: bool = False
+    ) -> tuple[list[Tensor], Tensor]:
+        """One tensor [N, D] per view, and the labels [N] in the same order. Raises as :meth:`features` does."""
+        found: list[list[Tensor]] = [[] for _ in range(views.count)]
+        labels = []
+        for batch in batches(
+            self.split(split),
+            views,
+            batch_size=min(self.batch_size, _MOST_IMAGES_PER_PASS),
+            seed=self.seed ^ _EVALUATION_DRAWS,
+            epoch=epoch,
+            device=self.device,
+            shuffle=shuffle,
+            drop_last=False,
+        ):
+            labels.append(batch.labels)
+            for kept, images in zip(found, batch.views, strict=True):
+                h = self.method.represent(images)
+                kept.append((self.method.project(h) if at == "z" else h).float())
+        return [finite(torch.cat(kept), at) for kept in found], torch.cat(labels)
+
+    @torch.no_grad()
+    def _projected(self, h: Tensor) -> Tensor:
+        return torch.cat([self.method.project(rows).float() for rows in torch.split(h, _MOST_IMAGES_PER_PASS)])
+
+
+def finite(x: Tensor, at: Features) -> Tensor:
+    """``x``, or ``FloatingPointError`` if any of it is not a number."""
+    if not bool(torch.isfinite(x).all()):
+        raise FloatingPointError(f"the features {at} are not finite")
+    return x
