@@ -63,6 +63,16 @@ def test_a_probe_does_not_see_the_crops_of_the_training(make_trained: Make) -> N
     assert (seen - trained_on).abs().amax(1).min() > 0
 
 
+def test_views_are_projected_where_z_is_asked_for(make_trained: Make) -> None:
+    trained = make_trained()
+    h, labels = trained.encode("test", trained.views, "h", shuffle=True)
+    z, same = trained.encode("test", trained.views, "z", shuffle=True)
+    assert torch.equal(labels, same) and not torch.equal(labels, trained.data.test.labels)
+    assert len(z) == 2 and not torch.equal(z[0], z[1])
+    for one, projected in zip(h, z, strict=True):
+        torch.testing.assert_close(trained.method.project(one).detach(), projected)
+
+
 def test_the_networks_stay_as_they_are(make_trained: Make) -> None:
     trained = make_trained()
     trained.method.train()
