@@ -126,17 +126,20 @@ def download(url: str, target: Path, progress: Progress, timeout: float) -> Path
     part = target.with_name(target.name + ".part")
     if target.is_file():
         return target
-    have = part.stat().st_size if part.is_file() else 0
+    # The last byte is asked for again: beyond the end of a complete file a server would answer with an error.
+    have = max(0, part.stat().st_size - 1) if part.is_file() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     with urllib.request.urlopen(request, timeout=timeout) as answer:
         have = have if answer.status == 206 else 0
         total = have + int(answer.headers.get("Content-Length", 0))
-        with part.open("ab" if have else "wb") as file:
+        with part.open("r+b" if have else "wb") as file:
+            file.seek(have)
+            file.truncate()
             while block := answer.read(1 << 18):
                 file.write(block)
                 have += len(block)
                 progress("downloading the official archive", have, total)
-    if total and have != total:
+    if have < total:
         raise FetchError(f"the connection ended after {have} of {total} bytes; run the command again to go on")
     part.replace(target)
     return target

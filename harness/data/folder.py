@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from harness.data.augment import Crop
@@ -116,7 +116,8 @@ class Files:
     def _read(
         self, pool: ThreadPoolExecutor, indices: Tensor, windows: Sequence[Window], seed: int, epoch: int
     ) -> list[Tensor]:
-        opened = list(pool.map(opened_image, [self.listing.paths[i] for i in indices.tolist()]))
+        paths = [self.listing.paths[i] for i in indices.tolist()]
+        opened = list(pool.map(opened_image, paths))
         widths, heights = torch.tensor([image.size for image in opened]).T
         rng = ImageRng(seed=seed, epoch=epoch, images=indices)
         boxes = []
@@ -131,7 +132,7 @@ class Files:
         crops = [torch.empty(count, 3, size, size, dtype=torch.uint8, pin_memory=pinned) for _ in boxes or (0,)]
 
         def decode(place: int) -> None:
-            image = opened[place].convert("RGB")
+            image = decoded_image(paths[place], opened[place])
             cut = [window_of(image, box[place], size, windows[i].crop.interpolation) for i, box in enumerate(boxes)]
             for target, one in zip(crops, cut or [center_of(image, self.frame)], strict=True):
                 target[place] = torch.from_numpy(np.array(one)).permute(2, 0, 1)
@@ -149,7 +150,15 @@ def opened_image(path: Path) -> Image.Image:
     """The file in memory, its header read, its pixels not yet decoded. Raises :class:`SpecError` naming the file."""
     try:
         return Image.open(io.BytesIO(path.read_bytes()))
-    except (OSError, UnidentifiedImageError) as error:
+    except OSError as error:
+        raise SpecError(f"{path} cannot be read as an image: {error}") from None
+
+
+def decoded_image(path: Path, image: Image.Image) -> Image.Image:
+    """Its pixels as RGB. Raises :class:`SpecError` naming the file."""
+    try:
+        return image.convert("RGB")
+    except OSError as error:
         raise SpecError(f"{path} cannot be read as an image: {error}") from None
 
 

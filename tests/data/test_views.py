@@ -1,0 +1,164 @@
+"""Views and batches: what belongs to which branch, and that no result depends on ranks, order or resuming."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from harness.data.augment import Blur, Color, Crop, Flip, Noise
+from harness.data.datasets import Resident, Synthetic
+from harness.data.rng import ImageRng
+from harness.data.views import Batch, Views, batches, steps_of_epoch
+
+SIMCLR = Views(both=(Crop(), Flip(), Color(), Blur()))
+
+
+@pytest.fixture(scope="module")
+def split() -> Any:
+    return Synthetic(train_images=50, test_images=2, image_size=16).load(None).train  # type: ignore[arg-type]
+
+
+def images(count: int = 12) -> torch.Tensor:
+    return torch.randint(0, 256, (count, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def rng(count: int = 12) -> ImageRng:
+    return ImageRng(seed=0, epoch=0, images=torch.arange(count))
+
+
+def epoch(split: Any, views: Views = SIMCLR, **changes: Any) -> list[Batch]:
+    settings: dict[str, Any] = {"batch_size": 8, "seed": 0, "epoch": 0, "device": "cpu"} | changes
+    return list(batches(split, views, **settings))
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_number_and_kind_of_views(count: int) -> None:
+    views = Views(both=(Crop(), Color()), count=count)(images(), rng())
+    assert len(views) == count
+    for view in views:
+        assert view.shape == (12, 3, 16, 16) and view.dtype == torch.float32
+        assert view.min() >= 0.0 and view.max() <= 1.0
+    assert all(not torch.equal(a, b) for i, a in enumerate(views) for b in views[:i])
+
+
+def test_without_operators_views_are_the_images() -> None:
+    for view in Views()(images(), rng()):
+        assert torch.equal(view, images().float() / 255)
+
+
+def test_bytes_and_floats_are_the_same_images() -> None:
+    for a, b in zip(SIMCLR(images(), rng()), SIMCLR(images().float() / 255, rng()), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_figure_5_shares_the_crop_and_changes_one_branch() -> None:
+    base = Views(shared=(Crop(),))(images(), rng())
+    assert torch.equal(base[0], base[1])
+    one = Views(shared=(Crop(),), targeted=(Color(),))(images(), rng())
+    assert torch.equal(one[1], base[1]) and not torch.equal(one[0], base[0])
+
+
+def test_draws_of_an_operator_do_not_depend_on_the_others() -> None:
+    """Arms are paired: the same crops whether or not noise comes before or after."""
+    flips = Views(both=(Flip(),))(images(), rng())
+    for both in [(Noise(std=(0.0, 0.0)), Flip()), (Flip(), Noise(std=(0.0, 0.0)))]:
+        for a, b in zip(Views(both=both)(images(), rng()), flips, strict=True):
+            assert torch.equal(a, b)
+
+
+def test_repeated_operators_draw_anew() -> None:
+    """Were the draws of both crops equal, the second would be the same window of the first."""
+    noise = Noise(std=(0.1, 0.1))
+    once, twice = (
+        Views(both=ops, count=1)(images() * 0 + 128, rng())[0] - 128 / 255 for ops in [(noise,), (noise, noise)]
+    )
+    assert twice.std().item() == pytest.approx(once.std().item() * 2**0.5, rel=0.05)
+
+
+@pytest.mark.parametrize("views", [SIMCLR, Views(shared=(Crop(), Flip()), both=(Color(),), targeted=(Crop(), Blur()))])
+def test_a_leading_crop_may_be_done_elsewhere(views: Views) -> None:
+    """Decoders crop with the draws that the views would make themselves."""
+    done = []
+    for crop, names in views.windows():
+        stream = rng()
+        for name in names:
+            stream = stream.child(name)
+        done.append(crop(images().float() / 255, stream))
+    assert len(done) == (1 if views.shared else 2)
+    for ours, expected in zip(views(done, rng()), views(images(), rng()), strict=True):
+        torch.testing.assert_close(ours, expected)
+
+
+def test_without_a_leading_crop_there_is_no_window() -> None:
+    assert Views(both=(Flip(), Crop())).windows() == ()
+    assert Views().windows() == ()
+
+
+def test_an_epoch_shows_every_image_once(split: Any) -> None:
+    seen = torch.cat([batch.indices for batch in epoch(split)])
+    assert len(seen) == 48 and seen.unique().numel() == 48
+    assert torch.equal(torch.cat([batch.labels for batch in epoch(split)]), split.labels[seen])
+    everything = torch.cat([batch.indices for batch in epoch(split, shuffle=False, drop_last=False)])
+    assert torch.equal(everything, torch.arange(50))
+
+
+def test_epochs_and_seeds_differ(split: Any) -> None:
+    orders = [torch.cat([b.indices for b in epoch(split, seed=s, epoch=e)]) for s in range(2) for e in range(2)]
+    assert all(not torch.equal(a, b) for i, a in enumerate(orders) for b in orders[:i])
+    first, second = (epoch(split, shuffle=False, epoch=e)[0].views[0] for e in range(2))
+    assert not torch.equal(first, second)
+
+
+def test_resumed_is_uninterrupted(split: Any) -> None:
+    for a, b in zip(epoch(split, first_step=3), epoch(split)[3:], strict=True):
+        assert torch.equal(a.indices, b.indices) and torch.equal(a.labels, b.labels)
+        assert all(torch.equal(x, y) for x, y in zip(a.views, b.views, strict=True))
+    assert epoch(split, first_step=6) == []
+
+
+@pytest.mark.parametrize("world", [2, 4])
+@pytest.mark.parametrize("drop_last", [True, False])
+def test_ranks_share_the_global_batch(split: Any, world: int, drop_last: bool) -> None:
+    whole = epoch(split, drop_last=drop_last)
+    parts = [epoch(split, drop_last=drop_last, rank=rank, world=world) for rank in range(world)]
+    for step, batch in enumerate(whole):
+        assert torch.equal(torch.cat([part[step].indices for part in parts]), batch.indices)
+        for i, view in enumerate(batch.views):
+            together = torch.cat([part[step].views[i] for part in parts])
+            torch.testing.assert_close(together, view, atol=1e-6, rtol=0.0)
+
+
+def test_an_images_views_do_not_depend_on_the_batch_size(split: Any) -> None:
+    large, small = epoch(split, batch_size=48)[0], epoch(split, batch_size=6)[0]
+    assert torch.equal(large.indices[:6], small.indices)
+    torch.testing.assert_close(large.views[0][:6], small.views[0], atol=1e-6, rtol=0.0)
+
+
+def test_orders_are_uniform() -> None:
+    """Every image is as likely at the head of an epoch as any other."""
+    first = [
+        int(steps_of_epoch(5, batch_size=1, seed=0, epoch=e, shuffle=True, drop_last=True, rank=0, world=1)[0])
+        for e in range(1_000)
+    ]
+    assert torch.tensor(first).bincount(minlength=5).min() > 150
+
+
+def test_impossible_batches_are_refused(split: Any) -> None:
+    with pytest.raises(ValueError, match="does not fit"):
+        epoch(split, batch_size=51)
+    with pytest.raises(ValueError, match="shared evenly"):
+        epoch(split, batch_size=9, world=2)
+
+
+def test_views_are_exact_under_autocast() -> None:
+    expected = SIMCLR(images(), rng())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        for a, b in zip(SIMCLR(images(), rng()), expected, strict=True):
+            assert torch.equal(a, b)
+
+
+def test_a_resident_split_stays_where_it_is() -> None:
+    split = Resident(images(), torch.zeros(12, dtype=torch.int64))
+    assert split.to("cpu") is split
