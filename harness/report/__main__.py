@@ -1,4 +1,4 @@
-"""``python -m harness.report results/ > reports/index.html``: the report, its exports, and the check against a baseline."""
+"""``python -m harness.report results/ > reports/index.html``: the report, its exports, the check of its verdicts."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from harness.report.collect import NotResults, Results, collect
-from harness.report.tables import to_csv, to_latex, to_markdown
+from harness.report.collect import NotResults, collect
+from harness.report.export import to_csv, to_latex, to_markdown
+from harness.report.records import Results
 
 EPILOG = """\
 examples:
@@ -40,7 +41,9 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("results", type=Path, nargs="?", default=Path("results"), help="results folder (default: results)")
+    made.add_argument(
+        "results", type=Path, nargs="?", default=Path("results"), help="results folder (default: results)"
+    )
     instead = made.add_mutually_exclusive_group()
     instead.add_argument("--format", choices=FORMATS, default="html", help="what to write (default: html)")
     instead.add_argument("--figures", type=Path, metavar="DIR", help="write pictures of the heatmaps into DIR instead")

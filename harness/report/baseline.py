@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from harness.report.collect import NotResults, Results
+from harness.report.collect import NotResults
+from harness.report.records import Results
 from harness.report.verdicts import Verdict, judge_all
 from harness.store import StoreError, read_json, write_json
 
@@ -13,7 +14,7 @@ FILE = "verdicts.json"
 
 
 def accept(root: Path, results: Results) -> int:
-    """Write today's verdicts as the accepted ones: ``{"augmentation_pairs@micro/crop-with-color-wins": "REPRODUCED"}``."""
+    """Accept today's verdicts: ``{"augmentation_pairs@micro/crop-with-color-wins": "REPRODUCED"}``."""
     verdicts = {judged.key: str(judged.ours.verdict) for judged in judge_all(results)}
     write_json(root / FILE, verdicts)
     print(f"accepted {len(verdicts)} verdicts in {root / FILE}", file=sys.stderr)

@@ -16,8 +16,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from harness.report.collect import Cell, Claim, State, matches, plain
 from harness.report.names import arm_name, value_name
+from harness.report.records import Cell, Claim, State, matches, plain
 from harness.report.stats import interval, kendall, paired
 from harness.spec.errors import SpecError
 from harness.spec.registry import Registry
@@ -43,6 +43,7 @@ class Comparison:
     below: float = math.inf
     diverged: int = 0
     signed: bool = True
+    started: bool = False  # some of the numbers that make up one value are there, though not all
 
     @property
     def mean(self) -> float:
@@ -130,7 +131,7 @@ class Best:
             raise NoEvidence(f"{value_name(named)} is not compared with anything here")
         return [
             [
-                difference(f"{value_name(value)} over {value_name(other)}", cell, rival, above=self.margin)
+                difference(f"{at(path, value)} over {value_name(other)}", cell, rival, above=self.margin)
                 for other, rival in rivals
             ]
             for value, cell in ours
@@ -161,6 +162,11 @@ class Order:
         return [list(chain(evidence, self.of, self.margin))]
 
 
+def at(path: str, value: Any) -> str:
+    """A value with the name of its path where the value alone would say too little: ``temperature 0.1``."""
+    return arm_name({path: value})
+
+
 def chain(evidence: Evidence, sides: Sequence[Where], margin: float) -> Iterator[Comparison]:
     """Neighbours of a descending chain."""
     for first, second in pairwise(sides):
@@ -171,7 +177,7 @@ def chain(evidence: Evidence, sides: Sequence[Where], margin: float) -> Iterator
 @claim_kind("monotone")
 @dataclass(frozen=True, kw_only=True)
 class Monotone:
-    """Each step along a path goes up (or down) by more than ``margin``; a negative margin tolerates a small reversal."""
+    """Each step along a path goes up (or down) by more than ``margin``; a negative margin tolerates a reversal."""
 
     of: str
     direction: Literal["increasing", "decreasing"] = "increasing"
@@ -185,7 +191,9 @@ class Monotone:
         if self.direction == "decreasing":
             groups.reverse()
         steps = pairwise(groups)
-        return [[difference(f"{value_name(b)} over {value_name(a)}", y, x, above=self.margin) for (a, x), (b, y) in steps]]
+        return [
+            [difference(f"{at(self.of, b)} over {value_name(a)}", y, x, above=self.margin) for (a, x), (b, y) in steps]
+        ]
 
 
 @claim_kind("saturates")
@@ -204,8 +212,8 @@ class Saturates:
         beyond = [(value, cell) for value, cell in groups if float(value) > self.after]
         if base is None or not beyond:
             raise NoEvidence(f"no value at and above {self.after:g} here")
-        at = value_name(self.after)
-        return [[difference(f"{value_name(v)} over {at}", cell, base, below=self.within) for v, cell in beyond]]
+        after = value_name(self.after)
+        return [[difference(f"{at(self.of, v)} over {after}", cell, base, below=self.within) for v, cell in beyond]]
 
 
 @claim_kind("close")
@@ -223,7 +231,7 @@ class Close:
         for cells in evidence.published.values():
             for paper in cells:
                 if matches(cell.settings, paper.settings):
-                    fixed = Cell(paper.settings, {seed: paper.values[0] for seed in cell.values})
+                    fixed = Cell(paper.settings, dict.fromkeys(cell.values, paper.values[0]))
                     return difference(f"{arm_name(self.of)}, ours less paper", cell, fixed, -self.within, self.within)
         raise NoEvidence(f"the paper prints no number for {arm_name(self.of)}")
 
@@ -267,7 +275,8 @@ class Agrees:
         name = f"Kendall τ over {len(pairs)} cells"
         # a ranking of one value throughout has no tau: that is no agreement
         taus = tuple(0.0 if math.isnan(tau) else tau for tau in taus)
-        return [[Comparison(name, taus, above=self.at_least, diverged=diverged, signed=False)]]
+        started = any(ours.values for ours, _ in pairs)
+        return [[Comparison(name, taus, above=self.at_least, diverged=diverged, signed=False, started=started)]]
 
 
 def matched(ours: Sequence[Cell], published: Sequence[Cell]) -> Iterator[tuple[Cell, Cell]]:

@@ -16,17 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import matplotlib.colors
 import matplotlib.figure
+import matplotlib.patches
 import pandas as pd
 import seaborn
 
-from harness.report.collect import Results
+from harness.report import heatmap
 from harness.report.names import slug
+from harness.report.records import Results
 from harness.report.tables import Grid, grids
 
 INK, RULE = "#fd0000", "#fd0001"
 LINES = 10
-"""Lines that have a colour of their own; more are drawn in the same colours again."""
+"""Steps of the colour ramp that the lines of a chart are spread over."""
 METADATA = {"Date": None, "Creator": None}
 
 
@@ -56,36 +59,44 @@ class Chart:
 
     title: str
     svg: str
+    paper: bool
 
 
 def lines_of(grid: Grid) -> list[Line]:
     """Ours and the paper's lines of a grid; rows whose value is not a number are left to the table."""
     found = []
     for index, column in enumerate(grid.columns):
+        colour = round(index * (LINES - 1) / max(len(grid.columns) - 1, 1))  # an ordered family looks ordered
         name = f"{grid.column_label} {column}" if grid.column_label else ""
-        rows = [(float(row.values[0]), row.entries[index]) for row in grid.rows if isinstance(row.values[0], int | float)]
+        rows = [
+            (float(row.values[0]), row.entries[index]) for row in grid.rows if isinstance(row.values[0], int | float)
+        ]
         ours = tuple(Point(x, e.estimate.mean, e.estimate.low, e.estimate.high) for x, e in rows if e.estimate)
         paper = tuple(Point(x, e.published) for x, e in rows if e.published is not None)
-        found += [Line(name, ours, index)] if ours else []
-        found += [Line(name, paper, index, True)] if paper else []
+        found += [Line(name, ours, colour)] if ours else []
+        found += [Line(name, paper, colour, True)] if paper else []
     return found
 
 
 def charts(grid: Grid) -> list[Chart]:
-    """Paper and ours side by side on the same axis of y; no chart without a point."""
+    """Paper and ours side by side. Their y axes have one span but not one offset: equal slopes are equal effects."""
     lines = lines_of(grid)
-    limits = _limits(lines)
+    ranges = {paper: _limits([line for line in lines if line.paper is paper]) for paper in (True, False)}
+    span = max(high - low for low, high in ranges.values())
     found = []
     for paper, title in ((True, "Paper"), (False, f"Ours, at {grid.experiment.scale}")):
         drawn = [line for line in lines if line.paper is paper]
         if drawn:
             label = f"{title}: {grid.metric.name} against {grid.stubs[0]}"
-            found.append(Chart(title, _inline(_draw(grid, drawn, limits), f"{slug(grid.experiment.key)}-{slug(title)}", label)))
+            middle = sum(ranges[paper]) / 2
+            drawing = _draw(grid, drawn, (middle - span / 2, middle + span / 2))
+            prefix = f"{slug(grid.experiment.key)}-{slug(grid.stubs[0])}-{slug(title)}"
+            found.append(Chart(title, _inline(drawing, prefix, label), paper))
     return found
 
 
 def _limits(lines: Sequence[Line]) -> tuple[float, float]:
-    """Common range of y. An interval wider than the range of the means (two seeds) may run out of the picture."""
+    """Range of y. An interval wider than the range of the means (two seeds) may run out of the picture."""
     means = [point.y for line in lines for point in line.points] or [0.0, 1.0]
     room = max(max(means) - min(means), 1.0) * 0.35
     edges = [edge for line in lines for point in line.points for edge in (point.low, point.high) if edge is not None]
@@ -97,7 +108,7 @@ def _limits(lines: Sequence[Line]) -> tuple[float, float]:
 
 @contextmanager
 def _style() -> Iterator[None]:
-    settings = {
+    settings: Any = {
         "svg.hashsalt": "harness", "svg.fonttype": "none", "font.family": "DejaVu Sans", "font.size": 10,
         "axes.spines.top": False, "axes.spines.right": False, "text.color": INK, "axes.labelcolor": INK,
         "axes.edgecolor": RULE, "xtick.color": INK, "ytick.color": INK, "grid.color": RULE, "axes.grid": True,
@@ -152,7 +163,7 @@ def _labels(lines: Sequence[Line], limits: tuple[float, float]) -> list[tuple[st
 
 
 def _marker(index: int) -> str:
-    return f"#fe00{index % LINES:02x}"
+    return f"#fe00{index:02x}"
 
 
 def _inline(svg: str, prefix: str, label: str) -> str:
@@ -167,7 +178,12 @@ def _inline(svg: str, prefix: str, label: str) -> str:
         svg = svg.replace(_marker(index), f"var(--line-{index})")
     size = re.search(r'viewBox="[^"]+"', svg)
     opening = f'<svg role="img" aria-label="{escape(label)}" {size.group() if size else ""}'
-    svg = re.sub(r"<svg[^>]*>", f'{opening} xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">', svg, count=1)
+    svg = re.sub(
+        r"<svg[^>]*>",
+        f'{opening} xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">',
+        svg,
+        count=1,
+    )
     return "\n".join(line.rstrip() for line in svg.splitlines() if line.strip())
 
 
@@ -181,7 +197,9 @@ def write_figures(results: Results, folder: Path) -> list[Path]:
     for experiment in results.experiments:
         for number, grid in enumerate(one for one in grids(results, experiment) if one.kind == "heatmap"):
             name = experiment.key if number == 0 else f"{experiment.key}-{number + 1}"
-            with matplotlib.rc_context({"svg.hashsalt": "harness", "svg.fonttype": "none", "font.family": "DejaVu Sans"}):
+            with matplotlib.rc_context(
+                {"svg.hashsalt": "harness", "svg.fonttype": "none", "font.family": "DejaVu Sans"}
+            ):
                 figure = heatmap_picture(grid)
                 for suffix, metadata in ((".png", {"Software": None}), (".svg", METADATA)):
                     path = folder / f"{name}{suffix}"
@@ -191,31 +209,44 @@ def write_figures(results: Results, folder: Path) -> list[Path]:
 
 
 def heatmap_picture(grid: Grid) -> matplotlib.figure.Figure:
-    """Paper, ours and their difference; the first two share a colour scale, missing cells are hatched."""
+    """Paper, ours and their difference; the first two share one colour scale and bar, missing cells are hatched."""
     paper = _frame(grid, [[entry.published for entry in row.entries] for row in grid.rows])
     ours = _frame(grid, [[e.estimate.mean if e.estimate else None for e in row.entries] for row in grid.rows])
-    shown = [("Paper", paper)] if paper.notna().any(axis=None) else []
-    shown.append((f"Ours, at {grid.experiment.scale}", ours))
-    shown += [("Ours − paper", ours - paper)] if len(shown) == 2 else []
-    values = pd.concat([frame for _, frame in shown[:2]]).stack()
-    low, high = (values.min(), values.max()) if len(values) else (0.0, 1.0)
-    span = float((ours - paper).abs().max(axis=None)) if len(shown) == 3 else 1.0
-    figure = matplotlib.figure.Figure(figsize=(4.7 * len(shown), 4.6), layout="constrained")
-    for axes, (title, frame) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
-        apart = title == "Ours − paper"
-        scale = {"cmap": "vlag", "vmin": -span, "vmax": span} if apart else {"cmap": "mako_r", "vmin": low, "vmax": high}
-        axes.set_facecolor("#f2f2f0")
-        axes.patch.set(hatch="////", edgecolor="#c4c4c0")
-        seaborn.heatmap(frame, ax=axes, annot=True, fmt="+.1f" if apart else ".1f", square=True, linewidths=1.5,
-                        linecolor="white", annot_kws={"size": 8.5}, cbar_kws={"shrink": 0.7, "label": "points" if apart else grid.metric.unit},
-                        **(scale if scale["vmin"] == scale["vmin"] else {}))  # fmt: skip
-        axes.set_title(title, loc="left", fontweight="bold", fontsize=11)
-        axes.set_xlabel(grid.column_label)
-        axes.set_ylabel(grid.stubs[0])
-        axes.tick_params(length=0, labelsize=9)
-        axes.tick_params(axis="x", rotation=45)
-        axes.tick_params(axis="y", rotation=0)
+    shown = {"Paper": paper, f"Ours, at {grid.experiment.scale}": ours, "Difference, ours − paper": ours - paper}
+    if not paper.notna().any(axis=None):
+        shown = {f"Ours, at {grid.experiment.scale}": ours}
+    scales = [panel.scale for panel in heatmap.panels(grid)]
+    figure = matplotlib.figure.Figure(figsize=(4.5 * len(shown), 4.3), layout="constrained")
+    axes = figure.subplots(1, len(shown), squeeze=False)[0]
+    for index, (title, frame) in enumerate(shown.items()):
+        bar = (
+            {"shrink": 0.75, "label": "points" if index == 2 else grid.metric.unit}
+            if index or len(shown) == 1
+            else None
+        )
+        _picture(axes[index], frame, scales[index], bar)
+        axes[index].set_title(title, loc="left", fontweight="bold", fontsize=11)
+        axes[index].set_xlabel(grid.column_label)
+        axes[index].set_ylabel("" if index else grid.stubs[0])
     return figure
+
+
+def _picture(axes: Any, frame: pd.DataFrame, scale: heatmap.Scale, bar: dict[str, Any] | None) -> None:
+    """One panel in the page's light colours; the diagonal, where an operator stands alone, is outlined."""
+    colours = matplotlib.colors.LinearSegmentedColormap.from_list("page", scale.gradient(0).split(", "))
+    axes.set_facecolor("#f3f3ef")
+    axes.patch.set(hatch="////", edgecolor="#c9c9c4")
+    seaborn.heatmap(
+        frame, ax=axes, cmap=colours, vmin=scale.low, vmax=scale.high, annot=True, square=True, linewidths=1.5,
+        fmt="+.1f" if scale.low == -scale.high else ".1f", linecolor="white", annot_kws={"size": 9},
+        cbar=bar is not None, cbar_kws=bar,
+    )  # fmt: skip
+    for index, name in enumerate(frame.index):
+        if index < frame.shape[1] and frame.columns[index] == name:
+            axes.add_patch(matplotlib.patches.Rectangle((index, index), 1, 1, fill=False, edgecolor="#1b1c1e"))
+    axes.tick_params(length=0, labelsize=9)
+    axes.tick_params(axis="x", rotation=45)
+    axes.tick_params(axis="y", rotation=0)
 
 
 def _frame(grid: Grid, rows: list[list[float | None]]) -> pd.DataFrame:

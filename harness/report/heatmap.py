@@ -7,6 +7,7 @@ on any colour at all.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -122,7 +123,10 @@ def panels(grid: Grid) -> list[Panel]:
     return found
 
 
-def _panel(grid: Grid, name: str, caption: str, scale: Scale, draw) -> Panel:  # type: ignore[no-untyped-def]
+Draw = Callable[[Entry, Scale, bool], Square]
+
+
+def _panel(grid: Grid, name: str, caption: str, scale: Scale, draw: Draw) -> Panel:
     rows, means = [], []
     for row in grid.rows:
         squares = tuple(
@@ -135,7 +139,13 @@ def _panel(grid: Grid, name: str, caption: str, scale: Scale, draw) -> Panel:  #
             value = ours.mean - paper
         half = ours.half if ours and name == "Ours" else None
         missing = sum(entry.estimate is None for entry in row.entries)
-        text = f"{value:+.1f}" if name == "Difference" and value is not None else f"{value:.1f}" if value is not None else ""
+        text = (
+            f"{value:+.1f}"
+            if name == "Difference" and value is not None
+            else f"{value:.1f}"
+            if value is not None
+            else ""
+        )
         small = f"±{half:.1f}" if half is not None else f"{missing} missing" if value is None and missing else ""
         means.append(Square(text, scale.style(value) if value is not None else "", small))
     return Panel(name, caption, tuple(rows), tuple(means) if grid.row_mean else (), scale)
@@ -159,5 +169,3 @@ def _gap(entry: Entry, scale: Scale, alone: bool) -> Square:
     if entry.difference is None:
         return Square(entry.absent, state="absent", alone=alone)
     return Square(f"{entry.difference:+.1f}", scale.style(entry.difference), alone=alone)
-
-

@@ -1,4 +1,4 @@
-"""How settings are called on the page: ``{nonlinear: {out_dim: 128}}`` -> ``nonlinear, out_dim 128``."""
+"""How settings and numbers are written: ``{nonlinear: {out_dim: 128}}`` -> ``nonlinear (out_dim 128)``, ``+3.4``."""
 
 from __future__ import annotations
 
@@ -50,3 +50,17 @@ def arm_name(settings: Mapping[str, Any], other: Mapping[str, Any] | None = None
 def slug(text: str) -> str:
     """A valid, readable HTML id."""
     return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-").lower()
+
+
+def signed(value: float, decimals: int = 1) -> str:
+    """``+3.4`` or ``−1.2``, with a real minus sign."""
+    return f"{value:+.{decimals}f}".replace("-", "−")
+
+
+def duration(seconds: float) -> str:
+    """``2 min 30 s``, ``5 h 12 min``: two units at most."""
+    whole = round(seconds)
+    hours, minutes, rest = whole // 3600, whole % 3600 // 60, whole % 60
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from harness.report.claims import Agrees, Alternatives, Close, Comparison, Evidence, NoEvidence, kind_of
-from harness.report.collect import Cell, Claim, Experiment, Results, matches, plain, published_cells
+from harness.report.records import Cell, Claim, Experiment, Results, matches, plain, published_cells
 from harness.report.stats import CONFIDENCE, seeds_needed
 from harness.spec.errors import SpecError
 
@@ -35,13 +35,15 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Judgement:
-    """A verdict with its deciding comparison (the one with least to spare) and what would settle it."""
+    """A verdict, the comparison it hangs on (its n, the level of its interval), and what would settle it."""
 
     verdict: Verdict
     n: int
     decide: str
     deciding: Comparison | None = None
     comparisons: int = 0
+    confidence: float = CONFIDENCE
+    untestable: bool = False
 
 
 def judge(alternatives: Alternatives) -> Judgement:
@@ -49,20 +51,21 @@ def judge(alternatives: Alternatives) -> Judgement:
     level = 1 - (1 - CONFIDENCE) / len(alternatives)  # "one of several" is a union: it pays for each of them
     best = max(alternatives, key=lambda one: min(comparison.slack for comparison in one))
     deciding = min(best, key=lambda comparison: comparison.slack)
-    n = min(len(comparison.sample) for comparison in best)
 
-    def verdict(verdict: Verdict, decide: str, by: Comparison = deciding) -> Judgement:
-        return Judgement(verdict, n, decide, by, len(best))
+    def verdict(verdict: Verdict, decide: str, by: Comparison = deciding, at: float = level) -> Judgement:
+        return Judgement(verdict, len(by.sample), decide, by, len(best), at)
 
-    if all(not comparison.sample for one in alternatives for comparison in one):
+    if not any(comparison.sample or comparison.started for one in alternatives for comparison in one):
         return verdict(Verdict.NOT_RUN, _unrun(best))
     if any(all(comparison.inside(level) for comparison in one) for one in alternatives):
         held = next(one for one in alternatives if all(comparison.inside(level) for comparison in one))
         return verdict(Verdict.REPRODUCED, "decided", min(held, key=lambda comparison: comparison.slack))
     if all(any(comparison.outside(_widened(one)) for comparison in one) for one in alternatives):
         against = [comparison for comparison in best if comparison.outside(_widened(best))]
-        return verdict(Verdict.NOT_REPRODUCED, "decided", min(against, key=lambda comparison: comparison.slack))
-    measured = [comparison for comparison in best if comparison.sample]
+        return verdict(
+            Verdict.NOT_REPRODUCED, "decided", min(against, key=lambda comparison: comparison.slack), _widened(best)
+        )
+    measured = [comparison for comparison in best if comparison.sample and not comparison.inside(level)]
     by = min(measured, key=lambda comparison: comparison.slack) if measured else deciding
     return verdict(Verdict.INCONCLUSIVE, _would_decide(best, level), by)
 
@@ -80,7 +83,7 @@ def _widened(comparisons: Sequence[Comparison]) -> float:
 
 def _unrun(comparisons: Sequence[Comparison]) -> str:
     diverged = sum(comparison.diverged for comparison in comparisons)
-    return f"{diverged} diverged runs, no number" if diverged else "the runs it speaks of"
+    return f"{diverged} diverged runs, no number" if diverged else "runs of the settings it compares"
 
 
 def _would_decide(comparisons: Sequence[Comparison], level: float) -> str:
@@ -89,6 +92,8 @@ def _would_decide(comparisons: Sequence[Comparison], level: float) -> str:
     of = f" of {total} comparisons" if total > 1 else ""
     if diverged := sum(comparison.diverged > 0 for comparison in comparisons):
         return f"diverged runs leave {diverged}{of or ' comparison'} without all its numbers"
+    if total == 1 and comparisons[0].started and not comparisons[0].sample:
+        return "one seed of every cell: no seed is complete yet"
     if unrun := sum(not comparison.sample for comparison in comparisons):
         return f"runs for {unrun}{of or ' comparison'}"
     if single := sum(len(comparison.sample) == 1 for comparison in comparisons):
@@ -134,19 +139,25 @@ def judge_claim(results: Results, experiment: Experiment, claim: Claim) -> Judge
     try:
         kind = kind_of(claim)
     except SpecError as error:
-        return Judged(experiment, claim, metric, Judgement(Verdict.NOT_RUN, 0, f"a claim that can be read: {error}"), None)
+        return Judged(
+            experiment,
+            claim,
+            metric,
+            Judgement(Verdict.NOT_RUN, 0, f"this claim cannot be read: {error}", untestable=True),
+            None,
+        )
     try:
         ours = judge(kind.alternatives(Evidence(results.cells(experiment, metric), published)))
     except (NoEvidence, SpecError) as error:
-        ours = Judgement(Verdict.NOT_RUN, 0, f"{error}")
+        ours = Judgement(Verdict.NOT_RUN, 0, f"not testable at this scale: {error}", untestable=True)
     if isinstance(kind, Close | Agrees):
-        return Judged(experiment, claim, metric, ours, None, "is the reference")
+        return Judged(experiment, claim, metric, ours, None, "the reference")
     for cells in published.values():
         try:
             return Judged(experiment, claim, metric, ours, holds(kind.alternatives(Evidence(cells, published))))
         except (NoEvidence, SpecError):
             continue
-    return Judged(experiment, claim, metric, ours, None, "prints no such number")
+    return Judged(experiment, claim, metric, ours, None, "no such number")
 
 
 def _placed(experiment: Experiment, cells: Sequence[Cell]) -> list[Cell]:
@@ -162,7 +173,9 @@ def _placed(experiment: Experiment, cells: Sequence[Cell]) -> list[Cell]:
 
 def judge_all(results: Results) -> list[Judged]:
     """Every claim of every experiment, in the order of the page."""
-    return [judge_claim(results, experiment, claim) for experiment in results.experiments for claim in experiment.claims]
+    return [
+        judge_claim(results, experiment, claim) for experiment in results.experiments for claim in experiment.claims
+    ]
 
 
 def default_metric(experiment: Experiment) -> str:
@@ -181,5 +194,7 @@ def default_metric(experiment: Experiment) -> str:
 
 def published_order(experiment: Experiment) -> list[str]:
     """Names of published tables: those the report shows first, in its order."""
-    shown = [str(fields["published"]) for block in experiment.report for fields in block.values() if "published" in fields]
+    shown = [
+        str(fields["published"]) for block in experiment.report for fields in block.values() if "published" in fields
+    ]
     return [name for name in dict.fromkeys([*shown, *sorted(experiment.published)]) if name in experiment.published]

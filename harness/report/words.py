@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from harness.report.collect import State
+from harness.report.records import State
 from harness.report.stats import Estimate, kendall
 from harness.report.tables import HIGHER_IS_BETTER, Entry, Grid, Metric, Row, row_mean
 
@@ -24,7 +24,7 @@ def measured(estimate: Estimate, metric: Metric) -> str:
 
 
 def seen(grid: Grid) -> str:
-    """The paragraph of a grid: what is highest, where the paper has its highest, how far the two agree, what is absent."""
+    """The paragraph of a grid: what is highest, in ours and in the paper, how far the two agree, what is absent."""
     tellers = {"heatmap": _heatmap, "table": _table, "lines": _lines}
     found = [*tellers[grid.kind](grid), _absent([entry for entry in grid.entries if entry.asked])]
     return " ".join(sentence for sentence in found if sentence)
@@ -82,20 +82,20 @@ def _lines(grid: Grid) -> list[str]:
 
 
 def _highest(places: Sequence[tuple[str, Entry]], opening: str = "Highest here:") -> str:
-    """Our highest; the paper's highest, and whether it is the same place."""
+    """Our highest; the paper’s highest, and whether it is the same place."""
     ours = [(place, entry) for place, entry in places if entry.estimate]
     paper = [(place, entry) for place, entry in places if entry.published is not None]
     best = max(ours, key=lambda one: one[1].estimate.mean if one[1].estimate else 0.0, default=None)
     printed = max(paper, key=lambda one: one[1].published or 0.0, default=None)
     theirs = f"{printed[0]}, {number(printed[1].published or 0.0, printed[1].metric)}" if printed else ""
     if best is None or best[1].estimate is None:
-        return f"No run has finished. The paper's highest is {theirs}." if printed else "No run has finished."
+        return f"No run has finished. The paper’s highest is {theirs}." if printed else "No run has finished."
     text = f"{opening} {best[0]}, {measured(best[1].estimate, best[1].metric)}"
     if printed is None:
         return f"{text}."
     if printed[0] == best[0]:
-        return f"{text}; it is the paper's highest too ({number(printed[1].published or 0.0, printed[1].metric)})."
-    return f"{text}; the paper's highest is {theirs}."
+        return f"{text}; it is the paper’s highest too ({number(printed[1].published or 0.0, printed[1].metric)})."
+    return f"{text}; the paper’s highest is {theirs}."
 
 
 def _agreement(entries: Sequence[Entry]) -> str:
@@ -103,8 +103,17 @@ def _agreement(entries: Sequence[Entry]) -> str:
     if len(both) < 5:
         return ""
     tau = kendall([ours for ours, _ in both], [paper for _, paper in both])
-    level = "much the same" if tau >= 0.7 else "a similar" if tau >= 0.4 else "hardly the same" if tau < 0.2 else "a partly similar"
-    return f"Over the {len(both)} places both have, ours and the paper's numbers are in {level} order (Kendall’s τ = {tau:.2f})."
+    level = (
+        "much the same"
+        if tau >= 0.7
+        else "a similar"
+        if tau >= 0.4
+        else "hardly the same"
+        if tau < 0.2
+        else "a partly similar"
+    )
+    places = f"Over the {len(both)} places both have"
+    return f"{places}, ours and the paper’s numbers are in {level} order (Kendall’s τ = {tau:.2f})."
 
 
 def _absent(entries: Sequence[Entry]) -> str:

@@ -77,7 +77,10 @@ class FakeResults:
             "images_per_second": 4000.0,
         }
         write(self.folder(run) / "provenance.json", provenance)
-        write(self.folder(run) / "outcome.json", {"run": run, "status": "trained", "epochs": 30, "steps": 1170, "loss": 4.2})
+        write(
+            self.folder(run) / "outcome.json",
+            {"run": run, "status": "trained", "epochs": 30, "steps": 1170, "loss": 4.2},
+        )
         for label, numbers in values.items():
             handle = HANDLES[label]
             held = {"run": run, "handle": handle, "name": label, "label": label, "values": numbers, "wall_seconds": 3.0}
@@ -86,7 +89,14 @@ class FakeResults:
 
     def fail(self, spec: dict[str, Any], message: str = "CUDA out of memory") -> str:
         run = self.start(spec)
-        failed = {"run": run, "attempt": 1, "type": "RuntimeError", "message": message, "traceback": "...", "fingerprint": "f00d"}
+        failed = {
+            "run": run,
+            "attempt": 1,
+            "type": "RuntimeError",
+            "message": message,
+            "traceback": "...",
+            "fingerprint": "f00d",
+        }
         write(self.folder(run) / "failed.json", failed)
         return run
 
@@ -112,7 +122,7 @@ class FakeResults:
             "file": f"experiments/{name}.yaml",
             "overrides": {},
             "paper_scale": False,
-            "scale_note": "A narrow ResNet on 10 000 CIFAR-10 images for 30 epochs; the paper trains ResNet-50 on ImageNet.",
+            "scale_note": "A narrow ResNet on 10 000 CIFAR-10 images; the paper trains ResNet-50 on ImageNet.",
             "evaluations": HANDLES,
             "report": [],
             "claims": [],
@@ -128,7 +138,11 @@ def spec_of(settings: dict[str, Any], seed: int) -> dict[str, Any]:
     targeted = settings.get("views.targeted", [])
     return {
         "data": {"cifar10": {"train_images": 10000, "validation_images": 0}},
-        "views": {"shared": [{"crop": {"scale": [0.08, 1.0]}}], "both": [], "targeted": [{name: {}} for name in targeted]},
+        "views": {
+            "shared": [{"crop": {"scale": [0.08, 1.0]}}],
+            "both": [],
+            "targeted": [{name: {}} for name in targeted],
+        },
         "method": {"simclr": {}},
         "encoder": {"micro": {"widths": [16, 32, 64]}},
         "norm": {"groups": 1, "momentum": 0.1, "eps": 1e-5},
@@ -279,13 +293,34 @@ def temperature(fake: FakeResults, fate: Any, seeds: int = 3, scale: str = "micr
             {
                 "table": {
                     "rows": {"l2 norm": NORM, "τ": TAU},
-                    "columns": {"Entropy": "contrastive/entropy", "Contrastive acc.": "contrastive/top1", "Top-1": "linear/top1"},
+                    "columns": {
+                        "Entropy": "contrastive/entropy",
+                        "Contrastive acc.": "contrastive/top1",
+                        "Top-1": "linear/top1",
+                    },
                     "published": "simclr/table_5",
                 }
             },
-            {"lines": {"x": {"temperature τ": TAU}, "lines": {"l2 norm": NORM}, "y": "linear/top1", "log_x": True, "published": "simclr/table_5"}},
+            {
+                "lines": {
+                    "x": {"temperature τ": TAU},
+                    "lines": {"l2 norm": NORM},
+                    "y": "linear/top1",
+                    "log_x": True,
+                    "published": "simclr/table_5",
+                }
+            },
         ],
-        published={"simclr/table_5": {"title": "NT-Xent", "where": "Table 5", "page": 7, "read": "printed", "context": "", "cells": cells}},
+        published={
+            "simclr/table_5": {
+                "title": "NT-Xent",
+                "where": "Table 5",
+                "page": 7,
+                "read": "printed",
+                "context": "",
+                "cells": cells,
+            }
+        },
     )
 
 
@@ -296,7 +331,11 @@ def batch_sizes(fake: FakeResults, fate: Any, seeds: int = 3, scale: str = "micr
 
     def values(settings: dict[str, Any], seed: int) -> dict[str, dict[str, float]]:
         batch, epochs = settings[BATCH], settings[EPOCHS]
-        return {"linear": {"top1": 40 + 2.1 * (batch.bit_length() - 7) * 30 / epochs + epochs / 15 + noise[batch, epochs, seed]}}
+        return {
+            "linear": {
+                "top1": 40 + 2.1 * (batch.bit_length() - 7) * 30 / epochs + epochs / 15 + noise[batch, epochs, seed]
+            }
+        }
 
     arms = [add(fake, {BATCH: batch, EPOCHS: epochs}, seeds, fate, values) for batch, epochs in grid]
     cells = [
@@ -313,11 +352,40 @@ def batch_sizes(fake: FakeResults, fate: Any, seeds: int = 3, scale: str = "micr
         seeds=seeds,
         arms=arms,
         claims=[
-            {"id": "larger-is-better", "says": "larger batches are better at the shortest training", "where": "Figure 9", "expect": {"monotone": BATCH, "direction": "increasing", "where": where}},
-            {"id": "saturates", "says": "little is gained above batch 4096", "where": "Figure 9", "expect": {"saturates": BATCH, "after": 4096, "within": 1.0, "where": where}},
+            {
+                "id": "larger-is-better",
+                "says": "larger batches are better at the shortest training",
+                "where": "Figure 9",
+                "expect": {"monotone": BATCH, "direction": "increasing", "where": where},
+            },
+            {
+                "id": "saturates",
+                "says": "little is gained above batch 4096",
+                "where": "Figure 9",
+                "expect": {"saturates": BATCH, "after": 4096, "within": 1.0, "where": where},
+            },
         ],
-        report=[{"lines": {"x": {"batch size": BATCH}, "lines": {"epochs": EPOCHS}, "y": "linear/top1", "log_x": True, "published": "simclr/figure_9"}}],
-        published={"simclr/figure_9": {"title": "Batch size and epochs", "where": "Figure 9", "page": 8, "read": "vector", "context": "", "cells": cells}},
+        report=[
+            {
+                "lines": {
+                    "x": {"batch size": BATCH},
+                    "lines": {"epochs": EPOCHS},
+                    "y": "linear/top1",
+                    "log_x": True,
+                    "published": "simclr/figure_9",
+                }
+            }
+        ],
+        published={
+            "simclr/figure_9": {
+                "title": "Batch size and epochs",
+                "where": "Figure 9",
+                "page": 8,
+                "read": "vector",
+                "context": "",
+                "cells": cells,
+            }
+        },
     )
 
 

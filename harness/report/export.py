@@ -1,0 +1,117 @@
+"""The tables outside the page: tidy CSV at full precision, Markdown and LaTeX as they would be printed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from harness.report.records import Results
+from harness.report.tables import Entry, Grid, Row, grids
+
+
+def tidy(results: Results) -> pd.DataFrame:
+    """One row per entry of every block of every experiment: what ``--format csv`` writes."""
+    records = []
+    for experiment in results.experiments:
+        for number, grid in enumerate(grids(results, experiment), start=1):
+            for row in grid.rows:
+                for column, entry in zip(grid.columns, row.entries, strict=True):
+                    records.append(_record(grid, number, row, column, entry))
+    columns = ["experiment", "scale", "block", "row", "column", "metric", "mean", "low", "high", "n", "asked"]
+    return pd.DataFrame(records, columns=[*columns, "state", "published", "difference", "runs"])
+
+
+def _record(grid: Grid, number: int, row: Row, column: str, entry: Entry) -> dict[str, Any]:
+    ours, experiment = entry.estimate, grid.experiment
+    arms = [experiment.arms[index] for index in entry.cell.arms] if entry.cell else []
+    return {
+        "experiment": experiment.name,
+        "scale": experiment.scale,
+        "block": f"{number} {grid.kind}",
+        "row": "; ".join(f"{stub}={name}" for stub, name in zip(grid.stubs, row.names, strict=True)),
+        "column": f"{grid.column_label}={column}" if grid.column_label else column,
+        "metric": entry.metric.path,
+        "mean": ours.mean if ours else None,
+        "low": ours.low if ours else None,
+        "high": ours.high if ours else None,
+        "n": ours.n if ours else 0,
+        "asked": entry.asked,
+        "state": entry.absent or str(entry.state),
+        "published": entry.published,
+        "difference": entry.difference,
+        "runs": " ".join(run for arm in arms for _, run in sorted(arm.runs.items())),
+    }
+
+
+def cell_text(entry: Entry, plus_minus: str = "±") -> str:
+    """``48.2 ± 0.8 (n=3)``, or the state of a cell without a number."""
+    if entry.estimate is None:
+        return entry.absent
+    digits, half = entry.metric.decimals, entry.estimate.half
+    spread = "" if half is None else f" {plus_minus} {half:.{digits}f}"
+    return f"{entry.estimate.mean:.{digits}f}{spread} (n={entry.estimate.n})"
+
+
+def to_csv(results: Results) -> str:
+    """All entries, tidy, at full precision."""
+    return str(tidy(results).to_csv(index=False, lineterminator="\n"))
+
+
+def to_markdown(results: Results) -> str:
+    """One table per block; best in bold; the published number in brackets."""
+    return _document(results, "## {title}\n\n{caption}\n\n{table}\n", _markdown_table)
+
+
+def to_latex(results: Results) -> str:
+    """One booktabs table per block; best in bold; the published number in brackets."""
+    frame = "\\begin{{table}}\n\\centering\n\\caption{{{title}. {caption}}}\n{table}\n\\end{{table}}\n"
+    return _document(results, frame, _latex_table, _latex)
+
+
+CAPTION = "Ours: mean ± half of the 95 % t interval over n seeds; in brackets the published value."
+
+
+def _document(results: Results, frame: str, draw: Callable[[Grid], str], escape: Callable[[str], str] = str) -> str:
+    parts = []
+    for experiment in results.experiments:
+        for grid in grids(results, experiment):
+            title = f"{experiment.title or experiment.name} (at {experiment.scale})"
+            parts.append(frame.format(title=escape(title), caption=escape(CAPTION), table=draw(grid)))
+    return "\n".join(parts)
+
+
+def _markdown_table(grid: Grid) -> str:
+    def line(parts: Sequence[str]) -> str:
+        return "| " + " | ".join(part.replace("|", "\\|").replace("\n", " ") for part in parts) + " |"
+
+    def text(entry: Entry) -> str:
+        ours = f"**{cell_text(entry)}**" if entry.best else cell_text(entry)
+        return ours if entry.published is None else f"{ours} [{entry.published:g}]"
+
+    body = [line([*row.names, *map(text, row.entries)]) for row in grid.rows]
+    head = [*grid.stubs, *grid.columns]
+    return "\n".join([line(head), line(["---"] * len(head)), *body])
+
+
+def _latex_table(grid: Grid) -> str:
+    def text(entry: Entry) -> str:
+        ours = _latex(cell_text(entry))
+        ours = f"\\textbf{{{ours}}}" if entry.best else ours
+        return ours if entry.published is None else f"{ours} [{entry.published:g}]"
+
+    body = [" & ".join([*map(_latex, row.names), *map(text, row.entries)]) + r" \\" for row in grid.rows]
+    head = " & ".join(map(_latex, [*grid.stubs, *grid.columns])) + r" \\"
+    spec = "l" * len(grid.stubs) + "r" * len(grid.columns)
+    return "\n".join(
+        [f"\\begin{{tabular}}{{{spec}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
+    )
+
+
+_LATEX = {"\\": r"\textbackslash{}", "±": r"$\pm$", "τ": r"$\tau$", "<": r"\textless{}", ">": r"\textgreater{}"}
+_LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {char: f"\\{char}" for char in "&%$#_{}"}
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(char, char) for char in text)

@@ -1,0 +1,186 @@
+"""What the report knows once the files are read: experiments, arms, runs and their states, the paper's cells."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class State(StrEnum):
+    """What became of a run, as far as one metric is concerned. The value is the word the page prints."""
+
+    DONE = "done"
+    RUNNING = "running"
+    TRAINED = "not evaluated"
+    DIVERGED = "diverged"
+    FAILED = "failed"
+    NOT_RUN = "not run"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A file that could not be used; ``file`` is relative to the results folder."""
+
+    file: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.what}"
+
+
+class _Read(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Arm(_Read):
+    """One setting of the varied knobs; ``runs`` maps the seed to the id of its run."""
+
+    settings: dict[str, Any]
+    runs: dict[int, str]
+
+
+class PublishedCell(_Read):
+    """One printed number: where it stands (dotted path -> value), what it measures, and the number."""
+
+    at: dict[str, Any]
+    metric: str
+    value: float
+
+
+class Published(_Read):
+    """One table or figure of the paper, transcribed."""
+
+    title: str = ""
+    where: str = ""
+    page: int | str | None = None
+    read: str = ""
+    context: str = ""
+    cells: list[PublishedCell] = []
+
+
+class Claim(_Read):
+    """One sentence that can be tested. ``expect`` is judged by :mod:`harness.report.claims`."""
+
+    id: str
+    says: str
+    where: str = ""
+    on: str | None = None
+    expect: dict[str, Any]
+    summary: Any = None
+
+
+class Experiment(_Read):
+    """``results/experiments/<name>@<scale>.json``, as the sweep wrote it."""
+
+    name: str
+    scale: str
+    title: str = ""
+    question: str = ""
+    file: str = ""
+    seeds: int = 1
+    runs: int = 0
+    overrides: dict[str, Any] = {}
+    paper_scale: bool = False
+    scale_note: str = ""
+    arms: list[Arm] = []
+    evaluations: dict[str, str] = {}
+    report: list[dict[str, dict[str, Any]]] = []
+    claims: list[Claim] = []
+    published: dict[str, Published] = {}
+
+    @property
+    def key(self) -> str:
+        return f"{self.name}@{self.scale}"
+
+    @property
+    def ids(self) -> list[str]:
+        """Run ids of all arms, each once, in order."""
+        return list(dict.fromkeys(run for arm in self.arms for _, run in sorted(arm.runs.items())))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One pretraining as its folder shows it; ``evaluations`` maps a handle to ``{name: value}``."""
+
+    id: str
+    state: State
+    spec: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    evaluations: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    note: str = ""
+
+    def value(self, handle: str | None, name: str) -> float | State:
+        """A number, or the reason why there is none. A NaN counts as diverged: it is a result, but not a number."""
+        if self.state is State.DIVERGED:
+            return self.state
+        value = self.evaluations.get(handle or "", {}).get(name)
+        if value is None:
+            return State.TRAINED if self.state is State.DONE else self.state
+        return value if math.isfinite(value) else State.DIVERGED
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Several runs of one setting, one per seed: the numbers there are, and the state of those there are not."""
+
+    settings: Mapping[str, Any]
+    values: Mapping[int, float]
+    states: Mapping[int, State] = field(default_factory=dict)
+    arms: tuple[int, ...] = ()
+
+    @property
+    def state(self) -> State:
+        """Of the seeds without a number the most telling state; DONE when every seed has one."""
+        order = (State.FAILED, State.DIVERGED, State.RUNNING, State.TRAINED, State.NOT_RUN)
+        found = set(self.states.values())
+        return next((state for state in order if state in found), State.DONE if self.values else State.NOT_RUN)
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything the report knows."""
+
+    experiments: tuple[Experiment, ...]
+    runs: Mapping[str, Run]
+    problems: tuple[Problem, ...] = ()
+    orphans: int = 0
+
+    def cells(self, experiment: Experiment, metric: str) -> list[Cell]:
+        """One cell per arm of the experiment for a metric such as ``linear/top1``."""
+        label, _, name = metric.rpartition("/")
+        handle = experiment.evaluations.get(label)
+        found = []
+        for index, arm in enumerate(experiment.arms):
+            read = {seed: self.runs[run].value(handle, name) for seed, run in sorted(arm.runs.items())}
+            values = {seed: value for seed, value in read.items() if not isinstance(value, State)}
+            states = {seed: value for seed, value in read.items() if isinstance(value, State)}
+            found.append(Cell(arm.settings, values, states, (index,)))
+        return found
+
+
+def published_cells(published: Published, metric: str) -> list[Cell]:
+    """The paper's numbers in the shape of ours: one value, seed 0, per cell."""
+    return [Cell(cell.at, {0: cell.value}) for cell in published.cells if cell.metric == metric]
+
+
+def plain(value: Any) -> Any:
+    """One form for one meaning: ``{crop: {}}`` is ``crop``, ``10.0`` is ``10``, and True is not 1."""
+    if isinstance(value, bool):
+        return ("bool", value)
+    if isinstance(value, Mapping):
+        if len(value) == 1 and not next(iter(value.values())) and isinstance(next(iter(value.values())), dict | None):
+            return next(iter(value))
+        return tuple(sorted((str(key), plain(one)) for key, one in value.items()))
+    if isinstance(value, list | tuple):
+        return tuple(plain(one) for one in value)
+    return value
+
+
+def matches(settings: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
+    """Whether ``settings`` has every path of ``where`` at its value."""
+    return all(path in settings and plain(settings[path]) == plain(value) for path, value in where.items())

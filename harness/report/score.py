@@ -1,0 +1,79 @@
+"""One line of the scoreboard: a judged claim in the words and figures that are printed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from harness.report.claims import Comparison
+from harness.report.names import signed, slug, value_name
+from harness.report.stats import CONFIDENCE, interval
+from harness.report.verdicts import Judged
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The deciding comparison in figures: ``crop over color``, ``+9.2``, ``[+8.1, +10.3]`` (empty for one seed)."""
+
+    name: str
+    mean: str
+    bounds: str
+    level: str = ""
+
+
+def reading(comparison: Comparison | None, confidence: float | None = CONFIDENCE) -> Reading | None:
+    """A comparison as it is printed; None when it has no number."""
+    if comparison is None or not comparison.sample:
+        return None
+    write = signed if comparison.signed else lambda value: f"{value:.2f}"
+    bounds = interval(comparison.sample, confidence) if confidence else None
+    inside = f"[{write(bounds[0])}, {write(bounds[1])}]" if bounds else ""
+    level = f"{100 * confidence:.4g} %" if confidence and bounds and confidence != CONFIDENCE else ""
+    return Reading(comparison.name, write(comparison.mean), inside, level)
+
+
+@dataclass(frozen=True)
+class Score:
+    """One line of the scoreboard."""
+
+    judged: Judged
+
+    @property
+    def ours(self) -> Reading | None:
+        return reading(self.judged.ours.deciding, self.judged.ours.confidence)
+
+    @property
+    def paper(self) -> str:
+        """``holds`` or ``does not hold`` by the printed numbers, or why there is nothing to say."""
+        if self.judged.paper is None:
+            return self.judged.paper_note
+        return "holds" if self.judged.paper[0] else "does not hold"
+
+    @property
+    def paper_reading(self) -> Reading | None:
+        return reading(self.judged.paper[1], confidence=None) if self.judged.paper else None
+
+    @property
+    def summary(self) -> str:
+        """What the summary says, whichever of its forms the file uses."""
+        summary = self.judged.claim.summary
+        if isinstance(summary, Mapping):
+            text = summary.get("text")
+            return str(text) if text is not None else value_name(summary.get("value"))
+        return "" if summary is None else str(summary)
+
+    @property
+    def anchor(self) -> str:
+        return slug(self.judged.key)
+
+    @property
+    def required(self) -> str:
+        """What the numbers would have to be, e.g. ``more than +3.0``."""
+        one = self.judged.ours.deciding
+        if one is None:
+            return ""
+        write = signed if one.signed else lambda value: f"{value:g}"
+        low, high = one.above > float("-inf"), one.below < float("inf")
+        if low and high:
+            return f"between {write(one.above)} and {write(one.below)}"
+        return f"more than {write(one.above)}" if low else f"less than {write(one.below)}"

@@ -1,0 +1,203 @@
+"""One experiment on the page: its blocks, the links from numbers to runs, the runs themselves, and what ran."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from harness.report import figures, heatmap, words
+from harness.report.names import arm_name, duration, slug, value_name
+from harness.report.records import Arm, Experiment, Results, Run, State, plain
+from harness.report.score import Score
+from harness.report.tables import Entry, Grid, Metric, grids
+
+
+@dataclass(frozen=True)
+class ArmView:
+    """One arm in the list of runs."""
+
+    anchor: str
+    name: str
+    baseline: bool
+    changes: tuple[tuple[str, str, str], ...]
+    runs: tuple[tuple[int, Run, tuple[str, ...]], ...]
+    command: str
+
+
+class Section:
+    """One experiment at one scale."""
+
+    def __init__(self, results: Results, experiment: Experiment, scores: Sequence[Score]) -> None:
+        self.results, self.experiment, self.scores = results, experiment, scores
+        self.anchor = slug(experiment.key)
+        self.runs = [results.runs[run] for run in experiment.ids]
+
+    @cached_property
+    def blocks(self) -> list[tuple[Grid, str, list[heatmap.Panel], list[figures.Chart]]]:
+        """Grid, what was seen, and the panels or charts it is drawn as."""
+        return [
+            (
+                grid,
+                words.seen(grid),
+                heatmap.panels(grid) if grid.kind == "heatmap" else [],
+                figures.charts(grid) if grid.kind == "lines" else [],
+            )
+            for grid in grids(self.results, self.experiment)
+        ]
+
+    @cached_property
+    def metrics(self) -> list[Metric]:
+        """Every metric its blocks and claims speak of."""
+        named = [entry.metric.path for grid, *_ in self.blocks for entry in grid.entries]
+        named += [score.judged.metric for score in self.scores]
+        return [Metric(path) for path in dict.fromkeys(named) if path.rpartition("/")[0] in self.experiment.evaluations]
+
+    @cached_property
+    def states(self) -> list[tuple[str, int]]:
+        """How many runs are in which state; a trained run that lacks an evaluation counts as not evaluated."""
+        return tally(self.run_states)
+
+    @cached_property
+    def run_states(self) -> list[State]:
+        return [self._state(run) for run in self.runs]
+
+    def _state(self, run: Run) -> State:
+        for metric in self.metrics:
+            label, _, name = metric.path.rpartition("/")
+            found = run.value(self.experiment.evaluations.get(label), name)
+            if isinstance(found, State):
+                return found
+        return run.state
+
+    def link(self, entry: Entry) -> str:
+        """Where the runs behind a number are listed."""
+        return f"#{self.anchor}-arm-{entry.cell.arms[0]}" if entry.cell and entry.cell.arms else ""
+
+    @cached_property
+    def varied(self) -> list[str]:
+        """Paths whose value differs between arms, without those that only restate part of another (``.first``)."""
+        arms = [arm.settings for arm in self.experiment.arms]
+        paths = dict.fromkeys(path for settings in arms for path in settings)
+        differ = [path for path in paths if len({plain(one.get(path)) for one in arms}) > 1]
+        return [path for path in differ if path.rpartition(".")[0] not in differ] or list(paths)[:1]
+
+    @cached_property
+    def arms(self) -> list[ArmView]:
+        return [self._arm(index, arm) for index, arm in enumerate(self.experiment.arms)]
+
+    def _arm(self, index: int, arm: Arm) -> ArmView:
+        runs = [
+            (seed, self.results.runs[run], self._values(self.results.runs[run]))
+            for seed, run in sorted(arm.runs.items())
+        ]
+        name = arm_name({path: arm.settings[path] for path in self.varied if path in arm.settings})
+        only = " ".join(f"--only {run.id}" for _, run, _ in runs)
+        file = self.experiment.file or f"experiments/{self.experiment.name}.yaml"
+        override = "".join(f" -o {path}={_shell(value)}" for path, value in self.experiment.overrides.items())
+        command = f"python -m harness.sweep {file} --scale {self.experiment.scale}{override} {only}"
+        return ArmView(f"{self.anchor}-arm-{index}", name, index == 0, self._changes(arm), tuple(runs), command)
+
+    def _values(self, run: Run) -> tuple[str, ...]:
+        shown = []
+        for metric in self.metrics:
+            label, _, name = metric.path.rpartition("/")
+            value = run.value(self.experiment.evaluations.get(label), name)
+            shown.append(str(value) if isinstance(value, State) else f"{value:.{metric.decimals}f}")
+        return tuple(shown)
+
+    def _changes(self, arm: Arm) -> tuple[tuple[str, str, str], ...]:
+        """What the resolved specification changes against the first arm: (path, there, here)."""
+        base, mine = self._flat(self.experiment.arms[0]), self._flat(arm)
+        paths = sorted(path for path in base.keys() | mine.keys() if base.get(path) != mine.get(path))
+        return tuple((path, base.get(path, "—"), mine.get(path, "—")) for path in paths)
+
+    def _flat(self, arm: Arm) -> dict[str, str]:
+        spec = next(
+            (self.results.runs[run].spec for _, run in sorted(arm.runs.items()) if self.results.runs[run].spec), {}
+        )
+        return {path: value for path, value in flat(spec or arm.settings) if path != "seed"}
+
+    @cached_property
+    def provenance(self) -> list[tuple[str, str]]:
+        """What ran, as label and text; several values are all named, never merged."""
+        held = [run.provenance for run in self.runs if run.provenance]
+        if not held:
+            return []
+        walls = [float(one["wall_seconds"]) for one in held if isinstance(one.get("wall_seconds"), int | float)]
+        speeds = [
+            float(one["images_per_second"]) for one in held if isinstance(one.get("images_per_second"), int | float)
+        ]
+        found = [
+            (
+                "commit",
+                _several(
+                    str(one.get("commit", "?"))[:10] + (" + local changes" if one.get("dirty") else "") for one in held
+                ),
+            ),
+            (
+                "versions",
+                _several(", ".join(f"{k} {v}" for k, v in sorted(_map(one, "versions").items())) for one in held),
+            ),
+            ("hardware", _several(_hardware(one) for one in held)),
+        ]
+        if walls:
+            found.append(
+                (
+                    "wall time",
+                    f"{duration(sum(walls))} for {len(walls)} runs, median {duration(statistics.median(walls))} each",
+                )
+            )
+        if speeds:
+            found.append(("speed", f"median {statistics.median(speeds):,.0f} images/s".replace(",", " ")))
+        return found
+
+    @cached_property
+    def mixed_code(self) -> int:
+        """Number of different numeric sources its runs were made with; more than one is worth a warning."""
+        return len({run.provenance["code"] for run in self.runs if run.provenance.get("code")})
+
+    @cached_property
+    def broken(self) -> list[Run]:
+        """Runs that failed or diverged, for the list of mishaps."""
+        return [run for run in self.runs if run.note and run.state in (State.FAILED, State.DIVERGED)]
+
+
+def tally(states: Iterable[State]) -> list[tuple[str, int]]:
+    """Counts by state, in the order of :class:`State`, without those that do not occur."""
+    count = Counter(states)
+    return [(str(state), count[state]) for state in State if count[state]]
+
+
+def flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
+    """Nested mappings as dotted paths with their values in words."""
+    if isinstance(value, Mapping) and value:
+        return [leaf for key, one in value.items() for leaf in flat(one, f"{prefix}.{key}" if prefix else str(key))]
+    return [(prefix, value_name(value) if not isinstance(value, Mapping) else "")]
+
+
+def _several(texts: Iterable[str]) -> str:
+    """Distinct texts with how often each occurs, most frequent first."""
+    count = Counter(texts)
+    if len(count) == 1:
+        return str(next(iter(count)))
+    return "; ".join(f"{text} ({n})" for text, n in sorted(count.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _map(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    held = value.get(key)
+    return held if isinstance(held, Mapping) else {}
+
+
+def _hardware(provenance: Mapping[str, Any]) -> str:
+    parts = [str(part) for part in _map(provenance, "hardware").values() if part]
+    threads = provenance.get("threads")
+    return ", ".join([*parts, f"{threads} thread{'s' if threads != 1 else ''}"] if threads else parts) or "?"
+
+
+def _shell(value: Any) -> str:
+    text = value_name(value)
+    return text if text.replace(".", "").replace("-", "").isalnum() else f"'{text}'"
