@@ -139,6 +139,10 @@ class Pool:
         gpu = min(self.gpus, key=lambda one: tenants[one]) if self.gpus else None
         assignment = Assignment(folder, self.asked, self.place, self.execute, self.job, gpu)
         folder.path.mkdir(parents=True, exist_ok=True)
+        if folder.cancelled.exists():  # `--cancel` from another terminal
+            self.outcome.causes[folder.id] = Cause.INTERRUPTED
+            self.view.ended(folder, Cause.INTERRUPTED, "cancelled")
+            return
         process = self.context.Process(target=worker.work, args=(assignment,), name=f"run {folder.id}")
         process.start()
         self.children.append(Child(folder, process, gpu, oom_kills()))

@@ -47,6 +47,7 @@ def record(plan: Plan) -> Path:
     """Write the manifest and the specification of every run that is to do. Raises ``OSError``, ``StoreError``."""
     for one in plan.to_do:
         one.folder.create(one.run.spec())
+        one.folder.cancelled.unlink(missing_ok=True)
     path = manifest_path(plan)
     write_json(path, manifest(plan))
     return path

@@ -1,0 +1,294 @@
+"""SLURM arrays through submitit, which is transport only: state, resume and results are read from our own files.
+
+The one importer of submitit. What travels is the path of a work order under ``results/jobs``; the job runs the same
+pool as a sweep on a laptop.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import submitit
+from rich.console import Console
+from rich.text import Text
+
+import harness
+from harness.spec.errors import SpecError
+from harness.store import Store
+from harness.sweep import scheduler
+from harness.sweep.cluster import Cluster, describe
+from harness.sweep.live import Watch, clock
+from harness.sweep.machine import gpus
+from harness.sweep.plan import Plan, PlannedRun
+from harness.sweep.pool import Pool
+from harness.sweep.preflight import check_data
+from harness.sweep.price import Prices, bill
+from harness.sweep.record import record
+from harness.sweep.scheduler import Chunk, Submission
+from harness.sweep.show import show_plan
+from harness.train.place import Place
+
+TIME_CLASSES = (30, 60, 120, 240, 480, 720, 1440, 2880, 4320, 10_080)
+"""Minutes. Below half an hour submitit takes every signal for a time-out."""
+MANY_TIMEOUTS = 1000
+"""Requeues after time-outs are not counted here: the ledger of attempts shows them."""
+
+
+# --- in the job ---------------------------------------------------------------------------------------------
+
+
+class Job:
+    """What runs inside a SLURM job. An instance, because submitit looks for ``checkpoint`` on the callable."""
+
+    def __init__(self) -> None:
+        self.pool: Pool | None = None
+        self.grace_s = 60.0
+
+    def __call__(self, order: str) -> dict[str, str]:
+        """Work through the runs of one work order; returns the cause each ended with. A failing run fails alone."""
+        if os.environ.get("SLURM_PROCID", "0") != "0":
+            print("srun started this job more than once; this copy leaves", flush=True)
+            return {}
+        from harness.components import Evaluation
+
+        task = scheduler.read_task(Path(order))
+        job = os.environ.get("SLURM_ARRAY_JOB_ID")
+        name = f"{job}_{os.environ['SLURM_ARRAY_TASK_ID']}" if job else os.environ.get("SLURM_JOB_ID", "?")
+        _mark_started(Path(task["submission"]) / "started" / name)
+        _check_cores(task["cpus"])
+        store = Store(Path(task["results"]))
+        runs = [store.run(run) for run in task["runs"]]
+        place = Place(data=Path(task["data"]), device=task["device"], threads=max(1, task["cpus"] // task["at_once"]))
+        leased = [gpu for gpu, _ in gpus()] if task["device"] != "cpu" else []
+        with Watch(Console(highlight=False), len(runs), task["at_once"], task["seconds"], task["labels"]) as watch:
+            asked = [Evaluation(**one) for one in task["evaluations"]]
+            self.grace_s = task["grace_s"]
+            self.pool = Pool(runs, asked, place, watch, jobs=task["at_once"], gpus=leased, job=name)
+            outcome = self.pool.run(own_signals=False)
+        if outcome.stopped:
+            _await_the_end()
+        return {run: cause.value for run, cause in outcome.causes.items()}
+
+    def checkpoint(self, order: str) -> submitit.helpers.DelayedSubmission:
+        """submitit calls this on SLURM's warning: let the runs save, then be requeued with the same work order."""
+        if self.pool is not None:
+            self.pool.stop(self.grace_s)
+        return submitit.helpers.DelayedSubmission(Job(), order)
+
+
+def _mark_started(path: Path) -> None:
+    """Evidence that the job reached Python: without it, a job that left the queue is a failed launch."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
+def _check_cores(wanted: int) -> None:
+    have = len(os.sched_getaffinity(0))
+    if have < wanted:
+        print(f"warning: {wanted} cores were asked for, but this job may use {have}; runs will be slow", flush=True)
+
+
+def _await_the_end(seconds: float = 120.0) -> None:
+    """The runs were told to stop, so this job is being taken away: leaving now would look like success to SLURM."""
+    time.sleep(seconds)
+    raise RuntimeError("the runs were stopped from outside and have saved; sweep again to go on")
+
+
+# --- at submission ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Group:
+    """Jobs with the same resources: what one array can hold."""
+
+    minutes: int
+    tasks: tuple[tuple[PlannedRun, ...], ...]
+    seconds: float
+
+
+def sweep_on(
+    console: Console,
+    plan: Plan,
+    runs: Sequence[PlannedRun],
+    named: tuple[str, Cluster],
+    data: Path,
+    *,
+    only_plan: bool = False,
+) -> int:
+    """Submit what is neither done nor in the queue, and return at once. Returns the exit code."""
+    name, cluster = named
+    with scheduler.submitting(plan.store):
+        if not only_plan:
+            for line in scheduler.adopt(plan.store):
+                console.print(Text(line, style="yellow"))
+        queue = scheduler.look(plan.store)
+        waiting = [one for one in runs if one.folder.id in queue.runs]
+        missing = [one for one in runs if one.folder.id not in queue.runs]
+        prices = Prices.read(plan.store, "" if cluster.gpus else None, [one.handle for one in plan.evaluations])
+        at_once = cluster.array_cap * cluster.at_once
+        cost = bill(prices, [one.run for one in missing], plan.evaluations, at_once)
+        show_plan(console, plan, cost, f"on {name}, at most {at_once} at a time", queued=len(waiting))
+        groups = group(plan, missing, cluster, prices)
+        submission = draw_up(plan, groups, cluster)
+        _show_arrays(console, submission, cluster)
+        if only_plan or not missing:
+            return 0
+        check_data(missing, data)
+        record(plan)
+        submit(plan, submission, groups, cluster, data)
+    jobs = sum(len(chunk.tasks) for chunk in submission.chunks)
+    console.print(Text(f"Submitted {len(missing)} runs as {jobs} jobs: {', '.join(_ids(submission))}.", style="green"))
+    console.print(Text(f"python -m harness.sweep {plan.experiment.document.path} --status shows how far they are."))
+    return 0
+
+
+def group(plan: Plan, runs: Sequence[PlannedRun], cluster: Cluster, prices: Prices) -> list[Group]:
+    """Runs -> jobs -> groups of jobs with one time limit."""
+    limits: dict[int, list[PlannedRun]] = defaultdict(list)
+    seconds = {one.folder.id: prices.of(one.run, plan.evaluations).seconds for one in runs}
+    for one in runs:
+        limits[cluster.minutes or _time_class(seconds[one.folder.id], cluster)].append(one)
+    size = cluster.runs_per_job
+    return [
+        Group(
+            minutes,
+            tuple(tuple(members[first : first + size]) for first in range(0, len(members), size)),
+            sum(seconds[one.folder.id] for one in members) / len(members),
+        )
+        for minutes, members in sorted(limits.items())
+    ]
+
+
+def _time_class(seconds: float, cluster: Cluster) -> int:
+    """Three times the price, rounded up: too short a limit costs requeues, too long a one costs priority."""
+    minutes = 3 * seconds * math.ceil(cluster.runs_per_job / cluster.at_once) / 60
+    return next((limit for limit in TIME_CLASSES if limit >= minutes), TIME_CLASSES[-1])
+
+
+def draw_up(plan: Plan, groups: Sequence[Group], cluster: Cluster) -> Submission:
+    """Arrays no longer than the site allows, the cap shared out among them, each with a name of its own."""
+    token = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+    name = f"{plan.experiment.name}@{plan.experiment.scale.name}"
+    made = Submission(plan.store.jobs / token, name, describe(cluster), time.time())
+    longest = scheduler.max_array_size()
+    for one in groups:
+        for first in range(0, len(one.tasks), longest):
+            tasks = [[run.folder.id for run in task] for task in one.tasks[first : first + longest]]
+            made.chunks.append(Chunk(f"{plan.experiment.name}-{token}-{len(made.chunks)}", tasks, 1, one.minutes))
+    for index, chunk in enumerate(made.chunks):
+        share, rest = divmod(cluster.array_cap, len(made.chunks))
+        chunk.cap = max(1, share + (index < rest))
+    return made
+
+
+def submit(plan: Plan, submission: Submission, groups: Sequence[Group], cluster: Cluster, data: Path) -> None:
+    """Write everything down, then call sbatch once per array. Raises :class:`SpecError` with sbatch's own words."""
+    runs = {one.folder.id: (one, made.seconds) for made in groups for task in made.tasks for one in task}
+    for number, chunk in enumerate(submission.chunks):
+        for index, task in enumerate(chunk.tasks):
+            order = _order(plan, submission, [runs[run][0] for run in task], cluster, data)
+            scheduler.write_task(submission.task_file(number, index), {**order, "seconds": runs[task[0]][1]})
+    submission.logs.mkdir(parents=True)
+    submission.save()  # the orphan token: whoever finds it without a job id asks the queue for the name
+    for number, chunk in enumerate(submission.chunks):
+        executor = submitit.SlurmExecutor(submission.logs, max_num_timeout=MANY_TIMEOUTS)
+        earlier = submission.chunks[number - cluster.array_cap].job if number >= cluster.array_cap else None
+        executor.update_parameters(**parameters(cluster, chunk, after=earlier))
+        orders = [str(submission.task_file(number, index).resolve()) for index in range(len(chunk.tasks))]
+        try:
+            with _outside_of_jobs():
+                jobs = executor.map_array(Job(), orders)
+        except (submitit.core.utils.FailedJobError, OSError) as error:
+            chunk.over = "refused"
+            submission.save()
+            raise SpecError(f"sbatch refused {chunk.name}: {str(error).strip()}") from None
+        chunk.job = jobs[0].job_id.partition("_")[0]
+        submission.save()
+
+
+def _order(
+    plan: Plan, submission: Submission, runs: Sequence[PlannedRun], cluster: Cluster, data: Path
+) -> dict[str, Any]:
+    return {
+        "submission": str(submission.folder.resolve()),
+        "results": str(plan.store.root.resolve()),
+        "data": str(data),
+        "runs": [one.folder.id for one in runs],
+        "labels": {one.folder.id: one.label for one in runs},
+        "evaluations": [vars(one) for one in plan.evaluations],
+        "at_once": cluster.at_once,
+        "cpus": cluster.cpus,
+        "device": "auto" if cluster.gpus or cluster.gres else "cpu",
+        "grace_s": max(10.0, cluster.signal_seconds - 60.0),
+    }
+
+
+def parameters(cluster: Cluster, chunk: Chunk, *, after: str | None = None) -> dict[str, Any]:
+    """submitit's parameters. One node and one task, always: packing is ours; srun is told the cores it forgets."""
+    wanted: dict[str, Any] = {
+        "job_name": chunk.name,
+        "time": chunk.minutes,
+        "nodes": 1,
+        "ntasks_per_node": 1,
+        "cpus_per_task": cluster.cpus,
+        "gpus_per_node": cluster.gpus if cluster.gpus and not cluster.gres else None,
+        "gres": cluster.gres,
+        "mem": cluster.mem,
+        "partition": cluster.partition,
+        "account": cluster.account,
+        "qos": cluster.qos,
+        "constraint": cluster.constraint,
+        "dependency": f"afterany:{after}" if after else None,  # more arrays than the cap: they follow one another
+        "array_parallelism": chunk.cap,
+        "signal_delay_s": cluster.signal_seconds,
+        "setup": [*cluster.setup, *_environment(cluster)],
+        "additional_parameters": cluster.sbatch or None,
+        "srun_args": [f"--cpus-per-task={cluster.cpus}", *cluster.srun],
+    }
+    return {key: value for key, value in wanted.items() if value is not None}
+
+
+def _environment(cluster: Cluster) -> list[str]:
+    """The job imports the package that submitted it (a snapshot of it, one day), and does not oversubscribe cores."""
+    code = Path(harness.__file__).resolve().parent.parent
+    return [
+        f'export PYTHONPATH="{code}${{PYTHONPATH:+:$PYTHONPATH}}"',
+        f"export OMP_NUM_THREADS={max(1, cluster.cpus // cluster.at_once)}",
+    ]
+
+
+@contextmanager
+def _outside_of_jobs() -> Iterator[None]:
+    """sbatch called from within a job inherits that job's array id and limits; SLURM_CONF must stay."""
+    inherited = {key: value for key, value in os.environ.items() if key.startswith(("SLURM_", "SUBMITIT_", "SRUN_"))}
+    inherited.pop("SLURM_CONF", None)
+    for key in inherited:
+        del os.environ[key]
+    try:
+        yield
+    finally:
+        os.environ.update(inherited)
+
+
+def _ids(submission: Submission) -> list[str]:
+    return [f"{chunk.job} ({len(chunk.tasks)})" for chunk in submission.chunks if chunk.job]
+
+
+def _show_arrays(console: Console, submission: Submission, cluster: Cluster) -> None:
+    for chunk in submission.chunks:
+        machine = f"{cluster.gpus} GPU, " if cluster.gpus else ""
+        console.print(
+            Text(
+                f"array of {len(chunk.tasks)} jobs, {cluster.runs_per_job} run(s) each, at most {chunk.cap} at a time: "
+                f"{machine}{cluster.cpus} cores, {cluster.mem or 'default memory'}, limit {clock(60 * chunk.minutes)}"
+            )
+        )

@@ -1,0 +1,212 @@
+"""``--status``, ``--logs``, ``--cancel``, ``--retry``: from files, with SLURM's queue as further evidence. No torch."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness.spec.errors import SpecError, nearest
+from harness.store import RunFolder, State, Store, StoreError, process_start, read_json, write_json
+from harness.sweep import scheduler
+from harness.sweep.attempts import last, now
+from harness.sweep.live import clock
+from harness.sweep.show import show_failures
+
+if TYPE_CHECKING:
+    from harness.sweep.plan import Plan
+
+Manifests = dict[str, dict[str, Any]]
+
+
+def manifests(store: Store, keys: Sequence[str]) -> Manifests:
+    """Expanded experiments by ``name@scale``; ``keys`` are names with or without the scale (none: all).
+
+    Raises :class:`SpecError` if the results folder has no such sweep, :class:`StoreError` on a truncated file.
+    """
+    found: Manifests = {path.stem: read_json(path) for path in sorted(store.experiments.glob("*.json"))}
+    for name, held in found.items():
+        if not isinstance(held, dict) or not isinstance(held.get("arms"), list) or "evaluations" not in held:
+            raise StoreError(f"{store.experiments / name}.json: not an expanded experiment; move it away")
+    for key in keys:
+        if not any(_means(key, name) for name in found):
+            raise SpecError(f"{store.root}: no sweep of {key!r} here yet; {nearest(key, found)}")
+    return {name: held for name, held in found.items() if not keys or any(_means(key, name) for key in keys)}
+
+
+def _means(key: str, name: str) -> bool:
+    """``temperature`` is every scale of it, ``temperature@micro`` that one, with and without overrides."""
+    return name in (key,) or name.startswith((key + "@", key + "+"))
+
+
+def runs_of(store: Store, held: dict[str, Any]) -> dict[str, str]:
+    """Run id -> a label for people."""
+    varied: dict[str, str] = {}
+    for arm in held["arms"]:
+        said = ", ".join(f"{path.rpartition('.')[2]} {value}" for path, value in arm["settings"].items())
+        for seed, run in arm["runs"].items():
+            varied.setdefault(run, f"{said}, seed {seed}")
+    return varied
+
+
+def status(console: Console, store: Store, keys: Sequence[str]) -> int:
+    """One row per sweep, then what is running, what failed and why. Exit code 1 if anything failed."""
+    chosen = manifests(store, keys)
+    if not chosen:
+        console.print(f"{store.root}: nothing was swept here yet")
+        return 0
+    queue = scheduler.look(store)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("sweep", "runs", "done", "running", "queued", "failed", "unknown", "to do"):
+        table.add_column(name, justify="left" if name == "sweep" else "right")
+    running: dict[str, RunFolder] = {}
+    failed: dict[str, RunFolder] = {}
+    broken: list[str] = []
+    labels: dict[str, str] = {}
+    for name, held in chosen.items():
+        named = runs_of(store, held)
+        labels |= named
+        states = {run: store.run(run).state(held["evaluations"].values()) for run in named}
+        words = Counter(_word(state, queue.runs.get(run)) for run, state in states.items())
+        columns = ("done", "running", "queued", "failed", "unknown", "to do")
+        table.add_row(name, str(len(named)), *(str(words[word]) if words[word] else "-" for word in columns))
+        running |= {run: store.run(run) for run, state in states.items() if state is State.RUNNING}
+        failed |= {run: store.run(run) for run, state in states.items() if state is State.FAILED}
+        broken += [run for run, state in states.items() if state is State.BROKEN]
+    console.print(table)
+    _show_running(console, running, labels)
+    show_failures(console, failed.values(), labels)
+    for run in broken:
+        console.print(Text(f"{store.run(run).path}: unreadable files; sweep --plan says which", style="red"))
+    return 1 if failed or broken else 0
+
+
+def _word(state: State, queued: str | None) -> str:
+    if state.finished:
+        return "done"
+    if state in (State.TODO, State.TRAINED, State.CANCELLED) and queued is not None:
+        return "unknown" if queued == "unknown" else "queued"
+    words = {State.BROKEN: "failed", State.FAILED: "failed", State.RUNNING: "running", State.UNKNOWN: "unknown"}
+    return words.get(state, "to do")
+
+
+def _show_running(console: Console, running: dict[str, RunFolder], labels: dict[str, str]) -> None:
+    if not running:
+        return
+    table = Table(box=box.SIMPLE_HEAD, title="Running", title_justify="left", pad_edge=False)
+    for name in ("run", "what", "stage", "epoch", "images/s", "left", "attempt", "where"):
+        table.add_column(name, overflow="fold")
+    for run, folder in running.items():
+        told: dict[str, Any] = {}
+        with contextlib.suppress(StoreError):
+            told = read_json(folder.progress) or {}
+        attempt = last(folder) or {}
+        where = f"{attempt.get('host', '?')}" + (f", job {attempt['job']}" if attempt.get("job") else "")
+        epoch = f"{told.get('epoch', '')}/{told['epochs']}" if "epochs" in told else ""
+        rate = f"{told['images_per_second']:,.0f}" if "images_per_second" in told else ""
+        left = clock(told["eta_seconds"]) if "eta_seconds" in told else ""
+        number = str(attempt.get("attempt", ""))
+        table.add_row(run, Text(labels[run]), str(told.get("stage", "starting")), epoch, rate, left, number, where)
+    console.print(table)
+
+
+def find_run(store: Store, beginning: str) -> RunFolder:
+    """The one run whose id begins so. Raises :class:`SpecError` for none or several."""
+    found = [folder for folder in store.all_runs() if folder.id.startswith(beginning)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise SpecError(f"{beginning}: several runs begin so: {', '.join(one.id for one in found[:8])}")
+    raise SpecError(
+        f"{beginning}: no run in {store.root} begins so; {nearest(beginning, [f.id for f in store.all_runs()])}"
+    )
+
+
+def logs(console: Console, store: Store, beginning: str) -> int:
+    """Every attempt in a line, then the run's log."""
+    folder = find_run(store, beginning)
+    console.print(Text(f"{folder.path}: {folder.state()}", style="bold"), soft_wrap=True)
+    for path in sorted(folder.attempts.glob("[0-9]*.json")):
+        with contextlib.suppress(StoreError):
+            one = read_json(path)
+            ended = one.get("end", "...")
+            job = f", job {one['job']}" if one.get("job") else ""
+            said = (
+                f"attempt {one['attempt']} on {one['host']}{job}: {one['start']} to {ended}, {one.get('cause', 'open')}"
+            )
+            console.print(Text(f"{said}  {one.get('detail', '')}".rstrip()), soft_wrap=True)
+    if not folder.log.exists():
+        console.print(f"{folder.log}: no log yet")
+        return 0
+    console.print(Text(str(folder.log), style="dim"), soft_wrap=True)
+    sys.stdout.write(folder.log.read_text(encoding="utf-8", errors="replace"))
+    return 0
+
+
+def _attempt_line(one: dict[str, Any]) -> str:
+    job = f", job {one['job']}" if one.get("job") else ""
+    span = f"{one['start']} to {one['end']}" if "end" in one else f"since {one['start']}"
+    cause, detail = one.get("cause", "not closed"), one.get("detail", "")
+    return f"attempt {one['attempt']} on {one['host']}{job}: {span}, {cause}  {detail}".rstrip()
+
+
+def forget_failures(plan: Plan, ids: Sequence[str]) -> None:
+    """``--retry``: lay ``failed.json`` beside the attempts it belongs to; the run is to do again."""
+    for one in plan.in_state(State.FAILED):
+        if ids and not one.folder.id.startswith(tuple(ids)):
+            continue
+        number = (read_json(one.folder.failure) or {}).get("attempt", 0)
+        one.folder.attempts.mkdir(exist_ok=True)
+        one.folder.failure.replace(one.folder.attempts / f"failed-{number:03d}.json")
+
+
+def cancel(console: Console, store: Store, keys: Sequence[str], ids: Sequence[str], *, yes: bool) -> int:
+    """Stop jobs and local processes of these sweeps. Nothing is lost: a later sweep resumes."""
+    chosen = manifests(store, keys)
+    handles = {run: held["evaluations"].values() for held in chosen.values() for run in runs_of(store, held)}
+    if ids:
+        handles = {run: wanted for run, wanted in handles.items() if run.startswith(tuple(ids))}
+    open_ = [run for run, wanted in handles.items() if not store.run(run).state(wanted).finished]
+    queue = scheduler.look(store)
+    alive = [run for run in open_ if run in queue.runs or store.run(run).claim_state() is State.RUNNING]
+    if not alive:
+        console.print("Nothing is running or queued.")
+        return 0
+    if not yes and not _agreed(console, f"Stop {len(alive)} runs of {', '.join(chosen)}?"):
+        return 2
+    for run in open_:  # first, so that no pool starts the next one of them
+        write_json(store.run(run).cancelled, {"run": run, "time": now()})
+    jobs = scheduler.cancel(store, set(open_))
+    stopped = sum(_terminate(store.run(run)) for run in alive)
+    console.print(f"Cancelled {jobs} jobs and asked {stopped} local processes to save and stop.")
+    return 0
+
+
+def _agreed(console: Console, question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise SpecError(f"{question} Add --yes to say so.")
+    return console.input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+
+
+def _terminate(folder: RunFolder) -> bool:
+    """SIGTERM to the process of this host that holds the claim, if it is still the same one."""
+    try:
+        held = read_json(folder.claim) or {}
+    except StoreError:
+        return False
+    if held.get("host") != socket.gethostname() or held.get("started") != process_start(int(held.get("pid", -1))):
+        return False
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(held["pid"], signal.SIGTERM)
+        return True
+    return False
