@@ -30,12 +30,9 @@ def mean_cross_entropy(
     ``anchors`` [A, D], ``candidates`` [C, D], both differentiable and possibly one tensor; int64 ``positive`` [A]
     indexes the candidates, and ``itself`` [A] or ``None`` the one candidate per anchor that is left out.
     """
-    with torch.autocast(anchors.device.type, enabled=False):
-        differentiate = torch.is_grad_enabled() and (anchors.requires_grad or candidates.requires_grad)
-        return cast(
-            Tensor,
-            _MeanCrossEntropy.apply(anchors, candidates, positive, itself, scale, block_elements, differentiate),
-        )
+    differentiate = torch.is_grad_enabled() and (anchors.requires_grad or candidates.requires_grad)
+    arguments = anchors, candidates, positive, itself, scale, block_elements, differentiate
+    return cast(Tensor, _MeanCrossEntropy.apply(*arguments))
 
 
 class _MeanCrossEntropy(torch.autograd.Function):

@@ -56,13 +56,11 @@ def comparisons(projections: Sequence[Tensor], *, normalize: bool, negatives: Ne
 
     ``both_views``: the 2B anchors of this rank meet all 2BW projections but themselves (equation 1).
     ``other_view``: each anchor meets the BW projections of the other view only (footnote 8 and Table 4).
-    Computed in float32 whatever the precision of the networks. Raises ``ValueError`` unless there are two views.
+    Raises ``ValueError`` unless there are two views.
     """
     if len(projections) != 2:
         raise ValueError(f"this objective compares two views, not {len(projections)}")
-    local = [z.float() for z in projections]
-    if normalize:
-        local = [F.normalize(z, dim=1) for z in local]
+    local = [F.normalize(z, dim=1) if normalize else z for z in projections]
     first, second = (distributed.gather(z) for z in local)
     place = distributed.rank() * len(local[0]) + torch.arange(len(local[0]), device=first.device)
     if negatives == "other_view":
@@ -79,9 +77,17 @@ def comparisons(projections: Sequence[Tensor], *, normalize: bool, negatives: Ne
 class Contrastive(ABC):
     """An objective on the projections of the two views of a batch."""
 
-    @abstractmethod
     def __call__(self, projections: Sequence[Tensor]) -> Tensor:
-        """The scalar loss of two tensors [B, D], row i of both from image i. ``ValueError`` unless there are two."""
+        """The scalar loss of two tensors [B, D], row i of both from image i; ``ValueError`` unless there are two.
+
+        In float32 whatever the precision of the networks.
+        """
+        with torch.autocast(projections[0].device.type, enabled=False):
+            return self.loss([z.float() for z in projections])
+
+    @abstractmethod
+    def loss(self, projections: Sequence[Tensor]) -> Tensor:
+        """The same on float32 tensors, outside autocast."""
 
 
 @objective("nt_xent")
@@ -96,7 +102,7 @@ class NTXent(Contrastive):
     normalize: bool = True
     negatives: Negatives = "both_views"
 
-    def __call__(self, projections: Sequence[Tensor]) -> Tensor:
+    def loss(self, projections: Sequence[Tensor]) -> Tensor:
         pairs = comparisons(projections, normalize=self.normalize, negatives=self.negatives)
         losses = [
             mean_cross_entropy(one.anchors, one.candidates, one.positive, one.itself, 1 / self.temperature)
@@ -119,7 +125,7 @@ class NTLogistic(Contrastive):
     negatives: Negatives = "both_views"
     mining: Literal["all", "semi_hard"] = "all"
 
-    def __call__(self, projections: Sequence[Tensor]) -> Tensor:
+    def loss(self, projections: Sequence[Tensor]) -> Tensor:
         losses = []
         for one in comparisons(projections, normalize=True, negatives=self.negatives):
             positive, every, negative = one.similarities()
@@ -144,7 +150,7 @@ class MarginTriplet(Contrastive):
     negatives: Negatives = "both_views"
     mining: Literal["all", "semi_hard"] = "all"
 
-    def __call__(self, projections: Sequence[Tensor]) -> Tensor:
+    def loss(self, projections: Sequence[Tensor]) -> Tensor:
         losses = []
         for one in comparisons(projections, normalize=True, negatives=self.negatives):
             positive, every, negative = one.similarities()
