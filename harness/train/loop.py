@@ -60,20 +60,23 @@ def execute(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> Non
     dataset = parts.dataset.load(place.data)
     method = seeded_method(parts, dataset, device)
     with stop_on_signal() as stop:
-        if read_json(folder.outcome) is None:
+        known = read_json(folder.outcome)
+        if known is None:
             try:
                 Pretraining(folder, parts, dataset, method, place, device, stop).run()
-            except Diverged as outcome:
-                finish(folder, run, status="diverged", at_step=outcome.step)
-        elif folder.missing(one.handle for one in asked):
-            if not folder.weights.exists():
-                raise StoreError(
-                    f"{folder.weights}: the trained weights are not here (they are not committed), so nothing can be "
-                    f"evaluated anew; move {folder.path} away to train it again"
-                )
+            except Diverged as divergence:
+                finish(folder, run, status="diverged", at_step=divergence.step)
+                return
+        elif known["status"] == "diverged" or not folder.missing(one.handle for one in asked):
+            return
+        elif not folder.weights.exists():
+            raise StoreError(
+                f"{folder.weights}: the trained weights are not here (they are not committed), so nothing can be "
+                f"evaluated anew; move {folder.path} away to train it again"
+            )
+        else:
             method.load_state_dict(checkpoint.load(folder.weights, device)["method"])
-        if read_json(folder.outcome)["status"] == "trained":
-            evaluate(folder, asked, parts, dataset, method, device, stop)
+        evaluate(folder, asked, parts, dataset, method, device, stop)
 
 
 def pick_device(place: Place) -> torch.device:
@@ -163,11 +166,12 @@ class Pretraining:
                 accumulate(totals, {"loss": loss.detach(), **extra})
                 step += 1
                 clock.tick(step, len(batch.labels))
-                if clock.checkpoint_due() and step % steps_per_epoch:
-                    self._save(step, optimizer, totals, clock)
-                if self.stop.is_set():
-                    self._save(step, optimizer, totals, clock)
-                    raise Interrupted(f"stopped by a signal after step {step} of {total_steps}")
+                if step % steps_per_epoch:  # at the end of an epoch its record comes first, below
+                    stopping = self.stop.is_set()
+                    if stopping or clock.checkpoint_due():
+                        self._save(step, optimizer, totals, clock)
+                    if stopping:
+                        raise Interrupted(f"stopped by a signal after step {step} of {total_steps}")
             # --- end of an epoch: the only place where the host waits for the device
             means = {name: float(total) / steps_per_epoch for name, total in totals.items()}
             if not all(math.isfinite(mean) for mean in means.values()):
@@ -176,8 +180,12 @@ class Pretraining:
             totals.clear()
             self._write_metrics()
             clock.say(f"loss {means['loss']:.4f}")
-            if step < total_steps and clock.epoch_checkpoint_due():
-                self._save(step, optimizer, totals, clock)
+            if step < total_steps:
+                stopping = self.stop.is_set()
+                if stopping or clock.epoch_checkpoint_due():
+                    self._save(step, optimizer, totals, clock)
+                if stopping:
+                    raise Interrupted(f"stopped by a signal after step {step} of {total_steps}")
         # --- outcome: weights first, then the file that says so
         checkpoint.save(self.folder.weights, {"method": self.method.state_dict()})
         write_json(self.folder.provenance, self._about(clock, finished=True))

@@ -1,0 +1,239 @@
+"""The loop: what a run leaves behind, and that being killed, stopped or asked again changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from harness import components
+from harness.components import Evaluation
+from harness.spec.experiment import load_scale
+from harness.spec.grid import assign, normalised
+from harness.store import RunFolder, State, Store, StoreError, read_json
+from harness.train import checkpoint, loop
+from harness.train.place import Place
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = Path(__file__).with_name("first_losses.json")
+HERE = Place(device="cpu", threads=1, checkpoint_gap_s=0.0)
+
+TINY = {
+    "data": {"synthetic": {"train_images": 64, "test_images": 32, "image_size": 16}},
+    "encoder": {"micro": {"stem": 8, "widths": [8, 16]}},
+    "head.nonlinear.out_dim": 8,
+    "schedule": {"batch_size": 16, "epochs": 3, "warmup_epochs": 1},
+    "evaluations.linear.epochs": 5,
+}
+
+
+def tree(**changes: Any) -> dict[str, Any]:
+    """The smoke scale, made tiny."""
+    settings = normalised(load_scale(ROOT / "experiments", "smoke").tree)
+    for path, value in {**TINY, **changes}.items():
+        assign(settings, path, value)
+    return settings
+
+
+def tiny(results: Path, seed: int = 0, **changes: Any) -> tuple[RunFolder, list[Evaluation]]:
+    settings = tree(**changes)
+    run = components.resolve(settings, seed)
+    folder = Store(results).run(run.id)
+    folder.create(run.spec())
+    return folder, components.resolve_evaluations(settings, ["linear"])
+
+
+def final(folder: RunFolder) -> tuple[dict[str, torch.Tensor], str, dict[str, Any]]:
+    """What must not depend on how the run was executed: weights, metrics, evaluations."""
+    weights = checkpoint.load(folder.weights, torch.device("cpu"))["method"]
+    values = {path.name: read_json(path)["values"] for path in (folder.path / "evaluations").glob("*.json")}
+    return weights, folder.metrics.read_text(encoding="utf-8"), values
+
+
+def assert_same(one: RunFolder, other: RunFolder) -> None:
+    (weights, metrics, values), (others, other_metrics, other_values) = final(one), final(other)
+    assert weights.keys() == others.keys()
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+    assert (metrics, values) == (other_metrics, other_values)
+
+
+def test_a_run_leaves_what_the_design_says(tmp_path: Path) -> None:
+    folder, asked = tiny(tmp_path)
+    loop.execute(folder, asked, HERE)
+    assert folder.state([one.handle for one in asked]) is State.DONE
+    lines = [json.loads(line) for line in folder.metrics.read_text(encoding="utf-8").splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    outcome, about = read_json(folder.outcome), read_json(folder.provenance)
+    assert outcome == {"run": folder.id, "status": "trained", "epochs": 3, "steps": 12, "loss": lines[-1]["loss"]}
+    assert {"commit", "dirty", "code", "versions", "hardware", "wall_seconds", "images_per_second"} <= set(about)
+    assert 0 <= read_json(folder.evaluation(asked[0].handle))["values"]["top1"] <= 100
+    assert not list(folder.checkpoints.glob("step-*"))
+
+
+def test_asking_again_computes_nothing(tmp_path: Path) -> None:
+    folder, asked = tiny(tmp_path)
+    loop.execute(folder, asked, HERE)
+    before = {path: path.stat().st_mtime_ns for path in folder.path.rglob("*") if path.is_file()}
+    loop.execute(folder, asked, HERE)
+    assert {path: path.stat().st_mtime_ns for path in folder.path.rglob("*") if path.is_file()} == before
+
+
+def test_another_evaluation_never_retrains(tmp_path: Path) -> None:
+    folder, asked = tiny(tmp_path)
+    loop.execute(folder, asked, HERE)
+    trained = {path: path.stat().st_mtime_ns for path in (folder.weights, folder.outcome, folder.metrics)}
+    more = components.resolve_evaluations(tree(), [{"linear": {"features": "z"}}, {"knn": {"k": 5}}])
+    loop.execute(folder, more, HERE)
+    assert not folder.missing([one.handle for one in (*asked, *more)])
+    assert {path: path.stat().st_mtime_ns for path in trained} == trained
+
+
+def test_evaluating_without_weights_says_what_to_do(tmp_path: Path) -> None:
+    folder, asked = tiny(tmp_path)
+    loop.execute(folder, [], HERE)
+    folder.weights.unlink()
+    with pytest.raises(StoreError, match=r"move .* away to train it again"):
+        loop.execute(folder, asked, HERE)
+
+
+RUNNER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from tests.train.test_loop import HERE, tiny
+from harness.train import loop
+folder, asked = tiny(Path(sys.argv[1]), **{changes!r})
+loop.execute(folder, asked, HERE)
+"""
+
+LONGER = {"schedule": {"batch_size": 8, "epochs": 12, "warmup_epochs": 1}}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGUSR2], ids=lambda one: one.name)
+def test_stopped_at_any_moment_and_resumed_is_uninterrupted_bit_for_bit(tmp_path: Path, number: signal.Signals) -> None:
+    folder, asked = tiny(tmp_path / "stopped", **LONGER)
+    command = [sys.executable, "-c", RUNNER.format(root=str(ROOT), changes=LONGER), str(tmp_path / "stopped")]
+    stops = 0
+    for delay in (0.01, 0.05, 0.11, 0.02):  # a different moment each time, some inside a checkpoint write
+        process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+        seen = len(list(folder.checkpoints.glob("step-*"))) and max(folder.checkpoints.glob("step-*")).name
+        while process.poll() is None and _newest(folder) in (None, seen):
+            time.sleep(0.005)
+        time.sleep(delay)
+        process.send_signal(number)
+        process.wait(timeout=60)
+        stops += process.returncode != 0
+        if folder.outcome.exists():
+            break
+    assert stops >= 2
+    loop.execute(folder, asked, HERE)
+    whole, _ = tiny(tmp_path / "whole", **LONGER)
+    loop.execute(whole, asked, HERE)
+    assert_same(folder, whole)
+
+
+def _newest(folder: RunFolder) -> str | None:
+    return max((path.name for path in folder.checkpoints.glob("step-*")), default=None)
+
+
+class _StopAfter:
+    """An event that is set from the n-th look on: a signal that arrives at an exact step."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks = looks
+
+    def is_set(self) -> bool:
+        self.looks -= 1
+        return self.looks < 0
+
+
+@pytest.mark.parametrize("step", [1, 4, 7])
+def test_a_stop_within_an_epoch_or_at_its_end_resumes_exactly(tmp_path: Path, step: int) -> None:
+    folder, asked = tiny(tmp_path / "stopped")
+    parts = components.build(components.Run.model_validate(read_json(folder.spec)["spec"]))
+    data = parts.dataset.load(Path())
+    cpu = torch.device("cpu")
+    method = loop.seeded_method(parts, data, cpu)
+    stop: Any = _StopAfter(step - 1)
+    with pytest.raises(loop.Interrupted, match=f"after step {step} of 12"):
+        loop.Pretraining(folder, parts, data, method, HERE, cpu, stop).run()
+    loop.execute(folder, asked, HERE)
+    whole, _ = tiny(tmp_path / "whole")
+    loop.execute(whole, asked, HERE)
+    assert_same(folder, whole)
+
+
+def test_divergence_is_an_outcome(tmp_path: Path) -> None:
+    wild = {"optimizer": {"sgd": {"lr": 1e30, "lr_scaling": "none"}}}
+    folder, asked = tiny(tmp_path, **wild)
+    loop.execute(folder, asked, HERE)
+    assert folder.state([one.handle for one in asked]) is State.DIVERGED
+    assert read_json(folder.outcome)["at_step"] > 0
+    loop.execute(folder, asked, HERE)  # and it is not tried again
+    assert folder.state() is State.DIVERGED
+
+
+def test_a_batch_larger_than_the_data_is_refused(tmp_path: Path) -> None:
+    folder, asked = tiny(tmp_path, **{"schedule.batch_size": 128})
+    with pytest.raises(ValueError, match="128 images is larger than the training set of 64"):
+        loop.execute(folder, asked, HERE)
+
+
+def test_a_folder_with_another_runs_specification_is_refused(tmp_path: Path) -> None:
+    folder, asked = tiny(tmp_path)
+    other, _ = tiny(tmp_path, seed=1)
+    folder.spec.write_bytes(other.spec.read_bytes())
+    with pytest.raises(StoreError, match="move the folder away"):
+        loop.execute(folder, asked, HERE)
+
+
+def test_low_precision_is_for_gpus_only(tmp_path: Path) -> None:
+    """bfloat16 is fifteen times slower on a CPU without the instructions; there the run computes in float32."""
+    full, asked = tiny(tmp_path)
+    half, _ = tiny(tmp_path, precision="bfloat16")
+    loop.execute(full, asked, HERE)
+    loop.execute(half, asked, HERE)
+    assert full.id != half.id
+    assert full.metrics.read_text(encoding="utf-8") == half.metrics.read_text(encoding="utf-8")
+
+
+def test_seeds_differ_and_equal_seeds_agree(tmp_path: Path) -> None:
+    one, asked = tiny(tmp_path / "one")
+    again, _ = tiny(tmp_path / "again")
+    other, _ = tiny(tmp_path / "one", seed=1)
+    for folder in (one, again, other):
+        loop.execute(folder, asked, HERE)
+    assert_same(one, again)
+    assert final(one)[1] != final(other)[1]
+
+
+def test_the_first_twenty_losses_stay_what_they_were(tmp_path: Path) -> None:
+    """A change that is not meant to change numbers must reproduce this file; one that is regenerates it and says why.
+
+    To regenerate: ``python -m tests.train.test_loop``. Rounding differs between processors, hence the tolerance.
+    """
+    assert first_losses(tmp_path) == pytest.approx(json.loads(GOLDEN.read_text(encoding="utf-8")), rel=2e-5)
+
+
+def first_losses(results: Path) -> list[float]:
+    """Full-batch epochs, so that every line of the metrics is one step."""
+    folder, _ = tiny(results, schedule={"batch_size": 64, "epochs": 20, "warmup_epochs": 2})
+    loop.execute(folder, [], HERE)
+    return [json.loads(line)["loss"] for line in folder.metrics.read_text(encoding="utf-8").splitlines()]
+
+
+if __name__ == "__main__":
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as scratch:
+        GOLDEN.write_text(json.dumps(first_losses(Path(scratch)), indent=1) + "\n", encoding="utf-8")
