@@ -60,7 +60,7 @@ class _Reader:
         except (StoreError, RecursionError) as error:
             self.complain(path, str(error).removeprefix(f"{path}: "))
             return None
-        if data is not None and not isinstance(data, dict):
+        if not isinstance(data, dict) and (data is not None or path.exists()):
             self.complain(path, "holds no JSON object; it was left out")
             return None
         return data

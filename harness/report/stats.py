@@ -7,7 +7,6 @@ differences *within* a seed (a paired t interval), which cancels what a seed doe
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,13 +24,24 @@ def t_quantile(n: int, confidence: float) -> float:
     return float(stats.t.ppf(0.5 + confidence / 2, n - 1))
 
 
+def mean(sample: Sequence[float]) -> float:
+    """Arithmetic mean; summed exactly, so that the order of the values changes nothing."""
+    return math.fsum(sample) / len(sample)
+
+
+def deviation(sample: Sequence[float]) -> float:
+    """Standard deviation with n - 1 (``statistics.stdev`` works in fractions and is 20 times slower)."""
+    centre = mean(sample)
+    return math.sqrt(math.fsum((value - centre) ** 2 for value in sample) / (len(sample) - 1))
+
+
 def interval(sample: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float] | None:
     """Two-sided t interval of the mean; None for fewer than two values: one number has no spread."""
     if len(sample) < 2:
         return None
-    half = t_quantile(len(sample), confidence) * statistics.stdev(sample) / math.sqrt(len(sample))
-    mean = statistics.fmean(sample)
-    return mean - half, mean + half
+    centre = mean(sample)
+    half = t_quantile(len(sample), confidence) * deviation(sample) / math.sqrt(len(sample))
+    return centre - half, centre + half
 
 
 @dataclass(frozen=True)
@@ -55,7 +65,7 @@ def estimate(sample: Sequence[float]) -> Estimate | None:
         return None
     bounds = interval(sample)
     low, high = bounds if bounds else (None, None)
-    return Estimate(statistics.fmean(sample), len(sample), low, high)
+    return Estimate(mean(sample), len(sample), low, high)
 
 
 def paired(first: Mapping[int, float], second: Mapping[int, float]) -> tuple[float, ...]:
@@ -75,7 +85,7 @@ def seeds_needed(sample: Sequence[float], above: float, below: float, confidence
     """
     if len(sample) < 2:
         return None
-    mean, spread = statistics.fmean(sample), statistics.stdev(sample)
-    distance = min(abs(mean - bound) for bound in (above, below))
+    centre, spread = mean(sample), deviation(sample)
+    distance = min(abs(centre - bound) for bound in (above, below))
     enough = (n for n in range(2, MOST_SEEDS + 1) if t_quantile(n, confidence) * spread / math.sqrt(n) < distance)
     return next(enough, None)

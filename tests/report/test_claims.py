@@ -1,0 +1,175 @@
+"""Every kind of claim on evidence that is clear, reversed, noisy, thin, incomplete or diverged."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from harness.report.claims import Evidence, NoEvidence, claim_kind, kind_of
+from harness.report.records import Cell, Claim, State
+from harness.report.verdicts import Verdict, holds, judge
+from harness.spec.errors import SpecError
+
+X = "schedule.batch_size"
+PAPER = {1: 10.0, 2: 20.0, 3: 30.0, 4: 40.0}
+FLAT = {1: 30.0, 2: 30.2, 3: 30.1, 4: 29.9}
+WIGGLE = (-0.1, 0.0, 0.1)
+
+# kind: (expect, means under which it holds, means under which it does not)
+CASES: dict[str, tuple[dict[str, Any], dict[int, float], dict[int, float]]] = {
+    "best": ({"best": {X: [4]}, "margin": 2.0}, PAPER, {**PAPER, 1: 60.0}),
+    "greater": ({"greater": [{X: 4}, {X: 1}], "margin": 2.0}, PAPER, {**PAPER, 1: 60.0}),
+    "order": ({"order": [{X: 4}, {X: 3}, {X: 2}, {X: 1}]}, PAPER, {**PAPER, 3: 60.0}),
+    "monotone": ({"monotone": X, "direction": "increasing"}, PAPER, {**PAPER, 4: 5.0}),
+    "saturates": ({"saturates": X, "after": 2, "within": 1.0}, {**FLAT, 1: 10.0}, PAPER),
+    "close": ({"close": {X: 4}, "within": 1.0}, {**PAPER, 4: 40.3}, {**PAPER, 4: 45.0}),
+    "equivalent": ({"equivalent": [{X: 1}, {X: 2}], "within": 1.0}, FLAT, PAPER),
+    "agrees": ({"agrees": "paper", "at_least": 0.9}, {**PAPER, 1: 12.0}, {1: 40.0, 2: 30.0, 3: 20.0, 4: 10.0}),
+}
+each_kind = pytest.mark.parametrize("kind", CASES)
+
+
+def cells(means: dict[int, float], wiggle: tuple[float, ...] = WIGGLE) -> list[Cell]:
+    """One cell per setting; seeds differ by ``wiggle``, otherwise in each cell, so that paired differences do too."""
+    made = []
+    for index, (value, mean) in enumerate(means.items()):
+        scaled = [(1, -1, 2, -2)[index] * one for one in wiggle]
+        made.append(Cell({X: value}, {seed: mean + one for seed, one in enumerate(scaled)}, {}, (index,)))
+    return made
+
+
+def verdict(kind: str, ours: list[Cell]) -> Verdict:
+    claim = Claim(id="c", says="s", expect=CASES[kind][0])
+    paper = [Cell({X: value}, {0: mean}) for value, mean in PAPER.items()]
+    return judge(kind_of(claim).alternatives(Evidence(ours, {"paper": paper}))).verdict
+
+
+def spoilt(kind: str, spoil: Callable[[Cell], Cell]) -> list[Verdict]:
+    """The verdicts with each cell that the claim looks at spoilt in turn."""
+    clear = cells(CASES[kind][1])
+    found = []
+    for index in range(len(clear)):
+        ours = [spoil(cell) if at == index else cell for at, cell in enumerate(clear)]
+        if _looks_at(kind, index + 1):
+            found.append(verdict(kind, ours))
+    return found
+
+
+def _looks_at(kind: str, value: int) -> bool:
+    looked = {"greater": (1, 4), "saturates": (2, 3, 4), "close": (4,), "equivalent": (1, 2)}
+    return value in looked.get(kind, (1, 2, 3, 4))
+
+
+def test_every_kind_has_a_case() -> None:
+    assert set(CASES) == set(claim_kind.names())
+
+
+@each_kind
+def test_clear_evidence_reproduces(kind: str) -> None:
+    assert verdict(kind, cells(CASES[kind][1])) is Verdict.REPRODUCED
+
+
+@each_kind
+def test_reversed_evidence_does_not(kind: str) -> None:
+    assert verdict(kind, cells(CASES[kind][2])) is Verdict.NOT_REPRODUCED
+
+
+@each_kind
+def test_noise_is_inconclusive(kind: str) -> None:
+    assert verdict(kind, cells(CASES[kind][1], (-40.0, 0.0, 47.0))) is Verdict.INCONCLUSIVE
+
+
+@each_kind
+@pytest.mark.parametrize("which", [1, 2], ids=["clear", "reversed"])
+def test_one_seed_decides_nothing(kind: str, which: int) -> None:
+    means = CASES[kind][which]
+    assert isinstance(means, dict)
+    assert verdict(kind, cells(means, (0.0,))) is Verdict.INCONCLUSIVE
+
+
+@each_kind
+def test_nothing_run_is_not_run(kind: str) -> None:
+    assert verdict(kind, cells(CASES[kind][1], ())) is Verdict.NOT_RUN
+
+
+@each_kind
+def test_a_missing_cell_is_never_reproduced(kind: str) -> None:
+    verdicts = spoilt(kind, lambda cell: dataclasses.replace(cell, values={}))
+    assert verdicts and Verdict.REPRODUCED not in verdicts
+
+
+@each_kind
+def test_a_diverged_run_is_never_reproduced(kind: str) -> None:
+    def diverge(cell: Cell) -> Cell:
+        return dataclasses.replace(cell, values={0: cell.values[0], 1: cell.values[1]}, states={2: State.DIVERGED})
+
+    verdicts = spoilt(kind, diverge)
+    assert verdicts and Verdict.REPRODUCED not in verdicts
+
+
+@pytest.mark.parametrize(("kind", "drop"), [("best", 1), ("order", 0), ("monotone", 0)])
+def test_missing_evidence_can_still_refute(kind: str, drop: int) -> None:
+    """A reversed comparison refutes a conjunction whatever else is missing."""
+    ours = cells(CASES[kind][2])
+    ours[drop] = dataclasses.replace(ours[drop], values={})
+    assert verdict(kind, ours) is Verdict.NOT_REPRODUCED
+
+
+@each_kind
+def test_bare_numbers_of_a_paper_are_read_without_intervals(kind: str) -> None:
+    component = kind_of(Claim(id="c", says="s", expect=CASES[kind][0]))
+    for which, expected in ((1, True), (2, False)):
+        means = CASES[kind][which]
+        assert isinstance(means, dict)
+        paper = [Cell({X: value}, {0: mean}) for value, mean in PAPER.items()]
+        alone = [Cell({X: value}, {0: mean}) for value, mean in means.items()]
+        assert holds(component.alternatives(Evidence(alone, {"paper": paper})))[0] is expected
+
+
+def test_best_of_several_needs_only_one_of_them() -> None:
+    claim = kind_of(Claim(id="c", says="s", expect={"best": {X: [3, 4]}, "margin": 2.0}))
+    assert judge(claim.alternatives(Evidence(cells({1: 10, 2: 20, 3: 5, 4: 40})))).verdict is Verdict.REPRODUCED
+    assert judge(claim.alternatives(Evidence(cells({1: 10, 2: 50, 3: 5, 4: 40})))).verdict is Verdict.NOT_REPRODUCED
+
+
+def test_right_direction_but_less_than_the_margin_is_not_reproduced() -> None:
+    claim = kind_of(Claim(id="c", says="s", expect={"greater": [{X: 2}, {X: 1}], "margin": 20.0}))
+    assert judge(claim.alternatives(Evidence(cells(PAPER)))).verdict is Verdict.NOT_REPRODUCED
+
+
+def test_saturates_does_not_mind_a_loss() -> None:
+    assert verdict("saturates", cells({1: 10.0, 2: 30.0, 3: 20.0, 4: 20.0})) is Verdict.REPRODUCED
+
+
+def test_several_arms_on_a_side_are_averaged_within_the_seed() -> None:
+    ours = [Cell({X: 1, "k": k}, {0: 10.0 + k, 1: 11.0 + k, 2: 12.0 + k}) for k in (0, 4)]
+    side = Evidence(ours).side({X: 1})
+    assert side.values == {0: 12.0, 1: 13.0, 2: 14.0}
+    short = [ours[0], dataclasses.replace(ours[1], values={0: 14.0, 2: 16.0})]
+    assert set(Evidence(short).side({X: 1}).values) == {0, 2}
+
+
+@pytest.mark.parametrize(
+    ("expect", "complaint"),
+    [
+        ({}, "exactly one of"),
+        ({"best": {X: [1]}, "greater": [{X: 1}, {X: 2}]}, "exactly one of"),
+        ({"greater": [{X: 1}, {X: 2}], "margn": 1.0}, "margin"),
+        ({"close": {X: 1}, "within": -1.0}, "within"),
+        ({"agrees": "paper", "at_least": 2.0}, "at_least"),
+    ],
+)
+def test_a_wrong_claim_is_named(expect: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(SpecError, match=complaint):
+        kind_of(Claim(id="c", says="s", expect=expect))
+
+
+@pytest.mark.parametrize(
+    "expect", [{"best": {X: [9]}}, {"greater": [{X: 9}, {X: 1}]}, {"saturates": X, "after": 4, "within": 1.0}]
+)
+def test_a_claim_about_something_that_is_not_there(expect: dict[str, Any]) -> None:
+    with pytest.raises(NoEvidence):
+        kind_of(Claim(id="c", says="s", expect=expect)).alternatives(Evidence(cells(PAPER)))

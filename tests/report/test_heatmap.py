@@ -1,0 +1,49 @@
+"""Colours: one scale for paper and ours, zero in the middle of the difference, readable text on every cell."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from harness.report.heatmap import Scale, contrast, diverging, panels, sequential
+from harness.report.records import Results
+from harness.report.tables import grids
+
+SCALES = {"sequential": sequential(2.6, 56.3), "diverging": diverging(23.0), "flat": sequential(5.0, 5.0)}
+
+
+@pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
+def test_text_reads_on_every_colour(scale: Scale) -> None:
+    for step in range(101):
+        style = scale.style(scale.low + step / 100 * (scale.high - scale.low))
+        light, light_text, dark, dark_text = re.findall(r"#[0-9a-f]{6}", style)
+        assert contrast(light, light_text) >= 4.5 and contrast(dark, dark_text) >= 4.5
+
+
+def test_contrast_is_wcags() -> None:
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    assert contrast("#767676", "#ffffff") == pytest.approx(4.54, abs=0.01)
+
+
+def test_values_beyond_the_scale_take_its_ends() -> None:
+    scale = sequential(0, 10)
+    assert scale.style(-5) == scale.style(0) and scale.style(99) == scale.style(10) != scale.style(0)
+
+
+def test_paper_and_ours_share_a_scale_and_the_difference_is_symmetric(results: dict[str, Results]) -> None:
+    paper, ours, gap = panels(grids(results["all"], results["all"].experiments[0])[0])
+    assert paper.scale is ours.scale
+    assert gap.scale.low == -gap.scale.high
+    assert [panel.name for panel in (paper, ours, gap)] == ["Paper", "Ours", "Difference"]
+    assert len(paper.means) == 7
+    alone = [[square.alone for square in squares] for _, squares in ours.rows]
+    assert alone == [[i == j for j in range(7)] for i in range(7)]
+
+
+@pytest.mark.parametrize("share", ["nothing", "some", "all"])
+def test_every_square_has_a_number_or_a_word(results: dict[str, Results], share: str) -> None:
+    for panel in panels(grids(results[share], results[share].experiments[0])[0]):
+        squares = [square for _, row in panel.rows for square in row]
+        assert len(squares) == 49 and all(square.text for square in squares)
+        assert all(bool(square.style) == bool(re.fullmatch(r"[+-]?\d+\.\d", square.text)) for square in squares)

@@ -1,0 +1,239 @@
+"""The page: whole at any share of the runs, offline, escaped, linked, accessible, the same bytes every time."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_results import TAU, FakeResults, add, fate_of, figure_5, spec_of, temperature
+
+from harness.report.collect import collect
+from harness.report.heatmap import contrast
+from harness.report.page import render
+from harness.report.records import Results
+
+EACH = pytest.mark.parametrize("share", ["nothing", "some", "all"])
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+
+
+class Outline(HTMLParser):
+    """Checks nesting and collects every element with its attributes, and the text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len(attrs) == len({name for name, _ in attrs}), (tag, attrs)
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open.pop() == tag, tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.text += data
+
+    def attributes(self, name: str) -> list[str]:
+        return [attributes[name] or "" for _, attributes in self.elements if name in attributes]
+
+
+@EACH
+def test_well_formed_with_unique_ids_and_working_links(pages: dict[str, str], share: str) -> None:
+    outline = Outline(pages[share])
+    ids = outline.attributes("id")
+    assert len(ids) == len(set(ids))
+    links = outline.attributes("href") + outline.attributes("xlink:href")
+    assert all(link.startswith("#") or link == "data:," for link in links)
+    assert {link[1:] for link in links if link.startswith("#")} <= set(ids)
+    labels = outline.attributes("aria-labelledby")
+    assert labels and set(labels) <= set(ids)
+
+
+@EACH
+def test_offline_and_without_scripts(pages: dict[str, str], share: str) -> None:
+    outline = Outline(pages[share])
+    assert not {"script", "iframe", "object", "embed", "img"} & {tag for tag, _ in outline.elements}
+    assert not outline.attributes("src") and not re.search(r"@import|url\((?!#)", pages[share])
+    addresses = set(re.findall(r"https?://[^\s\"'<]+", pages[share]))
+    assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+
+
+@EACH
+def test_tables_say_what_their_headers_head(pages: dict[str, str], share: str) -> None:
+    outline = Outline(pages[share])
+    heads = [attributes for tag, attributes in outline.elements if tag == "th"]
+    assert heads and all(attributes.get("scope") in ("row", "col", "colgroup") for attributes in heads)
+    assert sum(tag == "caption" for tag, _ in outline.elements) >= 6
+    assert sum(tag == "h1" for tag, _ in outline.elements) == 1
+
+
+@EACH
+def test_the_scoreboard_comes_first_and_counts_what_was_not_run(pages: dict[str, str], share: str) -> None:
+    text = re.sub(r"\s+", " ", Outline(pages[share]).text)
+    assert text.index("Scoreboard") < text.index("One shared crop")
+    lead = re.search(r"8 claims judged.*?runs are done[^.]*\.", text)
+    assert lead is not None
+    expected = {"nothing": "8 not run. 0 of 186 runs are done; 186 not run.", "all": "186 of 186 runs are done."}
+    if share in expected:
+        assert lead.group().endswith(expected[share])
+    else:
+        assert re.search(r"\d+ running, \d+ diverged, \d+ failed, \d+ not run", lead.group())
+
+
+def test_every_measured_cell_leads_to_its_runs_and_a_line_that_repeats_them(
+    pages: dict[str, str], results: dict[str, Results]
+) -> None:
+    outline = Outline(pages["all"])
+    arms = {f"#augmentation-pairs-micro-arm-{index}" for index in range(49)}
+    assert arms <= set(outline.attributes("href"))
+    experiment = results["all"].experiments[0]
+    run = experiment.arms[0].runs[0]
+    assert f"python -m harness.sweep experiments/augmentation_pairs.yaml --scale micro --only {run}" in outline.text
+    assert "--scale micro -o schedule.epochs=20 --only" in outline.text  # overrides belong to the line
+
+
+def test_arms_show_what_they_change(pages: dict[str, str]) -> None:
+    assert re.search(r"<code>objective.nt_xent.temperature</code> 0.05 → <b>0.1</b>", pages["all"])
+
+
+def test_states_are_drawn_as_what_they_are(pages: dict[str, str]) -> None:
+    for state in ("not-run", "failed", "running"):
+        assert f"hole s-{state}" in pages["some"]
+    assert "RuntimeError: CUDA out of memory" in pages["some"]
+    assert "hole s-" not in pages["all"].replace("hole s-absent", "")
+
+
+def test_nothing_of_the_results_is_markup(fake: FakeResults) -> None:
+    evil = '<script>alert(1)</script>"><img src=x onerror=1>{{ 7*7 }}'
+    spec = spec_of({TAU: evil}, 0)
+    run = fake.fail(spec, evil)
+    metric = "linear/top1"
+    cells = [{"at": {TAU: evil}, "metric": metric, "value": 1.0}]
+    fake.experiment(
+        "one",
+        title=evil,
+        question=evil,
+        scale_note=evil,
+        file=evil,
+        overrides={evil: evil},
+        arms=[{"settings": {TAU: evil}, "runs": {"0": run}}],
+        claims=[
+            {"id": evil, "says": evil, "where": evil, "expect": {"close": {TAU: evil}, "within": 1}, "summary": evil}
+        ],
+        report=[
+            {"table": {"rows": {evil: TAU}, "columns": {evil: metric}, "published": evil}},
+            {
+                "heatmap": {
+                    "rows": {evil: TAU},
+                    "columns": {evil: TAU},
+                    "cell": metric,
+                    "row_mean": evil,
+                    "published": evil,
+                }
+            },
+            {"lines": {"x": {evil: TAU}, "y": metric, "published": evil}},
+        ],
+        published={evil: {"title": evil, "where": evil, "page": evil, "context": evil, "cells": cells}},
+    )
+    (fake.root / "experiments" / "<b>broken@micro.json").write_text(evil, encoding="utf-8")
+    page = render(collect(fake.root))
+    Outline(page)
+    assert "<script" not in page and "<img" not in page and "<b>broken" not in page
+    assert "{{ 7*7 }}" in page
+
+
+@pytest.mark.parametrize("claims", [[], [{"id": "c", "says": "s", "expect": {"nonsense": 1}}]])
+def test_an_experiment_with_nothing_in_it(fake: FakeResults, claims: list[dict[str, Any]]) -> None:
+    fake.experiment("one", claims=claims)
+    Outline(render(collect(fake.root)))
+
+
+def test_an_empty_results_folder(fake: FakeResults) -> None:
+    assert "There are no experiments" in Outline(render(collect(fake.root))).text
+
+
+def test_all_diverged(fake: FakeResults) -> None:
+    temperature(fake, lambda settings, seed: "diverged")
+    page = render(collect(fake.root))
+    Outline(page)
+    assert "hole s-diverged" in page and "18 diverged" in page
+
+
+def test_problems_are_on_the_page(fake: FakeResults) -> None:
+    figure_5(fake, fate_of(1.0), seeds=1)
+    victim = next(iter(sorted(fake.root.glob("runs/*/evaluations/*.json"))))
+    victim.write_text('{"run"', encoding="utf-8")
+    text = Outline(render(collect(fake.root))).text
+    assert "1 file could not be used" in text and victim.relative_to(fake.root).as_posix() in text
+
+
+def test_mixed_code_is_said(fake: FakeResults) -> None:
+    arm = add(fake, {TAU: 0.1}, 2, fate_of(1.0), lambda settings, seed: {"linear": {"top1": 50.0 + seed}})
+    path = fake.folder(arm["runs"]["1"]) / "provenance.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"code": "other"}), encoding="utf-8")
+    fake.experiment("one", arms=[arm], claims=[])
+    assert "2 versions of the numeric sources" in Outline(render(collect(fake.root))).text
+
+
+def test_same_files_same_bytes_without_torch(folders: dict[str, Path], pages: dict[str, str]) -> None:
+    """Another process, another hash seed, another folder name and time zone: the same page. And torch stays out."""
+    program = (
+        "import sys; from pathlib import Path; from harness.report.collect import collect; "
+        "from harness.report.page import render; sys.stdout.buffer.write(render(collect(Path(sys.argv[1]))).encode()); "
+        "assert 'torch' not in sys.modules and 'submitit' not in sys.modules"
+    )
+    moved = folders["some"].with_name("elsewhere")
+    moved.symlink_to(folders["some"])
+    environment = os.environ | {"PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo"}
+    done = subprocess.run([sys.executable, "-c", program, str(moved)], capture_output=True, env=environment, check=True)
+    assert done.stdout.decode() == pages["some"]
+
+
+def test_colours_of_the_style_sheet_read_well(pages: dict[str, str]) -> None:
+    """Text against its background in both themes: WCAG AA, 4.5 to 1; lines too, as their names share it."""
+    roots = re.findall(r":root \{([^}]*)\}", pages["all"])
+    themes = [dict(re.findall(r"--([\w-]+): (#[0-9a-f]{3,6})", root)) for root in roots]
+    sheet, sheet_dark, _print, lines, lines_dark = themes
+    light, dark = sheet | lines, sheet | sheet_dark | lines_dark
+    for theme in (light, dark):
+        for name in ("good", "bad", "open", "none"):
+            assert contrast(theme[name], theme[f"{name}-bg"]) >= 4.5, name
+        for name in ("ink", "soft", "link", "bad", "good"):
+            assert contrast(theme[name], theme["paper"]) >= 4.5, name
+        assert contrast(theme["soft"], theme["hole"]) >= 4.5
+        assert contrast(theme["bad"], theme["hole"]) >= 4.5 and contrast(theme["good"], theme["hole"]) >= 4.5
+        assert contrast(theme["ink"], theme["open-bg"]) >= 4.5
+        for index in range(10):
+            assert contrast(theme[f"line-{index}"], theme["paper"]) >= 4.5, index
+
+
+@pytest.mark.slow
+def test_ten_thousand_runs_stay_small(fake: FakeResults) -> None:
+    def values(settings: dict[str, Any], seed: int) -> dict[str, dict[str, float]]:
+        return {"linear": {"top1": 40.0 + seed}}
+
+    arms = [add(fake, {TAU: 0.001 * index}, 5, fate_of(1.0), values) for index in range(2000)]
+    block = {"table": {"rows": {"tau": TAU}, "columns": {"Top-1": "linear/top1"}}}
+    claims = [{"id": "c", "says": "s", "expect": {"best": {TAU: [0.0]}}}]
+    fake.experiment("many", arms=arms, seeds=5, report=[block], claims=claims)
+    page = render(collect(fake.root))
+    assert len(page.encode()) < 5_000_000
+    assert "10000 of 10000 runs are done" in Outline(page).text.replace(" ", " ")

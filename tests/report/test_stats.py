@@ -1,0 +1,67 @@
+"""Intervals against scipy's own; the number of seeds against scipy's test at that many seeds."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+
+from harness.report.stats import estimate, interval, kendall, paired, seeds_needed
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 20])
+@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.999])
+def test_interval_is_scipys(n: int, confidence: float) -> None:
+    sample = np.random.default_rng(n).normal(40, 2, n)
+    expected = scipy_stats.ttest_1samp(sample, 0).confidence_interval(confidence)
+    assert interval(sample.tolist(), confidence) == pytest.approx((expected.low, expected.high))
+
+
+def test_one_number_has_no_interval() -> None:
+    only = estimate([48.2])
+    assert only is not None
+    assert (only.mean, only.n, only.low, only.high, only.half) == (48.2, 1, None, None, None)
+    assert interval([48.2]) is None
+    assert estimate([]) is None
+
+
+def test_paired_takes_the_seeds_that_both_have() -> None:
+    assert paired({0: 5.0, 1: 7.0, 3: 9.0}, {3: 1.0, 0: 2.0, 2: 4.0}) == (3.0, 8.0)
+
+
+def test_pairing_removes_what_a_seed_does_to_both() -> None:
+    luck = [random.Random(seed).gauss(0, 10) for seed in range(4)]
+    first = {seed: 50 + shift for seed, shift in enumerate(luck)}
+    second = {seed: 48 + shift for seed, shift in enumerate(luck)}
+    assert interval(paired(first, second)) == pytest.approx((2.0, 2.0))
+
+
+def test_kendall_counts_pairs() -> None:
+    first, second = [1.0, 2.0, 3.0, 4.0], [1.0, 3.0, 2.0, 4.0]
+    pairs = [(i, j) for i in range(4) for j in range(i)]
+    agree = sum(math.copysign(1, (first[i] - first[j]) * (second[i] - second[j])) for i, j in pairs)
+    assert kendall(first, second) == pytest.approx(agree / len(pairs))
+
+
+@pytest.mark.parametrize(
+    ("mean", "spread", "bound"), [(2.0, 1.0, 0.0), (0.5, 1.0, 0.0), (-1.0, 2.0, 0.0), (3.0, 1.0, 2.0)]
+)
+def test_seeds_needed_is_the_first_number_that_suffices(mean: float, spread: float, bound: float) -> None:
+    sample = [mean - spread / math.sqrt(2), mean + spread / math.sqrt(2)]  # two values with exactly this spread
+    needed = seeds_needed(sample, bound, math.inf)
+    assert needed is not None
+
+    def significant(n: int) -> bool:
+        t = abs(mean - bound) / (spread / math.sqrt(n))
+        return bool(2 * scipy_stats.t.sf(t, n - 1) < 0.05)
+
+    assert significant(needed) and not any(significant(n) for n in range(2, needed))
+
+
+def test_seeds_needed_gives_up_where_no_number_is_honest() -> None:
+    assert seeds_needed([1.0], 0.0, math.inf) is None
+    assert seeds_needed([-1.0, 1.0], 0.0, math.inf) is None
+    assert seeds_needed([-100.0, 101.0], 0.0, math.inf) is None

@@ -1,0 +1,103 @@
+"""The rule from comparisons to a verdict, against p-values of scipy's t tests and its own error rates."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from fake_results import FakeResults, fate_of, figure_5
+from scipy import stats as scipy_stats
+
+from harness.report.claims import Comparison
+from harness.report.collect import collect
+from harness.report.verdicts import Verdict, judge, judge_all
+
+
+def by_p_values(comparisons: list[Comparison]) -> Verdict:
+    """The same rule with one-sided p-values: intersection-union for yes, Bonferroni for no, TOST for a range."""
+
+    def p(comparison: Comparison, bound: float, alternative: str) -> float:
+        if math.isinf(bound):
+            return 0.0
+        return float(scipy_stats.ttest_1samp(comparison.sample, bound, alternative=alternative).pvalue)
+
+    inside = [max(p(c, c.above, "greater"), p(c, c.below, "less")) for c in comparisons]
+    outside = [
+        min(
+            1.0 if math.isinf(c.above) else p(c, c.above, "less"),
+            1.0 if math.isinf(c.below) else p(c, c.below, "greater"),
+        )
+        for c in comparisons
+    ]
+    if max(inside) < 0.025:
+        return Verdict.REPRODUCED
+    if min(outside) * len(comparisons) < 0.025:
+        return Verdict.NOT_REPRODUCED
+    return Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("count", [1, 3, 7])
+@pytest.mark.parametrize("bounds", [(1.0, math.inf), (-math.inf, 1.0), (-1.0, 1.0)])
+def test_verdict_is_that_of_the_p_values(count: int, bounds: tuple[float, float]) -> None:
+    rng = np.random.default_rng(count)
+    seen = set()
+    for trial in range(30):
+        centre = rng.normal(0, 2.5)
+        samples = rng.normal(centre, 0.4, (count, 3 + trial % 4))
+        comparisons = [Comparison("c", tuple(sample), *bounds) for sample in samples.tolist()]
+        expected = by_p_values(comparisons)
+        seen.add(expected)
+        assert judge([comparisons]).verdict is expected
+    assert len(seen) >= 2
+
+
+@pytest.mark.parametrize("count", [1, 6])
+def test_wrong_verdicts_are_rare_where_the_truth_lies_on_the_line(count: int) -> None:
+    """With every true difference exactly at the margin neither verdict may be given often: 2.5 % each way."""
+    rng = np.random.default_rng(7)
+    verdicts = [
+        judge([[Comparison("c", tuple(sample), 2.0) for sample in rng.normal(2.0, 1.0, (count, 3)).tolist()]]).verdict
+        for _ in range(600)
+    ]
+    assert verdicts.count(Verdict.REPRODUCED) / 600 < 0.045
+    assert verdicts.count(Verdict.NOT_REPRODUCED) / 600 < 0.045
+
+
+def test_inconclusive_says_how_many_seeds() -> None:
+    sample = (0.2, 1.0, 1.9)
+    judged = judge([[Comparison("c", sample, 0.0)]])
+    assert judged.verdict is Verdict.INCONCLUSIVE
+    more = int(judged.decide.removeprefix("about ").split()[0])
+    t = np.mean(sample) / (np.std(sample, ddof=1) / math.sqrt(3 + more))
+    assert 2 * scipy_stats.t.sf(t, 2 + more) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("samples", "words"),
+    [
+        (((1.0,),), "a second seed: one has no interval"),
+        (((1.0, 1.1, 0.9), (2.0,)), "a second seed for 1 of 2 comparisons"),
+        (((1.0, 1.1, 0.9), ()), "runs for 1 of 2 comparisons"),
+        (((-1.0, 1.0),), "too close to call"),
+    ],
+)
+def test_what_would_decide(samples: tuple[tuple[float, ...], ...], words: str) -> None:
+    judged = judge([[Comparison("c", sample, 0.0) for sample in samples]])
+    assert judged.verdict is Verdict.INCONCLUSIVE and words in judged.decide
+
+
+def test_the_papers_numbers_are_judged_through_our_arms(fake: FakeResults) -> None:
+    """Figure 5 prints rows and columns, its claims speak of pairs: our arms say which pair stands where."""
+    figure_5(fake, fate_of(0.0, mishaps=False), seeds=1)
+    judged = {one.claim.id: one for one in judge_all(collect(fake.root))}
+    holds, deciding = judged["crop-with-color-wins"].paper or (False, None)
+    assert holds and deciding is not None and deciding.mean == pytest.approx(56.3 - 46.2)
+    assert judged["same-ranking"].paper is None
+    assert {one.ours.verdict for one in judged.values()} == {Verdict.NOT_RUN}
+
+
+def test_an_unreadable_claim_is_not_run(fake: FakeResults) -> None:
+    fake.experiment("one", claims=[{"id": "c", "says": "s", "expect": {"bets": {"a": [1]}}}])
+    (judged,) = judge_all(collect(fake.root))
+    assert judged.ours.verdict is Verdict.NOT_RUN and "cannot be read" in judged.ours.decide
