@@ -47,8 +47,11 @@ def on_some(images: Tensor, chosen: Tensor, operator: geometry.Operator) -> Tens
         return images
     if len(places) == len(images):
         return operator(images, places)
-    here = places.to(images.device, non_blocking=True)
-    return images.index_copy(0, here, operator(images.index_select(0, here), places))
+    changed = operator(images.index_select(0, places.to(images.device, non_blocking=True)), places)
+    origin = torch.arange(len(images))
+    origin[places] = torch.arange(len(images), len(images) + len(places))
+    # Copying rows by selection is three times as fast as index_copy on a CPU.
+    return torch.cat([images, changed]).index_select(0, origin.to(images.device, non_blocking=True))
 
 
 @augmentation("crop")
@@ -112,15 +115,16 @@ class Color:
         low, high = max(0.0, 1.0 - spread), 1.0 + spread
         additive = self.brightness == "additive"
         hue = min(0.2 * self.strength, 0.5)
-        count = len(rng.keys)
+        drawn = rng.uniform(0.0, 1.0, 6).unbind(1)
+        factors = [one * (high - low) + low for one in drawn[:3]]
         return color.Jitter(
-            brightness=rng.uniform(-spread, spread) if additive else rng.uniform(low, high),
-            contrast=rng.uniform(low, high),
-            saturation=rng.uniform(low, high),
-            hue=rng.uniform(-hue, hue),
-            order=rng.permutation(4) if self.order == "random" else torch.arange(4).expand(count, 4),
-            jittered=rng.bernoulli(self.jitter_p),
-            grayed=rng.bernoulli(self.gray_p),
+            brightness=drawn[0] * (2 * spread) - spread if additive else factors[0],
+            contrast=factors[1],
+            saturation=factors[2],
+            hue=drawn[3] * (2 * hue) - hue,
+            order=rng.permutation(4) if self.order == "random" else torch.arange(4).expand(len(drawn[0]), 4),
+            jittered=drawn[4] < self.jitter_p,
+            grayed=drawn[5] < self.gray_p,
             additive=additive,
         )
 

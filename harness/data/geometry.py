@@ -1,7 +1,7 @@
 """What augmentations do to the places of pixels: crop, flip, blur, erase, filter, turn; parameters are arguments.
 
-Crop, flip and blur are separable linear maps, so each is two small matrices per image and two batched matrix
-products (:func:`separable`): no gather, no grid, no loop over images, one code for any number of taps.
+Crop, mirror and blur are separable linear maps, so each is two small matrices per image and two batched matrix
+products (:func:`columns`, :func:`rows`): no grid, no loop over images, one code for any number of taps.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ def random_boxes(
     ``height``, ``width``: of the images, in pixels; int64 [B] where they differ.
     """
     height, width = torch.as_tensor(height), torch.as_tensor(width)
-    area = (height * width).unsqueeze(-1) * rng.uniform(*scale, ATTEMPTS)
-    aspect = rng.uniform(math.log(ratio[0]), math.log(ratio[1]), ATTEMPTS).exp_()
+    drawn = rng.uniform(0.0, 1.0, 2, ATTEMPTS)
+    area = drawn[:, 0].mul_(scale[1] - scale[0]).add_(scale[0]).mul_((height * width).unsqueeze(-1))
+    aspect = drawn[:, 1].mul_(math.log(ratio[1] / ratio[0])).add_(math.log(ratio[0])).exp_()
     wide = (area * aspect).sqrt_().round_().long()
     tall = (area / aspect).sqrt_().round_().long()
     fits = (wide > 0) & (wide <= width.unsqueeze(-1)) & (tall > 0) & (tall <= height.unsqueeze(-1))
@@ -55,16 +56,50 @@ def random_boxes(
     widest = torch.minimum(width, (height * ratio[1]).round().long())
     tall = torch.where(found, tall.gather(1, first)[:, 0], tallest)
     wide = torch.where(found, wide.gather(1, first)[:, 0], widest)
-    top = torch.where(found, rng.integers(height - tall + 1), (height - tall) // 2)
-    left = torch.where(found, rng.integers(width - wide + 1), (width - wide) // 2)
-    return Boxes(top, left, tall, wide, rng.bernoulli(flip))
+    spare = torch.stack([height - tall, width - wide], dim=1)
+    corner = torch.where(found[:, None], rng.integers(spare + 1, 2), spare // 2)
+    return Boxes(corner[:, 0], corner[:, 1], tall, wide, rng.bernoulli(flip))
 
 
-def separable(images: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
-    """``vertical[b] @ image @ horizontal[b]^T``: [B, C, H, W] by [B, h, H] and [B, w, W] -> [B, C, h, w]."""
+def columns(images: Tensor, matrices: Tensor) -> Tensor:
+    """Every row of an image times the transpose of its matrix: [B, C, H, W] by [B, w, W] -> [B, C, H, w]."""
     count, channels, height, width = images.shape
-    rows = torch.bmm(images.reshape(count, channels * height, width), horizontal.transpose(1, 2))
-    return torch.matmul(vertical[:, None], rows.view(count, channels, height, horizontal.shape[1]))
+    mixed = torch.bmm(images.reshape(count, channels * height, width), matrices.transpose(1, 2))
+    return mixed.view(count, channels, height, matrices.shape[1])
+
+
+def rows(images: Tensor, matrices: Tensor) -> Tensor:
+    """Every column of an image multiplied by its matrix: [B, C, H, W] by [B, h, H] -> [B, C, h, W]."""
+    return torch.matmul(matrices[:, None], images)
+
+
+def rows_between(images: Tensor, centers: Tensor) -> Tensor:
+    """Linear interpolation between rows at ``centers`` [B, h] in [0, H - 1] -> [B, C, h, W].
+
+    The same as :func:`rows` with the two weights of each center in a matrix, in a third of the time, since rows are
+    contiguous.
+    """
+    count, channels, height, width = images.shape
+    above = centers.floor().clamp_(max=height - 2)
+    planes = torch.arange(count * channels, device=images.device).view(count, channels, 1) * height
+    places = (planes + above.long()[:, None]).flatten()
+    every = images.reshape(-1, width)
+    shape = (count, channels, centers.shape[1], width)
+    upper, lower = (every.index_select(0, x).view(shape) for x in (places, places + 1))
+    return torch.lerp(upper, lower, (centers - above)[:, None, :, None])
+
+
+def centers_of(first: Tensor, length: Tensor, size: int, mirrored: Tensor) -> Tensor:
+    """Where the ``size`` new pixels lie among the old, if ``first .. first + length`` are resized: float [B, size]."""
+    scale = length / size
+    step = torch.where(mirrored, -scale, scale)[:, None]
+    end = torch.where(mirrored, first + length, first)[:, None]
+    return torch.arange(0.5, size, device=length.device) * step + (end - 0.5)
+
+
+def within(centers: Tensor, first: Tensor, length: Tensor) -> Tensor:
+    """Centers moved to the border pixel where they lie beyond it: what bilinear enlarging does at borders."""
+    return torch.clamp(centers, first[:, None], (first + length - 1)[:, None])
 
 
 def triangle(x: Tensor) -> Tensor:
@@ -79,20 +114,17 @@ def keys_cubic(x: Tensor) -> Tensor:
     return torch.where(x < 1.0, near, far).masked_fill_(x >= 2.0, 0.0)
 
 
-def resizing(first: Tensor, length: Tensor, size: int, full: int, interpolation: str, reverse: Tensor | None) -> Tensor:
-    """[B, size, full]: resizes pixels ``first .. first + length`` of ``full`` to ``size``; reversed where asked.
+def resizing(centers: Tensor, first: Tensor, length: Tensor, full: int, interpolation: str) -> Tensor:
+    """The matrices [B, size, full] that resize by any factor.
 
     Antialiased as in torch and Pillow: where the crop is larger than ``size`` the kernel widens with it; what
     of the kernel falls outside the crop is left out and the rest scaled to sum to one.
     """
-    scale = length.float()[:, None, None] / size
-    out = torch.arange(size, device=length.device)
-    places = out if reverse is None else torch.where(reverse[:, None], size - 1 - out, out)
-    centers = (places[..., None] + 0.5) * scale
-    pixels = torch.arange(full, device=length.device) - first[:, None]
-    distance = (pixels[:, None] + 0.5 - centers).abs_().div_(scale.clamp(min=1.0))
+    pixels = torch.arange(full, device=length.device)
+    scale = (length / centers.shape[1]).clamp(min=1.0)[:, None, None]
+    distance = (pixels - centers[..., None]).abs_().div_(scale)
     weights = triangle(distance) if interpolation == "bilinear" else keys_cubic(distance)
-    weights *= ((pixels >= 0) & (pixels < length[:, None]))[:, None]
+    weights *= ((pixels >= first[:, None]) & (pixels < (first + length)[:, None]))[:, None]
     return weights.div_(weights.sum(dim=2, keepdim=True))
 
 
@@ -100,10 +132,19 @@ def resized_crop(images: Tensor, boxes: Boxes, size: tuple[int, int], interpolat
     """Each image's box, resized to ``size`` (rows, columns) and mirrored where asked; -> [B, C, *size] in [0, 1]."""
     height, width = images.shape[-2:]
     top, left, tall, wide, mirrored = torch.stack(boxes).to(images.device, non_blocking=True)
-    vertical = resizing(top, tall, size[0], height, interpolation, None)
-    horizontal = resizing(left, wide, size[1], width, interpolation, mirrored.bool())
+    upright = torch.zeros_like(mirrored, dtype=torch.bool)
+    vertical = centers_of(top, tall, size[0], upright)
+    horizontal = centers_of(left, wide, size[1], mirrored.bool())
+    if interpolation == "bilinear" and 2 <= height <= size[0] and width <= size[1]:
+        # No crop is larger than its target, so a new pixel lies between two old ones, in either direction.
+        vertical, horizontal = within(vertical, top, tall), within(horizontal, left, wide)
+        pixels = torch.arange(width, device=images.device)
+        return rows_between(columns(images, triangle((pixels - horizontal[..., None]).abs_())), vertical).clamp_(
+            0.0, 1.0
+        )
+    mixed = columns(images, resizing(horizontal, left, wide, width, interpolation))
     # Bicubic kernels overshoot, and rounding can leave [0, 1] by an ulp.
-    return separable(images, vertical, horizontal).clamp_(0.0, 1.0)
+    return rows(mixed, resizing(vertical, top, tall, height, interpolation)).clamp_(0.0, 1.0)
 
 
 def gaussian_blur(images: Tensor, sigma: Tensor, size: int) -> Tensor:
@@ -121,15 +162,16 @@ def gaussian_blur(images: Tensor, sigma: Tensor, size: int) -> Tensor:
         index = source.expand(len(images), -1, -1)
         return images.new_zeros(len(images), length, length).scatter_add_(2, index, kernel[:, None].expand(index.shape))
 
-    return separable(images, banded(images.shape[-2]), banded(images.shape[-1])).clamp_(0.0, 1.0)
+    mixed = columns(images, banded(images.shape[-1]))
+    return rows(mixed, banded(images.shape[-2])).clamp_(0.0, 1.0)
 
 
 def erase(images: Tensor, boxes: Tensor, fill: float) -> Tensor:
     """Sets each image's box (top, left, height, width; int64 [B, 4]) to ``fill``."""
     top, left, tall, wide = boxes.to(images.device, non_blocking=True).T[:, :, None]
-    rows = torch.arange(images.shape[-2], device=images.device)
-    columns = torch.arange(images.shape[-1], device=images.device)
-    inside = ((rows >= top) & (rows < top + tall))[:, :, None] & ((columns >= left) & (columns < left + wide))[:, None]
+    y = torch.arange(images.shape[-2], device=images.device)
+    x = torch.arange(images.shape[-1], device=images.device)
+    inside = ((y >= top) & (y < top + tall))[:, :, None] & ((x >= left) & (x < left + wide))[:, None]
     return images.masked_fill(inside[:, None], fill)
 
 
