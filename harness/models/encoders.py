@@ -26,6 +26,10 @@ TRUNCATED_STD = 0.87962566103423978
 
 Width = Annotated[int, Field(ge=1)]
 
+ChannelsOf8 = Annotated[int, Field(ge=8, multiple_of=8)]
+"""Whole vectors of channels. Not only for speed: with four channels, channels_last training on a CPU corrupted the
+heap under torch 2.15 (oneDNN 3.13, AVX2)."""
+
 
 class Encoder(nn.Sequential):
     """A network [N, 3, H, W] -> h [N, ``out_dim``]."""
@@ -117,26 +121,10 @@ def stem(channels: int, kernel: int, stride: int, norm: Norm, *, pool: bool) -> 
     return layers | ({"maxpool": nn.MaxPool2d(3, 2, padding=1)} if pool else {})
 
 
-def residual_network(
-    first: dict[str, nn.Module],
-    block: type[BasicBlock] | type[Bottleneck],
-    *,
-    widths: Sequence[int],
-    depths: Sequence[int],
-    strides: Sequence[int],
-    norm: Norm,
-) -> Encoder:
-    """Stem ``first``, then ``depths`` blocks of ``widths`` channels per stage, the first strided; mean over H, W."""
-    channels = cast(nn.Conv2d, first["conv1"]).out_channels
-    layers = dict(first)
-    for index, (width, depth, stride) in enumerate(zip(widths, depths, strides, strict=True), start=1):
-        blocks = []
-        for place in range(depth):
-            blocks.append(block(channels, width, stride if place == 0 else 1, norm))
-            channels = width * block.expansion
-        layers[f"layer{index}"] = nn.Sequential(*blocks)
-    layers |= {"avgpool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
-    return Encoder(layers, channels)
+def encoder_of(first: dict[str, nn.Module], stages: Sequence[nn.Module], out_dim: int) -> Encoder:
+    """Stem ``first``, then ``layer1``, ``layer2``, ..., then the mean over H and W."""
+    layers = first | {f"layer{index}": stage for index, stage in enumerate(stages, start=1)}
+    return Encoder(layers | {"avgpool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}, out_dim)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,8 +147,15 @@ class ResNet:
         channels = 64 * self.width
         large = self.stem == "imagenet"
         first = stem(channels, 7 if large else 3, 2 if large else 1, norm, pool=large)
-        widths = [channels * 2**stage for stage in range(4)]
-        return residual_network(first, self.block, widths=widths, depths=self.depths, strides=(1, 2, 2, 2), norm=norm)
+        stages = []
+        for index, depth in enumerate(self.depths):
+            blocks = []
+            for place in range(depth):
+                width, stride = 64 * self.width * 2**index, 2 if index > 0 and place == 0 else 1
+                blocks.append(self.block(channels, width, stride, norm))
+                channels = width * self.block.expansion
+            stages.append(nn.Sequential(*blocks))
+        return encoder_of(first, stages, channels)
 
 
 @encoder("resnet18")
@@ -211,25 +206,22 @@ class ResNet152(ResNet):
 @encoder("micro")
 @dataclass(frozen=True, kw_only=True)
 class Micro:
-    """A narrow residual network for 32x32 images that a laptop core trains in minutes; not in the paper.
+    """A narrow network for 32x32 images that one laptop core trains in minutes; not in the paper.
 
-    Every stage halves the resolution: the stem to 16x16, then one stage per entry of ``widths``, each of
-    ``depth`` basic blocks. h has the width of the last stage.
+    Every stage halves the resolution with a 3x3 convolution of stride 2, batch norm and ReLU: the stem to 16x16,
+    then one stage per entry of ``widths``, each followed by ``depth`` basic residual blocks. h is as wide as the last
+    stage. Without residual blocks by default: at equal time per image, width bought more than depth.
     """
 
-    stem: Width = 16
-    widths: Annotated[tuple[Width, ...], Field(min_length=1)] = (24, 48, 96)
-    depth: Annotated[int, Field(ge=1)] = 1
+    stem: ChannelsOf8 = 16
+    widths: Annotated[tuple[ChannelsOf8, ...], Field(min_length=1)] = (40, 80, 160)
+    depth: Annotated[int, Field(ge=0)] = 0
 
     def build(self, norm: Norm) -> Encoder:
         """A freshly initialised network (torch's global generator)."""
-        stages = len(self.widths)
-        first = stem(self.stem, 3, 2, norm, pool=False)
-        return residual_network(
-            first,
-            BasicBlock,
-            widths=self.widths,
-            depths=[self.depth] * stages,
-            strides=[2] * stages,
-            norm=norm,
-        )
+        channels, stages = self.stem, []
+        for width in self.widths:
+            halve = [convolution(channels, width, 3, 2), norm.build(width), nn.ReLU(inplace=True)]
+            stages.append(nn.Sequential(*halve, *(BasicBlock(width, width, 1, norm) for _ in range(self.depth))))
+            channels = width
+        return encoder_of(stem(self.stem, 3, 2, norm, pool=False), stages, channels)

@@ -69,8 +69,9 @@ class BatchNorm(nn.Module):
     def _groups_of_this_rank(self, x: Tensor, groups: int) -> Tensor:
         if len(x) % groups:
             raise ValueError(f"norm.groups: {len(x)} rows do not divide into {groups} groups")
-        # With momentum 1 the kernel leaves the statistics of the group in the buffers it is given.
-        means, variances = x.new_empty(2, groups, x.shape[1], dtype=self.running_mean.dtype).unbind()
+        # With momentum 1 the kernel leaves the statistics of the group in the buffers it is given (plus 0 times what
+        # they held, hence zeros).
+        means, variances = x.new_zeros(2, groups, x.shape[1], dtype=self.running_mean.dtype).unbind()
         parts = zip(x.chunk(groups), means, variances, strict=True)
         normalised = torch.cat([self._batch_norm(part, mean, var, 1.0) for part, mean, var in parts])
         self._track(means.mean(0), variances.mean(0))

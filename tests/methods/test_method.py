@@ -22,7 +22,7 @@ PARTS = {"simclr": ("nonlinear", "nt_xent"), "supervised": ("none", "cross_entro
 def build(name: str, norm: Norm | None = None) -> Method:
     torch.manual_seed(0)
     norm = norm or Norm()
-    body = encoder.build({"micro": {"stem": 4, "widths": [6, 8]}}).build(norm)
+    body = encoder.build({"micro": {"stem": 8, "widths": [8, 16]}}).build(norm)
     head_name, objective_name = PARTS[name]
     return method.build(name).build(
         encoder=body,

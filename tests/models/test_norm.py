@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -64,6 +66,21 @@ def test_running_statistics_are_the_mean_over_groups_and_serve_evaluation(groups
     layer.eval()
     torch.testing.assert_close(layer(x), (x - mean) / (var + 1e-5).sqrt())
     torch.testing.assert_close(layer(x[:1]), layer(x)[:1])
+
+
+@pytest.fixture
+def poisoned_memory() -> Iterator[None]:
+    """Memory that nobody initialised holds NaN."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_statistics_never_come_from_uninitialised_memory(groups: int, poisoned_memory: None) -> None:
+    layer = Norm(groups=groups).build(5)
+    layer(torch.randn(8, 5))
+    assert torch.isfinite(layer.running_mean).all() and torch.isfinite(layer.running_var).all()
 
 
 def test_a_batch_that_does_not_divide_is_refused() -> None:

@@ -67,7 +67,7 @@ def test_lars_is_the_official_code(change: dict[str, Any]) -> None:
 
 
 def test_lars_is_timms_lars_without_decay_at_a_constant_rate() -> None:
-    """timm keeps the rate outside the buffer, and divides by |g| + decay * |w| where the paper's code has |g + decay * w|."""
+    """timm keeps the rate outside the buffer, and takes |g| + decay * |w| for the official |g + decay * w|."""
 
     def matrices() -> nn.Module:
         torch.manual_seed(0)

@@ -1,0 +1,150 @@
+"""Two gloo processes compute what one does: gathering, batch norm by groups, SimCLR's loss and gradients (law 8)."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from torch import Tensor
+
+import harness.methods.simclr
+import harness.models.encoders
+import harness.models.heads  # noqa: F401  (the imports register)
+from harness.methods.method import Method
+from harness.models.norm import Norm
+from harness.spec.registry import encoder, head, method, objective
+from harness.train import distributed
+
+Scenario = Callable[[], dict[str, Tensor]]
+
+
+def half(x: Tensor) -> Tensor:
+    """This rank's slice of a global batch: all of it when not distributed."""
+    return x.chunk(distributed.world())[distributed.rank()]
+
+
+def given(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).float()
+
+
+def gathering() -> dict[str, Tensor]:
+    """The gathered tensor, and the gradient of a loss to which all ranks contribute."""
+    x = half(given(4, 3)).requires_grad_()
+    everything = distributed.gather(x)
+    (half(given(4, 3, seed=1)) @ everything.T).square().mean().backward()
+    # The loss of the run is the mean over ranks.
+    return {"all": everything.detach(), "rows/grad": x.grad / distributed.world()}
+
+
+def normalising(groups: int) -> dict[str, Tensor]:
+    layer = Norm(groups=groups).build(3)
+    torch.nn.init.uniform_(layer.weight, 0.5, 1.5, generator=torch.Generator().manual_seed(0))
+    x = half(given(8, 3, 2, 2) * 3 + 1).requires_grad_()
+    y = layer(x)
+    (y * half(given(8, 3, 2, 2, seed=1))).sum().backward()
+    distributed.average_buffers(layer)
+    mean_weight = distributed.gather(layer.weight.grad[None]).sum(0)
+    return {
+        "rows/y": y.detach(),
+        "rows/grad": x.grad,
+        "weight": mean_weight,
+        "mean": layer.running_mean,
+        "var": layer.running_var,
+    }
+
+
+def simclr(groups: int, objective_name: str) -> dict[str, Tensor]:
+    """Three steps of training: losses, weights and running statistics."""
+    torch.manual_seed(0)
+    norm = Norm(groups=groups)
+    body = encoder.build({"micro": {"stem": 8, "widths": [8, 16]}}).build(norm)
+    model: Method = method.build("simclr").build(
+        encoder=body,
+        head=head.build({"nonlinear": {"out_dim": 8}}).build(body.out_dim, norm),
+        objective=objective.build(objective_name),
+        classes=2,
+    )
+    network = distributed.replicate(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    losses = []
+    for step in range(3):
+        views = [half(given(8, 3, 8, 8, seed=10 * step + view)) for view in (0, 1)]
+        loss, _ = network(views, torch.zeros(len(views[0]), dtype=torch.long))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(distributed.gather(loss.detach()[None]).mean())
+    distributed.average_buffers(model)
+    return {"losses": torch.stack(losses), **{name: value.clone() for name, value in model.state_dict().items()}}
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "gather": gathering,
+    **{f"norm of {groups}": lambda groups=groups: normalising(groups) for groups in (1, 2, 4)},
+    **{f"simclr, {groups} groups": lambda groups=groups: simclr(groups, "nt_xent") for groups in (1, 2, 4)},
+    "simclr, triplets": lambda: simclr(1, "margin_triplet"),
+}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return int(probe.getsockname()[1])
+
+
+def one_of_two(rank: int, port: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    distributed.initialise()
+    assert (distributed.rank(), distributed.world()) == (rank, 2)
+    results = {name: scenario() for name, scenario in SCENARIOS.items()}
+    torch.save(results, Path(folder) / f"{rank}.pt")
+    distributed.barrier()
+    distributed.shutdown()
+    assert distributed.world() == 1
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, dict[str, Tensor]]]]:
+    """What every scenario gives on either of two processes, started once for all tests."""
+    folder = tmp_path_factory.mktemp("ranks")
+    mp.spawn(one_of_two, args=(free_port(), str(folder)), nprocs=2)
+    yield [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_two_processes_are_one(name: str, both: list[dict[str, dict[str, Tensor]]]) -> None:
+    alone = SCENARIOS[name]()
+    for key, expected in alone.items():
+        ranks = [results[name][key] for results in both]
+        if key.startswith("rows/"):
+            ranks = [torch.cat(ranks)]
+        for ours in ranks:
+            torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-4, msg=lambda text, key=key: f"{key}: {text}")
+
+
+def test_alone_everything_is_the_identity() -> None:
+    x = torch.ones(2, 2)
+    model = torch.nn.BatchNorm1d(2)
+    assert (distributed.rank(), distributed.world()) == (0, 1)
+    assert distributed.gather(x) is x
+    assert distributed.replicate(model) is model
+    distributed.average_buffers(model)
+    distributed.barrier()
+    distributed.shutdown()
+    assert distributed.initialise().type in ("cpu", "cuda")
+
+
+@pytest.mark.parametrize(("world", "groups"), [(2, 3), (4, 6)])
+def test_groups_that_do_not_fit_the_processes_are_refused(
+    world: int, groups: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distributed, "world", lambda: world)
+    with pytest.raises(ValueError, match=f"{groups} groups cannot be laid out on {world} processes"):
+        Norm(groups=groups).build(2)(torch.zeros(12, 2))
