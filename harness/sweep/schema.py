@@ -61,12 +61,11 @@ def _entry(kind: Registry, definitions: dict[str, Any]) -> dict[str, Any]:
     for name in sorted(kind.names()):
         fields = kind.adapter(name).json_schema(ref_template="#/$defs/{model}")
         definitions |= fields.pop("$defs", {})
-        about = (kind.get(name).__doc__ or "").strip().splitlines()
-        described = {"description": about[0]} if about else {}
+        fields.pop("description", None)  # the docstring: for readers of the code
         written.append(
             {
                 "type": "object",
-                "properties": {name: {"anyOf": [{**fields, **described}, {"type": "null"}]}},
+                "properties": {name: {"anyOf": [fields, {"type": "null"}]}},
                 "required": [name],
                 "additionalProperties": False,
             }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -12,8 +13,10 @@ from rich.text import Text
 
 from harness.store import RunFolder, State, StoreError, read_json
 from harness.sweep.live import clock
-from harness.sweep.plan import Plan, PlannedRun
-from harness.sweep.price import Bill
+
+if TYPE_CHECKING:  # plans know torch; --status, which prints with this module, does not wait for it
+    from harness.sweep.plan import Plan, PlannedRun
+    from harness.sweep.price import Bill
 
 LISTED = 6
 

@@ -1,0 +1,65 @@
+"""Stand-ins for the training loop: what a run does stands in its own ``run.json``, under ``behave``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from harness.store import RunFolder, read_json, write_json
+from harness.train.place import Place
+
+if TYPE_CHECKING:
+    from harness.components import Evaluation
+
+
+def behave(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> None:
+    spec = read_json(folder.spec)["spec"]
+    what = spec["behave"]
+    print(f"{folder.id} does: {what}", flush=True)
+    with (folder.path / "executed").open("a") as file:
+        file.write("x")
+    if what == "raise":
+        raise ValueError(f"bad value {spec['seed']} in {folder.path}")
+    if what == "raise differently":
+        raise KeyError("abcdefghij"[spec["seed"] :])
+    if what == "oom":
+        raise MemoryError
+    if what == "cuda oom":
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    if what == "segfault":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if what == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if what == "lie":
+        return
+    if what == "leave a child":
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        (folder.path / "child").write_text(str(child.pid))
+        raise ValueError("left a child behind")
+    if what == "wait":
+        wait_for_signal(folder)
+    status = "diverged" if what == "diverge" else "trained"
+    gpu = os.environ.get("CUDA_VISIBLE_DEVICES")
+    write_json(folder.outcome, {"run": folder.id, "status": status, "gpu": gpu, "threads": place.threads})
+    for one in asked:
+        write_json(folder.evaluation(one.handle), {"run": folder.id, "values": {"top1": 1.0}})
+
+
+def wait_for_signal(folder: RunFolder) -> None:
+    """As the loop does it: a flag, then a clean end."""
+    from harness.train.loop import Interrupted
+
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(number, lambda *_: stop.set())
+    (folder.path / "waiting").touch()
+    deadline = time.monotonic() + 60
+    while not stop.is_set() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    raise Interrupted("stopped by a signal after step 7 of 9")
