@@ -53,7 +53,9 @@ def resolve(tree: Mapping[str, Any], seed: int) -> Run:
         parts[key] = _attempt(complaints, key, lambda key=key, kind=kind: kind.resolve(tree[key]))  # type: ignore[misc]
     meanings = tree["augmentations"]
     for name, fields in meanings.items():
-        _attempt(complaints, f"augmentations.{name}", lambda name=name, fields=fields: _augmentation({name: fields}, {}))  # type: ignore[misc]
+        _attempt(
+            complaints, f"augmentations.{name}", lambda name=name, fields=fields: _augmentation({name: fields}, {})
+        )  # type: ignore[misc]
     views = {
         branch: [
             _attempt(complaints, f"views.{branch}", lambda entry=entry: _augmentation(entry, meanings))  # type: ignore[misc]
@@ -89,14 +91,21 @@ def resolve_evaluations(tree: Mapping[str, Any], entries: list[Any]) -> list[Eva
             lambda entry=entry: _with_meaning(registry.evaluation, entry, tree["evaluations"]),  # type: ignore[misc]
         )
         if resolved is not None:
-            ((name, fields),) = resolved.items()
-            at = fields.get("features", "h")
-            asked.append(Evaluation(name if at == "h" else f"{name}@{at}", evaluation_handle(resolved), resolved))
+            asked.append(Evaluation(_label(resolved), evaluation_handle(resolved), resolved))
     labels = [one.label for one in asked]
-    complaints += [Complaint("evaluate", f"{label!r} is asked for twice") for label in set(labels) if labels.count(label) > 1]
+    complaints += [
+        Complaint("evaluate", f"{label!r} is asked for twice") for label in set(labels) if labels.count(label) > 1
+    ]
     if complaints:
         raise SpecError(complaints)
     return asked
+
+
+def _label(resolved: Resolved) -> str:
+    """``linear``, ``linear@z``, ``linear@validation``: what is not of h, or not on the test set, says so everywhere."""
+    ((name, fields),) = resolved.items()
+    unusual = [fields[key] for key, usual in (("features", "h"), ("split", "test")) if fields.get(key, usual) != usual]
+    return "@".join([name, *unusual])
 
 
 def _attempt(complaints: list[Complaint], place: str, work: Any) -> Any:
