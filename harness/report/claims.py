@@ -87,11 +87,14 @@ class Evidence:
 
     def groups(self, path: str, where: Where) -> list[tuple[Any, Cell]]:
         """Value of ``path`` -> pooled cell, numbers ascending and anything else in order of appearance."""
-        cells = [cell for cell in self.where(where) if path in cell.settings]
-        values = {plain(cell.settings[path]): cell.settings[path] for cell in cells}
-        if all(isinstance(value, int | float) for value in values.values()):
-            values = dict(sorted(values.items(), key=lambda item: float(item[1])))
-        return [(value, self.side({**where, path: value})) for value in values.values()]
+        found: dict[Any, list[Cell]] = {}
+        for cell in self.where(where):
+            if path in cell.settings:
+                found.setdefault(plain(cell.settings[path]), []).append(cell)
+        groups = [(cells[0].settings[path], pool(cells)) for cells in found.values()]
+        if all(isinstance(value, int | float) for value, _ in groups):
+            groups.sort(key=lambda group: float(group[0]))
+        return groups
 
 
 def pool(cells: Sequence[Cell]) -> Cell:

@@ -95,10 +95,10 @@ class Section:
             for seed, run in sorted(arm.runs.items())
         ]
         name = arm_name({path: arm.settings[path] for path in self.varied if path in arm.settings})
-        only = " ".join(f"--only {run.id}" for _, run, _ in runs)
+        only = ",".join(run.id for _, run, _ in runs)
         file = self.experiment.file or f"experiments/{self.experiment.name}.yaml"
         override = "".join(f" -o {path}={_shell(value)}" for path, value in self.experiment.overrides.items())
-        command = f"python -m harness.sweep {file} --scale {self.experiment.scale}{override} {only}"
+        command = f"python -m harness.sweep {file} --scale {self.experiment.scale}{override} --only {only}"
         return ArmView(f"{self.anchor}-arm-{index}", name, index == 0, self._changes(arm), tuple(runs), command)
 
     def _values(self, run: Run) -> tuple[str, ...]:

@@ -167,18 +167,23 @@ def _crossed(
 
 
 class _Entries:
-    """Builds entries of one experiment; each metric's cells are read once."""
+    """Builds the entries of one block."""
 
     def __init__(self, results: Results, experiment: Experiment, published: str | None) -> None:
         self.results, self.experiment = results, experiment
         found = experiment.published.get(published or "")
         self.paper: list[PublishedCell] = list(found.cells) if found else []
-        self._cells: dict[str, list[Cell]] = {}
+        self._cells: dict[Any, dict[Any, list[Cell]]] = {}
 
-    def cells(self, metric: Metric) -> list[Cell]:
-        if metric.path not in self._cells:
-            self._cells[metric.path] = self.results.cells(self.experiment, metric.path)
-        return self._cells[metric.path]
+    def cells(self, metric: Metric, at: Mapping[str, Any]) -> list[Cell]:
+        """The cells at these values of these paths; indexed, since a table asks for each of its places."""
+        key = metric.path, *at
+        if key not in self._cells:
+            index = self._cells[key] = {}
+            for cell in self.results.cells(self.experiment, metric.path):
+                if all(path in cell.settings for path in at):
+                    index.setdefault(plain([cell.settings[path] for path in at]), []).append(cell)
+        return self._cells[key].get(plain([*at.values()]), [])
 
     def combinations(self, paths: tuple[str, ...], metrics: Sequence[Metric]) -> list[tuple[Any, ...]]:
         """Values the paths take together: our arms first, then what only the paper has; one number alone is sorted."""
@@ -195,7 +200,7 @@ class _Entries:
         return keys
 
     def __call__(self, metric: Metric, at: Mapping[str, Any]) -> Entry:
-        cells = [cell for cell in self.cells(metric) if matches(cell.settings, at)]
+        cells = self.cells(metric, at)
         published = self.published(metric, at, cells)
         if not cells:
             return Entry(metric, None, State.NOT_RUN, 0, published)
