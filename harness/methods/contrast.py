@@ -1,7 +1,7 @@
 """The hot core of NT-Xent: softmax cross-entropy over dot products that keeps no matrix for the backward pass.
 
 The gradient is formed together with the loss, in blocks of anchors: one block of logits is alive at a time, and
-turns in place into probabilities and then into the gradient. A plain implementation keeps logits,
+turns in place into the unnormalised softmax that the gradient is made of. A plain implementation keeps logits,
 log-probabilities and their gradient: three to four [2N, 2N] matrices where this has one, or a slice of one.
 """
 
@@ -56,14 +56,16 @@ class _MeanCrossEntropy(torch.autograd.Function):
             logits = query @ candidates.T
             if itself is not None:
                 logits.scatter_(1, itself[block, None], -torch.inf)
-            normaliser = logits.logsumexp(dim=1, keepdim=True)
-            total += (normaliser - logits.gather(1, correct)).sum()
+            highest, agreement = logits.amax(dim=1, keepdim=True), logits.gather(1, correct)
+            weights = logits.sub_(highest).exp_()
+            normaliser = weights.sum(dim=1, keepdim=True)
+            total += (highest + normaliser.log() - agreement).sum()
             if differentiate:
-                # d loss / d logits = softmax - one-hot of the positive, in the memory of the logits.
-                slope = logits.sub_(normaliser).exp_()
-                slope.scatter_add_(1, correct, slope.new_full((1, 1), -1.0).expand_as(correct))
-                torch.mm(slope, candidates, out=to_anchors[block])
-                to_candidates.addmm_(slope.T, query)
+                # d loss / d logits = weights / normaliser - one-hot of the positive: both corrections are made on
+                # [rows, D], after the products, so the matrix is not touched again.
+                to_anchors[block] = (weights @ candidates).div_(normaliser).sub_(candidates[correct[:, 0]])
+                to_candidates.addmm_(weights.T, query / normaliser)
+                to_candidates.index_add_(0, correct[:, 0], query, alpha=-1)
         ctx.save_for_backward(to_anchors, to_candidates)
         ctx.factors = scale / len(anchors), 1 / len(anchors)
         return total / len(anchors)
