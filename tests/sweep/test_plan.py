@@ -129,35 +129,36 @@ def test_overrides_are_other_runs_in_a_manifest_of_their_own(write: Write, tmp_p
 
 
 AXIS = "objective.nt_xent.temperature: [0.1, 0.5]"
+ROWS = "rows: {temperature: objective.nt_xent.temperature}"
+LOW = "        - {objective.nt_xent.temperature: 0.1}\n"
+SIDES = f"      greater:\n{LOW}        - {{objective.nt_xent.temperature: 0.5}}"
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("old", "new", "said"),
     [
-        ([("runs: 4", "runs: 5")], "small.yaml:11: runs: 5 is written here, but the grids make 4 different runs"),
-        ([("[0.1, 0.5]", "[0.5, 0.50]"), ("0.1}", "0.5}")], "dead axis: 'temperature 0.5' and 'temperature 0.5'"),
-        ([(AXIS, "head: [none, {none: {}}]")], "small.yaml:9: dead axis"),
-        ([("[0.1, 0.5]", "[0.1, -0.5]")], "small.yaml:9: objective: nt_xent.temperature: Input should be greater than 0"),
-        ([("schedule.epochs: 1", "schedule.epochs: none")], "small.yaml:7: schedule.epochs: "),
-        ([("schedule.epochs: 1", "norm.groups: 5")], "small.yaml:7: norm.groups: 5 groups do not divide the batch of 32"),
-        ([("evaluate: [linear]", "evaluate: [linaer]")], "small.yaml:12: unknown evaluation 'linaer': did you mean"),
-        ([("linear/top1}", "linear@z/top1}")], "small.yaml:16: metric 'linear@z/top1': no evaluation 'linear@z' here"),
-        ([("on: linear/top1", "on: knn/top1")], "small.yaml:22: metric 'knn/top1'"),
-        ([("on: linear/top1", "on: linear")], "small.yaml:22: metric 'linear': linear does not yield it"),
-        ([("    on: linear/top1\n", "")], "small.yaml:19: says nothing about which metric"),
-        ([("temperature: 0.5}", "temperature: 0.7}")], "no run of this experiment has objective.nt_xent.temperature: 0.7"),
-        ([("rows: {temperature: objective.nt_xent.temperature}", "rows: {t: objective.nt_xent.temprature}")],
-         "small.yaml:15: 'objective.nt_xent.temprature' does not exist: did you mean 'objective.nt_xent.temperature'?"),
-        ([("simclr/table_5", "simclr/table_55")], "small.yaml:17: no published numbers 'simclr/table_55': did you mean"),
-        ([("    columns:", "    colums:")], "small.yaml:16: table has no 'colums': did you mean 'columns'?"),
-        ([("      greater:\n        - {objective.nt_xent.temperature: 0.1}\n", "      greater:\n")],
-         "small.yaml:24: greater is not written as it should be"),
-        ([("      greater:\n        - {objective.nt_xent.temperature: 0.1}\n        - {objective.nt_xent.temperature: 0.5}",
-           "      monotone: schedule.epoch")], "small.yaml:24: 'schedule.epoch' does not exist"),
+        ("runs: 4", "runs: 5", "small.yaml:11: runs: 5 is written here, but the grids make 4 different runs"),
+        ("[0.1, 0.5]", "[0.5, 0.50]", "small.yaml:9: dead axis: 'temperature 0.5' and 'temperature 0.5'"),
+        (AXIS, "head: [none, {none: {}}]", "small.yaml:9: dead axis"),
+        ("[0.1, 0.5]", "[0.1, -0.5]", "small.yaml:9: objective: nt_xent.temperature: Input should be greater than"),
+        ("schedule.epochs: 1", "schedule.epochs: none", "small.yaml:7: schedule.epochs: "),
+        ("schedule.epochs: 1", "norm.groups: 5", "small.yaml:7: norm.groups: 5 groups do not divide the batch of 32"),
+        ("evaluate: [linear]", "evaluate: [linaer]", "small.yaml:12: unknown evaluation 'linaer': did you mean"),
+        ("linear/top1}", "linear@z/top1}", "small.yaml:16: metric 'linear@z/top1': no evaluation 'linear@z' here"),
+        ("on: linear/top1", "on: knn/top1", "small.yaml:22: metric 'knn/top1'"),
+        ("on: linear/top1", "on: linear", "small.yaml:22: metric 'linear': linear does not yield it"),
+        ("    on: linear/top1\n", "", "small.yaml:19: says nothing about which metric"),
+        ("temperature: 0.5}", "temperature: 0.7}", "no run of this experiment has objective.nt_xent.temperature: 0.7"),
+        (ROWS, ROWS.replace("perature}", "prature}"), "small.yaml:15: 'objective.nt_xent.temprature' does not exist"),
+        ("simclr/table_5", "simclr/table_55", "small.yaml:17: no published numbers 'simclr/table_55': did you mean"),
+        ("    columns:", "    colums:", "small.yaml:16: table has no 'colums': did you mean 'columns'?"),
+        (LOW, "", "small.yaml:24: greater is not written as it should be"),
+        (SIDES, "      monotone: schedule.epoch", "small.yaml:24: 'schedule.epoch' does not exist"),
     ],
-)  # fmt: skip
-def test_complaints_name_the_line(write: Write, tmp_path: Path, changes: list[tuple[str, str]], said: str) -> None:
-    assert any(said in line for line in complaints(write(*changes), tmp_path)), complaints(write(*changes), tmp_path)
+)
+def test_complaints_name_the_line(write: Write, tmp_path: Path, old: str, new: str, said: str) -> None:
+    found = complaints(write((old, new)), tmp_path)
+    assert any(said in line for line in found), found
 
 
 def test_a_bad_override_says_so(write: Write, tmp_path: Path) -> None:
