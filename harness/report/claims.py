@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
@@ -73,6 +73,8 @@ class Evidence:
 
     cells: Sequence[Cell]
     published: Mapping[str, Sequence[Cell]] = field(default_factory=dict)
+    measured: Callable[[str], Sequence[Cell]] = lambda metric: ()
+    """The same cells under another metric, for a side that says ``on``."""
 
     def where(self, settings: Where) -> list[Cell]:
         """All cells with these settings. Raises :class:`NoEvidence` if there are none."""
@@ -81,9 +83,20 @@ class Evidence:
             raise NoEvidence(f"nothing here has {arm_name(settings)}")
         return found
 
-    def side(self, settings: Where) -> Cell:
-        """The mean over all cells with these settings, for each seed that all of them have."""
-        return pool(self.where(settings))
+    def side(self, side: Where) -> Cell:
+        """The mean over all cells with these settings, for each seed that all of them have.
+
+        Two keys of a side are not paths: ``on`` measures it by another metric (h against z), ``minus`` takes away the
+        cell that differs by the settings it names (the gap between two batch sizes, to compare gaps).
+        """
+        settings, on, minus = split_side(side)
+        evidence = self if on is None else replace(self, cells=self.measured(on))
+        whole = pool(evidence.where(settings))
+        if minus is None:
+            return whole
+        rest = pool(evidence.where(settings | minus))
+        values = {seed: whole.values[seed] - rest.values[seed] for seed in whole.values if seed in rest.values}
+        return Cell(whole.settings, values, {**rest.states, **whole.states, **_diverged(rest)}, whole.arms + rest.arms)
 
     def groups(self, path: str, where: Where) -> list[tuple[Any, Cell]]:
         """Value of ``path`` -> pooled cell, numbers ascending and anything else in order of appearance."""
@@ -97,13 +110,34 @@ class Evidence:
         return groups
 
 
+def split_side(side: Where) -> tuple[Where, str | None, Where | None]:
+    """A side's settings, its ``on`` and its ``minus``. Raises :class:`SpecError` where these are of another type."""
+    settings = {path: value for path, value in side.items() if path not in ("on", "minus")}
+    on, minus = side.get("on"), side.get("minus")
+    if not isinstance(on, str | None) or not isinstance(minus, dict | None):
+        raise SpecError("on: takes a metric, minus: takes settings")
+    return settings, on, minus
+
+
+def side_name(side: Where, other: Where) -> str:
+    """A side in words, without the settings that the other side has too."""
+    (settings, on, minus), (against, *_) = split_side(side), split_side(other)
+    measured = f" ({on.rpartition('/')[0]})" if on else ""
+    gap = f" (less {arm_name(minus)})" if minus else ""
+    return f"{arm_name(settings, against)}{measured}{gap}"
+
+
+def _diverged(cell: Cell) -> dict[int, State]:
+    return {seed: state for seed, state in cell.states.items() if state is State.DIVERGED}
+
+
 def pool(cells: Sequence[Cell]) -> Cell:
     """Per-seed mean of several cells; a seed that one of them lacks is lacking."""
     seeds = set.intersection(*({*cell.values} for cell in cells))
     values = {seed: statistics.fmean(cell.values[seed] for cell in cells) for seed in sorted(seeds)}
     states = {seed: state for cell in cells for seed, state in cell.states.items()}
     for cell in cells:  # a diverged sibling is never hidden behind one that is merely missing
-        states |= {seed: state for seed, state in cell.states.items() if state is State.DIVERGED}
+        states |= _diverged(cell)
     return Cell(cells[0].settings, values, states, tuple(index for cell in cells for index in cell.arms))
 
 
@@ -173,7 +207,7 @@ def at(path: str, value: Any) -> str:
 def chain(evidence: Evidence, sides: Sequence[Where], margin: float) -> Iterator[Comparison]:
     """Neighbours of a descending chain."""
     for first, second in pairwise(sides):
-        name = f"{arm_name(first, second)} over {arm_name(second, first)}"
+        name = f"{side_name(first, second)} over {side_name(second, first)}"
         yield difference(name, evidence.side(first), evidence.side(second), above=margin)
 
 
@@ -249,7 +283,7 @@ class Equivalent:
 
     def alternatives(self, evidence: Evidence) -> Alternatives:
         first, second = self.of
-        name = f"{arm_name(first, second)} less {arm_name(second, first)}"
+        name = f"{side_name(first, second)} less {side_name(second, first)}"
         return [[difference(name, evidence.side(first), evidence.side(second), -self.within, self.within)]]
 
 

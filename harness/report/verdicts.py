@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 from harness.report.claims import Agrees, Alternatives, Close, Comparison, Evidence, NoEvidence, kind_of
 from harness.report.records import Cell, Claim, Experiment, Results, matches, plain, published_cells
@@ -131,11 +132,7 @@ class Judged:
 def judge_claim(results: Results, experiment: Experiment, claim: Claim) -> Judged:
     """Judge a claim on our runs and on the paper's printed numbers."""
     metric = claim.on or default_metric(experiment)
-    published = {
-        name: cells
-        for name in published_order(experiment)
-        if (cells := _placed(experiment, published_cells(experiment.published[name], metric)))
-    }
+    published = {name: cells for name in published_order(experiment) if (cells := _printed(experiment, name, metric))}
     try:
         kind = kind_of(claim)
     except SpecError as error:
@@ -147,23 +144,27 @@ def judge_claim(results: Results, experiment: Experiment, claim: Claim) -> Judge
             None,
         )
     try:
-        ours = judge(kind.alternatives(Evidence(results.cells(experiment, metric), published)))
+        measured = partial(results.cells, experiment)
+        ours = judge(kind.alternatives(Evidence(measured(metric), published, measured)))
     except (NoEvidence, SpecError) as error:
         ours = Judgement(Verdict.NOT_RUN, 0, f"not testable at this scale: {error}", untestable=True)
     if isinstance(kind, Close | Agrees):
         return Judged(experiment, claim, metric, ours, None, "the reference")
-    for cells in published.values():
+    for name, cells in published.items():
+        printed = partial(_printed, experiment, name)
         try:
-            return Judged(experiment, claim, metric, ours, holds(kind.alternatives(Evidence(cells, published))))
+            return Judged(
+                experiment, claim, metric, ours, holds(kind.alternatives(Evidence(cells, published, printed)))
+            )
         except (NoEvidence, SpecError):
             continue
     return Judged(experiment, claim, metric, ours, None, "no such number")
 
 
-def _placed(experiment: Experiment, cells: Sequence[Cell]) -> list[Cell]:
+def _printed(experiment: Experiment, name: str, metric: str) -> list[Cell]:
     """The paper's cells with what our arms say about the same place, e.g. the pair that a row and a column make."""
     placed = []
-    for cell in cells:
+    for cell in published_cells(experiment.published[name], metric):
         arms = [arm.settings for arm in experiment.arms if matches(arm.settings, cell.settings)]
         shared = arms[0] if arms else {}
         agreed = {path: v for path, v in shared.items() if all(path in a and plain(a[path]) == plain(v) for a in arms)}

@@ -152,6 +152,29 @@ def test_several_arms_on_a_side_are_averaged_within_the_seed() -> None:
     assert set(Evidence(short).side({X: 1}).values) == {0, 2}
 
 
+def test_a_side_may_be_measured_by_another_metric() -> None:
+    """h against z: the same arm, two metrics."""
+    z = {"linear@z/top1": cells({1: 5.0, 2: 8.0})}
+    claim = kind_of(Claim(id="c", says="s", expect={"greater": [{X: 1}, {X: 1, "on": "linear@z/top1"}], "margin": 3.0}))
+    (comparison,) = claim.alternatives(Evidence(cells(PAPER), measured=z.__getitem__))[0]
+    assert comparison.sample == pytest.approx((5.0, 5.0, 5.0)) and "(linear@z)" in comparison.name
+
+
+def test_gaps_can_be_compared() -> None:
+    """``minus`` turns a side into a difference within the seed: large batches help short training more than long."""
+    ours = [
+        Cell({X: batch, "epochs": epochs}, {seed: value + 10 * seed for seed in range(3)})
+        for batch, epochs, value in [(1, 15, 40.0), (2, 15, 48.0), (1, 60, 50.0), (2, 60, 53.0)]
+    ]
+    sides = [{X: 2, "epochs": epochs, "minus": {X: 1}} for epochs in (15, 60)]
+    claim = kind_of(Claim(id="c", says="s", expect={"greater": sides}))
+    judged = judge(claim.alternatives(Evidence(ours)))
+    assert judged.verdict is Verdict.REPRODUCED
+    assert judged.deciding is not None and judged.deciding.sample == pytest.approx((5.0, 5.0, 5.0))
+    ours[0] = dataclasses.replace(ours[0], values={}, states={0: State.FAILED})
+    assert judge(claim.alternatives(Evidence(ours))).verdict is Verdict.NOT_RUN
+
+
 @pytest.mark.parametrize(
     ("expect", "complaint"),
     [
