@@ -40,11 +40,23 @@ def path_name(path: str) -> str:
 
 def arm_name(settings: Mapping[str, Any], other: Mapping[str, Any] | None = None) -> str:
     """``{path: value, ...}`` in words, without what ``other`` has too (the contrast is what matters)."""
+    settings, other = _paired(settings), None if other is None else _paired(other)
     shown = {path: value for path, value in settings.items() if other is None or other.get(path) != value} or settings
     bare = len(shown) == 1 and not isinstance(next(iter(shown.values())), bool | int | float)
     if bare:
         return value_name(next(iter(shown.values())))
     return ", ".join(f"{path_name(path)} {value_name(value)}" for path, value in shown.items()) or "any setting"
+
+
+def _paired(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``x.first: crop, x.last: color`` is one thing, ``crop + color``; ``crop`` twice is ``crop alone``."""
+    paired = dict(settings)
+    for path in settings:
+        stem, _, end = path.rpartition(".")
+        if end == "first" and f"{stem}.last" in settings:
+            first, last = value_name(paired.pop(path)), value_name(paired.pop(f"{stem}.last"))
+            paired[stem] = f"{first} alone" if first == last else f"{first} + {last}"
+    return paired
 
 
 def slug(text: str) -> str:

@@ -35,6 +35,12 @@ def test_arms_are_named_by_what_sets_them_apart() -> None:
     assert arm_name({"head": "linear"}) == "linear"
 
 
+def test_pairs_are_named_whole() -> None:
+    """Without this, "crop then cutout against crop alone" would read "cutout against crop"."""
+    pair, alone = {"v.first": "crop", "v.last": "cutout"}, {"v.first": "crop", "v.last": "crop"}
+    assert arm_name(pair, alone) == "crop + cutout" and arm_name(alone, pair) == "crop alone"
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(9.4, "9 s"), (150, "2 min 30 s"), (18750, "5 h 12 min")])
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
