@@ -28,7 +28,7 @@ from harness.spec.registry import evaluation as evaluations
 from harness.spec.run import Run
 from harness.store import RunFolder, StoreError, read_json, write_atomic, write_json
 from harness.train import checkpoint
-from harness.train.optim import learning_rate
+from harness.train.optim import learning_rate, schedule_steps
 from harness.train.place import Place
 
 
@@ -133,7 +133,12 @@ class Pretraining:
         if steps_per_epoch == 0:
             raise ValueError(f"a batch of {batch_size} images is larger than the training set of {len(train)}")
         total_steps = run.schedule.epochs * steps_per_epoch
-        warmup_steps = round(run.schedule.warmup_epochs * steps_per_epoch)
+        warmup_steps, decay_steps = schedule_steps(
+            images=len(train),
+            batch_size=batch_size,
+            epochs=run.schedule.epochs,
+            warmup_epochs=run.schedule.warmup_epochs,
+        )
         peak = self.parts.optimizer.peak_lr(batch_size)
         optimizer = self.parts.optimizer.build(self.method)
         precise = run.precision == "float32" or self.device.type == "cpu"  # bf16 on a CPU is slower, not faster
@@ -154,7 +159,7 @@ class Pretraining:
                 device=self.device,
                 first_step=step % steps_per_epoch,
             ):
-                rate = learning_rate(step, peak=peak, warmup_steps=warmup_steps, total_steps=total_steps)
+                rate = learning_rate(step, peak=peak, warmup_steps=warmup_steps, total_steps=decay_steps)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=not precise):
