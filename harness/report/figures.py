@@ -196,7 +196,8 @@ def write_figures(results: Results, folder: Path) -> list[Path]:
     written = []
     for experiment in results.experiments:
         for number, grid in enumerate(one for one in grids(results, experiment) if one.kind == "heatmap"):
-            name = experiment.key if number == 0 else f"{experiment.key}-{number + 1}"
+            key = experiment.key.replace("/", "_")
+            name = key if number == 0 else f"{key}-{number + 1}"
             with matplotlib.rc_context(
                 {"svg.hashsalt": "harness", "svg.fonttype": "none", "font.family": "DejaVu Sans"}
             ):

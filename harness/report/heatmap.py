@@ -114,7 +114,7 @@ def panels(grid: Grid) -> list[Panel]:
     both = [*paper, *ours] or [0.0, 1.0]
     shared = sequential(min(both), max(both))
     gaps = [abs(entry.difference) for entry in grid.entries if entry.difference is not None]
-    apart = diverging(max(gaps, default=1.0) or 1.0)
+    apart = diverging(max(gaps, default=10.0) or 10.0)
     unit = grid.metric.unit
     found = [_panel(grid, "Ours", f"at {grid.experiment.scale}, mean over seeds, {unit}", shared, _ours)]
     if paper:

@@ -18,7 +18,7 @@ from harness.report.records import Results, State
 from harness.report.score import Score
 from harness.report.section import Section, tally
 from harness.report.tables import Entry
-from harness.report.verdicts import Verdict, judge_all
+from harness.report.verdicts import Verdict, is_summary, judge_all
 
 PAPERS = {"simclr": "SimCLR (Chen, Kornblith, Norouzi, Hinton 2020)"}
 
@@ -34,7 +34,7 @@ def render(results: Results) -> str:
     )
     environment.filters |= {
         "signed": signed, "value": value_name, "spread": spread, "duration": duration,
-        "svg": Markup, "sentence": lambda text: text[:1].upper() + text[1:],
+        "svg": Markup, "source": source, "sentence": lambda text: text[:1].upper() + text[1:],
     }  # fmt: skip
     page = Page(results)
     return environment.get_template("page.html.j2").render(page=page, Verdict=Verdict, State=State)
@@ -44,6 +44,11 @@ def spread(entry: Entry) -> str:
     """``± 0.8``, or nothing for one seed."""
     half = entry.estimate.half if entry.estimate else None
     return "" if half is None else f"± {half:.{entry.metric.decimals}f}"
+
+
+def source(name: str | None) -> str:
+    """Who printed the numbers beside ours."""
+    return "summary" if is_summary(name or "") else "paper"
 
 
 class Page:
@@ -59,7 +64,9 @@ class Page:
 
     @property
     def papers(self) -> list[str]:
-        names = {name.partition("/")[0] for one in self.results.experiments for name in one.published}
+        names = {
+            name.partition("/")[0] for one in self.results.experiments for name in one.published if not is_summary(name)
+        }
         return [PAPERS.get(name, name) for name in sorted(names)]
 
     @property

@@ -95,7 +95,9 @@ class Experiment(_Read):
 
     @property
     def key(self) -> str:
-        return f"{self.name}@{self.scale}"
+        """``name@scale``, and what was overridden: a sweep with ``-o`` is another table beside the one without."""
+        changed = ",".join(f"{path}={value}" for path, value in sorted(self.overrides.items()))
+        return f"{self.name}@{self.scale}" + (f"+{changed}" if changed else "")
 
     @property
     def ids(self) -> list[str]:

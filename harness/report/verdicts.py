@@ -84,7 +84,7 @@ def _widened(comparisons: Sequence[Comparison]) -> float:
 
 def _unrun(comparisons: Sequence[Comparison]) -> str:
     diverged = sum(comparison.diverged for comparison in comparisons)
-    return f"{diverged} diverged runs, no number" if diverged else "runs of the settings it compares"
+    return f"{diverged} diverged runs, no number" if diverged else "its runs"
 
 
 def _would_decide(comparisons: Sequence[Comparison], level: float) -> str:
@@ -132,7 +132,11 @@ class Judged:
 def judge_claim(results: Results, experiment: Experiment, claim: Claim) -> Judged:
     """Judge a claim on our runs and on the paper's printed numbers."""
     metric = claim.on or default_metric(experiment)
-    published = {name: cells for name in published_order(experiment) if (cells := _printed(experiment, name, metric))}
+    published = {
+        name: cells
+        for name in published_order(experiment)
+        if not is_summary(name) and (cells := _printed(experiment, name, metric))
+    }
     try:
         kind = kind_of(claim)
     except SpecError as error:
@@ -170,6 +174,11 @@ def _printed(experiment: Experiment, name: str, metric: str) -> list[Cell]:
         agreed = {path: v for path, v in shared.items() if all(path in a and plain(a[path]) == plain(v) for a in arms)}
         placed.append(Cell({**agreed, **cell.settings}, cell.values))
     return placed
+
+
+def is_summary(name: str) -> bool:
+    """Whether a published table is the third-party summary's: shown beside ours, but never as the paper's."""
+    return name.partition("/")[0] == "summary"
 
 
 def judge_all(results: Results) -> list[Judged]:

@@ -177,6 +177,15 @@ def test_all_diverged(fake: FakeResults) -> None:
     assert "hole s-diverged" in page and "18 diverged" in page
 
 
+def test_a_sweep_with_overrides_stands_beside_the_one_without(fake: FakeResults) -> None:
+    path = figure_5(fake, fate_of(1.0), seeds=1)
+    held = json.loads(path.read_text(encoding="utf-8"))
+    other = path.with_stem(f"{path.stem}+1a2b3c")
+    other.write_text(json.dumps(held | {"overrides": {"schedule.epochs": 20}}), encoding="utf-8")
+    ids = Outline(render(collect(fake.root))).attributes("id")
+    assert len(ids) == len(set(ids))
+
+
 def test_problems_are_on_the_page(fake: FakeResults) -> None:
     figure_5(fake, fate_of(1.0), seeds=1)
     victim = next(iter(sorted(fake.root.glob("runs/*/evaluations/*.json"))))
