@@ -61,8 +61,8 @@ def write_atomic(path: Path, text: str | bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically; NaN is refused (an outcome says ``diverged`` instead)."""
-    write_atomic(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    """Write JSON atomically, keys in the order given (a table's columns have one); NaN is refused."""
+    write_atomic(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:

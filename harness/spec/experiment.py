@@ -58,6 +58,13 @@ class Claim(BaseModel):
         for key in expect:
             if key != kinds[0] and key not in CLAIM_KINDS[kinds[0]]:
                 raise ValueError(f"{kinds[0]!r} takes no {key!r}: {nearest(key, CLAIM_KINDS[kinds[0]])}")
+        for key in ("margin", "within", "at_least"):
+            if key in expect and (isinstance(expect[key], bool) or not isinstance(expect[key], int | float)):
+                raise ValueError(f"{key} is a number of points, not {expect[key]!r}")
+        if expect.get("direction", "increasing") not in ("increasing", "decreasing"):
+            raise ValueError("direction is 'increasing' or 'decreasing'")
+        if not isinstance(expect.get("where", {}), dict):
+            raise ValueError("where is a mapping of paths to values")
         return expect
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 import time
 from collections import Counter
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 HOLD_AFTER = 3
 """So many runs that die alike, before any has succeeded, hold the rest of the sweep."""
 
-PRELOAD = ["harness.components", "harness.train.loop"]
+KILLED_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP)
+PRELOAD = ["harness.components", "harness.train.loop", "torch._dynamo"]  # the last: every optimiser imports it (3 s)
 POLL_S = 0.2
 
 
@@ -151,6 +153,7 @@ class Pool:
     def _ended(self, child: Child) -> None:
         child.process.join()
         _sweep_up(child)
+        _release_claim(child)
         self.children.remove(child)
         cause, detail = self._cause(child)
         self.outcome.causes[child.folder.id] = cause
@@ -177,10 +180,12 @@ class Pool:
 
     def _died(self, child: Child, code: int, attempt: Attempt | None) -> tuple[Cause, str]:
         name = _signal_name(-code) if code < 0 else f"exit code {code}"
+        if code == worker.EXIT_INTERRUPTED:
+            name = "a signal before its first step"
         if code == -signal.SIGKILL and oom_kills() > child.oom_kills:
             cause, detail = Cause.OOM, "killed by the kernel for memory"
-        elif code in (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGUSR2, -signal.SIGINT, -signal.SIGHUP):
-            cause, detail = Cause.INTERRUPTED, f"killed by {name}"
+        elif code in (worker.EXIT_INTERRUPTED, *(-number for number in KILLED_FROM_OUTSIDE)):
+            cause, detail = Cause.INTERRUPTED, f"stopped by {name}"
         else:
             cause, detail = Cause.CODE, f"the interpreter died: {name} (see the end of its log)"
         if attempt is not None:
@@ -239,6 +244,14 @@ def _sweep_up(child: Child) -> None:
     with suppress(ProcessLookupError, PermissionError):
         if child.process.pid:
             os.killpg(child.process.pid, signal.SIGKILL)
+
+
+def _release_claim(child: Child) -> None:
+    """A run that was killed could not give its claim back; on another machine it would seem alive for a while."""
+    with suppress(OSError, StoreError):
+        held = read_json(child.folder.claim) or {}
+        if held.get("pid") == child.process.pid and held.get("host") == socket.gethostname():
+            child.folder.claim.unlink()
 
 
 def _signal_name(number: int) -> str:

@@ -108,7 +108,7 @@ class _Checker:
         elif kind in ("monotone", "saturates"):
             self._path(stated, inside)
         elif sides is None:
-            self._complain(inside, f"{kind} is not written as it should be: see CONTRIBUTING, claims")
+            self._complain(inside, f"{kind} is not written as it should be: see the claims of experiments/*.yaml")
             return
         if "where" in expect:
             self._side(expect["where"], (*place, "expect", "where"))

@@ -1,0 +1,89 @@
+"""Whatever an experiment file says, a person gets a message and exit code 2, never a traceback."""
+
+from __future__ import annotations
+
+import copy
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+from harness.spec.document import read_yaml
+from harness.sweep.__main__ import main
+
+EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
+FILES = sorted(EXPERIMENTS.glob("*.yaml"))
+BASES = [read_yaml(path).data for path in FILES]
+
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-5, 2**40),
+    st.floats(allow_nan=True, allow_infinity=True),
+    st.text(max_size=8),
+    st.sampled_from(["crop", "linear", "h", "1e-6", "schedule.batch_size", "views.both", "smoke", "", ".", "a.b.c"]),
+)
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def places(node: Any, trail: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place in a file at which something stands."""
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    return [trail] * bool(trail) + [one for key, value in items for one in places(value, (*trail, key))]
+
+
+@st.composite
+def spoiled(draw: st.DrawFn) -> str:
+    """A real experiment with one to three places deleted, replaced or renamed; or hardly a file at all."""
+    if draw(st.integers(0, 9)) == 0:
+        return draw(st.text(max_size=60))
+    data = copy.deepcopy(draw(st.sampled_from(BASES)))
+    for _ in range(draw(st.integers(1, 3))):
+        where = places(data)
+        if not where:
+            break
+        *trail, last = draw(st.sampled_from(where))
+        node = data
+        for key in trail:
+            node = node[key]
+        action = draw(st.sampled_from(["delete", "replace", "rename"]))
+        if action == "replace":
+            node[last] = draw(values)
+        elif action == "delete" or not isinstance(node, dict):
+            del node[last]
+        else:
+            node[draw(st.text(min_size=1, max_size=8))] = node.pop(last)
+    text = io.StringIO()
+    YAML().dump(data, text)
+    return text.getvalue()
+
+
+@pytest.mark.slow
+@settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(text=spoiled())
+def test_no_file_ends_in_a_traceback(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("scales", "paper", "clusters"):
+        if not (tmp_path / name).exists():
+            (tmp_path / name).symlink_to(EXPERIMENTS / name)
+    path = tmp_path / "spoiled.yaml"
+    path.write_text(text, encoding="utf-8", errors="replace")
+    results = tmp_path / "results"
+    code = main([str(path), "--plan", "--scale", "smoke", "--results", str(results), "--cluster", "local"])
+    said = capsys.readouterr()
+    assert code in (0, 2), said
+    assert "Traceback" not in said.out + said.err
+    assert code == 0 or said.err.strip()
+    assert not results.exists()
