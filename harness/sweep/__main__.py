@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.text import Text
 
 from harness.spec.document import parse_value
 from harness.spec.errors import SpecError
 from harness.spec.experiment import Experiment, load_experiment
 from harness.store import Store, StoreError
+from harness.sweep.live import say
 
 if TYPE_CHECKING:
     from harness.sweep.plan import Plan, PlannedRun
@@ -85,13 +85,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked = parser().parse_args(argv)
     errors = Console(stderr=True, highlight=False)
     try:
-        return _dispatch(asked, Console(highlight=False))
+        width = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS") or 120)
+        return _dispatch(asked, Console(highlight=False, width=width))
     except (SpecError, StoreError) as error:
         complaints = getattr(error, "complaints", (error,))
         for one in complaints:
-            errors.print(Text(str(one)), soft_wrap=True)
+            say(errors, str(one))
     except OSError as error:
-        errors.print(Text(f"{error.filename or asked.results}: {error.strerror or error}"), soft_wrap=True)
+        say(errors, f"{error.filename or asked.results}: {error.strerror or error}")
     except KeyboardInterrupt:
         return 130
     return 2
@@ -165,10 +166,10 @@ def verdict(console: Console, plan: Plan, *, clean: bool, stopped: bool) -> int:
     bad = plan.in_state(State.FAILED, State.BROKEN)
     if clean and not bad:
         command = f"python -m harness.report {plan.store.root} > report.html"
-        console.print(Text(f"All {len(plan.runs)} runs are accounted for. The report: {command}", style="green"))
+        say(console, f"All {len(plan.runs)} runs are accounted for. The report: {command}", style="green")
         return 0
     if bad:
-        console.print(Text(f"{len(bad)} runs were left out, as listed above.", style="red"))
+        say(console, f"{len(bad)} runs were left out, as listed above.", style="red")
     return 130 if stopped else 1
 
 

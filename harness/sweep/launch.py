@@ -19,14 +19,13 @@ from typing import Any
 
 import submitit
 from rich.console import Console
-from rich.text import Text
 
 import harness
 from harness.spec.errors import SpecError
 from harness.store import Store
 from harness.sweep import scheduler
 from harness.sweep.cluster import Cluster, describe
-from harness.sweep.live import Watch, clock
+from harness.sweep.live import Watch, clock, say
 from harness.sweep.machine import gpus
 from harness.sweep.plan import Plan, PlannedRun
 from harness.sweep.pool import Pool
@@ -129,7 +128,7 @@ def sweep_on(
     with scheduler.submitting(plan.store):
         if not only_plan:
             for line in scheduler.adopt(plan.store):
-                console.print(Text(line, style="yellow"))
+                say(console, line, style="yellow")
         queue = scheduler.look(plan.store)
         waiting = [one for one in runs if one.folder.id in queue.runs]
         missing = [one for one in runs if one.folder.id not in queue.runs]
@@ -146,8 +145,8 @@ def sweep_on(
         record(plan)
         submit(plan, submission, groups, cluster, data)
     jobs = sum(len(chunk.tasks) for chunk in submission.chunks)
-    console.print(Text(f"Submitted {len(missing)} runs as {jobs} jobs: {', '.join(_ids(submission))}.", style="green"))
-    console.print(Text(f"python -m harness.sweep {plan.experiment.document.path} --status shows how far they are."))
+    say(console, f"Submitted {len(missing)} runs as {jobs} jobs: {', '.join(_ids(submission))}.", style="green")
+    say(console, f"How far they are: python -m harness.sweep --status --results {plan.store.root}")
     return 0
 
 
@@ -285,10 +284,9 @@ def _ids(submission: Submission) -> list[str]:
 
 def _show_arrays(console: Console, submission: Submission, cluster: Cluster) -> None:
     for chunk in submission.chunks:
-        machine = f"{cluster.gpus} GPU, " if cluster.gpus else ""
-        console.print(
-            Text(
-                f"array of {len(chunk.tasks)} jobs, {cluster.runs_per_job} run(s) each, at most {chunk.cap} at a time: "
-                f"{machine}{cluster.cpus} cores, {cluster.mem or 'default memory'}, limit {clock(60 * chunk.minutes)}"
-            )
+        gpu = f"GPUs {cluster.gpus}, " if cluster.gpus else ""
+        say(
+            console,
+            f"array: jobs {len(chunk.tasks)}, runs per job {cluster.runs_per_job}, at most {chunk.cap} at a time; each "
+            f"{gpu}cores {cluster.cpus}, {cluster.mem or 'default memory'}, limit {clock(60 * chunk.minutes)}",
         )

@@ -116,6 +116,11 @@ def _progress(folder: RunFolder) -> tuple[str, str, str, str]:
     return str(told.get("stage", "starting")), epoch, rate, left
 
 
+def say(console: Console, text: str, style: str = "") -> None:
+    """One line, never broken: logs are searched for it. Markup in names and messages is not interpreted."""
+    console.print(Text(text, style=style), soft_wrap=True)
+
+
 def clock(seconds: float) -> str:
     """``42 s``, ``3 min``, ``1 h 20 min``, ``2 d 3 h``."""
     if seconds < 99.5:

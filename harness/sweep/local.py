@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.text import Text
 
 from harness.spec.errors import SpecError
 from harness.sweep import worker
-from harness.sweep.live import Watch, clock
+from harness.sweep.live import Watch, clock, say
 from harness.sweep.machine import Crew, crew, gpus
 from harness.sweep.plan import Plan, PlannedRun
 from harness.sweep.pool import Outcome, Pool
@@ -39,7 +38,7 @@ def confirm_long(console: Console, cost: Bill, *, yes: bool) -> bool:
     said = f"This would keep this machine busy for about {clock(cost.wall_seconds)}."
     if not sys.stdin.isatty():
         raise SpecError(f"{said} Add --yes to go on all the same, or pick a smaller --scale.")
-    console.print(Text(said, style="yellow"))
+    say(console, said, style="yellow")
     return console.input("Go on? [y/N] ").strip().lower() in ("y", "yes")
 
 
@@ -61,7 +60,7 @@ def run_here(
         outcome = pool.run()
     show_failures(console, [plan.store.run(run) for run in outcome.failed], labels)
     if outcome.held:
-        console.print(Text(f"{len(outcome.held)} runs were held back. Mend the fault, then sweep again.", style="red"))
+        say(console, f"{len(outcome.held)} runs were held back. Mend the fault, then sweep again.", style="red")
     if outcome.stopped:
-        console.print(Text("Stopped. The same command goes on where this one left off.", style="yellow"))
+        say(console, "Stopped. The same command goes on where this one left off.", style="yellow")
     return outcome

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from harness import components
@@ -16,7 +17,7 @@ from harness.components import Evaluation
 from harness.spec.errors import Complaint, SpecError
 from harness.spec.experiment import Experiment
 from harness.spec.grid import Arm, expand, lookup
-from harness.spec.run import Run
+from harness.spec.run import Run, identity
 from harness.store import RunFolder, State, Store, StoreError, read_json
 from harness.sweep.references import References, check_references
 
@@ -117,7 +118,7 @@ def make_plan(
         )
     if complaints:
         raise SpecError(complaints)
-    others = _other_experiments(store, f"{experiment.name}@{experiment.scale.name}")
+    others = _other_experiments(store, manifest_path(store, experiment, overrides).stem)
     look = _Look(store, [one.handle for one in evaluations], code, others)
     return Plan(
         experiment=experiment,
@@ -129,6 +130,12 @@ def make_plan(
         references=references,
         grids=len(experiment.vary),
     )
+
+
+def manifest_path(store: Store, experiment: Experiment, overrides: Mapping[str, Any]) -> Path:
+    """Where the expanded experiment lies. With ``-o`` it is another table, so it never overwrites the one without."""
+    path = store.experiment(experiment.name, experiment.scale.name)
+    return path.with_name(f"{path.stem}+{identity(dict(overrides), 6)}.json") if overrides else path
 
 
 def label(settings: Mapping[str, Any]) -> str:

@@ -158,7 +158,8 @@ class Pool:
         cause, detail = self._cause(child)
         self.outcome.causes[child.folder.id] = cause
         self.view.ended(child.folder, cause, detail)
-        if cause is Cause.INTERRUPTED and self.job is not None:
+        told = cause in (Cause.INTERRUPTED, Cause.TIMEOUT) and child.process.exitcode != -signal.SIGKILL
+        if told and self.job is not None:
             self.outcome.stopped = True  # the node is being taken away: start nothing more on it
         self._hold_if_alike(child.folder, cause)
 

@@ -8,15 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from harness.spec.run import identity
 from harness.store import write_json
-from harness.sweep.plan import Plan
-
-
-def manifest_path(plan: Plan) -> Path:
-    """A sweep with ``-o`` is another table, so it never overwrites the one without."""
-    path = plan.store.experiment(plan.experiment.name, plan.experiment.scale.name)
-    return path.with_stem(f"{path.stem}+{identity(plan.overrides, 6)}") if plan.overrides else path
+from harness.sweep.plan import Plan, manifest_path
 
 
 def manifest(plan: Plan) -> dict[str, Any]:
@@ -48,7 +41,7 @@ def record(plan: Plan) -> Path:
     for one in plan.to_do:
         one.folder.create(one.run.spec())
         one.folder.cancelled.unlink(missing_ok=True)
-    path = manifest_path(plan)
+    path = manifest_path(plan.store, plan.experiment, plan.overrides)
     write_json(path, manifest(plan))
     return path
 

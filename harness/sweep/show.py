@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.store import RunFolder, State, StoreError, read_json
-from harness.sweep.live import clock
+from harness.sweep.live import clock, say
 
 if TYPE_CHECKING:  # plans know torch; --status, which prints with this module, does not wait for it
     from harness.sweep.plan import Plan, PlannedRun
@@ -24,10 +24,10 @@ LISTED = 6
 def show_plan(console: Console, plan: Plan, cost: Bill, place: str, queued: int = 0) -> None:
     """Counts, price and everything that deserves a word, for a reader who has never seen the tool."""
     experiment, scale = plan.experiment, plan.experiment.scale
-    console.print(Text(experiment.file.title, style="bold"))
-    console.print(Text(f"{experiment.document.path} at scale {scale.name!r}: {scale.file.title}"))
+    say(console, experiment.file.title, style="bold")
+    say(console, f"{experiment.document.path} at scale {scale.name!r}: {scale.file.title}")
     for path, value in plan.overrides.items():
-        console.print(Text(f"deviation: {path} = {value}", style="yellow"))
+        say(console, f"deviation: {path} = {value}", style="yellow")
     table = Table(box=box.SIMPLE_HEAD, show_header=False, pad_edge=False)
     table.add_column(justify="right", style="bold")
     table.add_column()
@@ -35,8 +35,8 @@ def show_plan(console: Console, plan: Plan, cost: Bill, place: str, queued: int 
         table.add_row(f"{count:,}", what)
     console.print(table)
     evaluations = ", ".join(one.label for one in plan.evaluations)
-    console.print(Text(f"Each run is trained once, then evaluated: {evaluations}."))
-    console.print(Text(price_line(cost, place)))
+    say(console, f"Each run is trained once, then evaluated: {evaluations}.")
+    say(console, price_line(cost, place))
     for title, runs in _remarks(plan):
         remark(console, title, runs)
 
@@ -92,11 +92,11 @@ def remark(console: Console, title: str, runs: list[PlannedRun]) -> None:
     """A heading and the first few runs under it, with the reason."""
     if not runs:
         return
-    console.print(Text(f"\n{title} ({len(runs)}):", style="yellow"))
+    say(console, f"\n{title} ({len(runs)}):", style="yellow")
     for one in runs[:LISTED]:
-        console.print(Text(f"  {one.folder.id}  {one.label}  {one.why}".rstrip()), soft_wrap=True)
+        say(console, f"  {one.folder.id}  {one.label}  {one.why}".rstrip())
     if len(runs) > LISTED:
-        console.print(Text(f"  ... and {len(runs) - LISTED} more"))
+        say(console, f"  ... and {len(runs) - LISTED} more")
 
 
 def show_failures(console: Console, folders: Iterable[RunFolder], labels: dict[str, str]) -> None:
@@ -119,4 +119,4 @@ def show_failures(console: Console, folders: Iterable[RunFolder], labels: dict[s
         first = f"{folder.id}  {labels.get(folder.id, '')}".rstrip()
         table.add_row(str(len(members)), Text(cause), Text(said[:400]), Text(first))
     console.print(table)
-    console.print(Text("--logs ID shows a run's log; --retry runs failed ones again, --only ID just that one."))
+    say(console, "--logs ID shows a run's log; --retry runs failed ones again, --only ID just that one.")

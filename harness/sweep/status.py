@@ -20,7 +20,7 @@ from harness.spec.errors import SpecError, nearest
 from harness.store import RunFolder, State, Store, StoreError, process_start, read_json, write_json
 from harness.sweep import scheduler
 from harness.sweep.attempts import last, now
-from harness.sweep.live import clock
+from harness.sweep.live import clock, say
 from harness.sweep.show import show_failures
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def status(console: Console, store: Store, keys: Sequence[str]) -> int:
     """One row per sweep, then what is running, what failed and why. Exit code 1 if anything failed."""
     chosen = manifests(store, keys)
     if not chosen:
-        console.print(f"{store.root}: nothing was swept here yet")
+        say(console, f"{store.root}: nothing was swept here yet")
         return 0
     queue = scheduler.look(store)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -87,7 +87,7 @@ def status(console: Console, store: Store, keys: Sequence[str]) -> int:
     _show_running(console, running, labels)
     show_failures(console, failed.values(), labels)
     for run in broken:
-        console.print(Text(f"{store.run(run).path}: unreadable files; sweep --plan says which", style="red"))
+        say(console, f"{store.run(run).path}: unreadable files; sweep --plan says which", style="red")
     return 1 if failed or broken else 0
 
 
@@ -135,7 +135,7 @@ def find_run(store: Store, beginning: str) -> RunFolder:
 def logs(console: Console, store: Store, beginning: str) -> int:
     """Every attempt in a line, then the run's log."""
     folder = find_run(store, beginning)
-    console.print(Text(f"{folder.path}: {folder.state()}", style="bold"), soft_wrap=True)
+    say(console, f"{folder.path}: {folder.state()}", style="bold")
     for path in sorted(folder.attempts.glob("[0-9]*.json")):
         with contextlib.suppress(StoreError):
             one = read_json(path)
@@ -144,11 +144,11 @@ def logs(console: Console, store: Store, beginning: str) -> int:
             said = (
                 f"attempt {one['attempt']} on {one['host']}{job}: {one['start']} to {ended}, {one.get('cause', 'open')}"
             )
-            console.print(Text(f"{said}  {one.get('detail', '')}".rstrip()), soft_wrap=True)
+            say(console, f"{said}  {one.get('detail', '')}".rstrip())
     if not folder.log.exists():
-        console.print(f"{folder.log}: no log yet")
+        say(console, f"{folder.log}: no log yet")
         return 0
-    console.print(Text(str(folder.log), style="dim"), soft_wrap=True)
+    say(console, str(folder.log), style="dim")
     sys.stdout.write(folder.log.read_text(encoding="utf-8", errors="replace"))
     return 0
 
@@ -180,7 +180,7 @@ def cancel(console: Console, store: Store, keys: Sequence[str], ids: Sequence[st
     queue = scheduler.look(store)
     alive = [run for run in open_ if run in queue.runs or store.run(run).claim_state() is State.RUNNING]
     if not alive:
-        console.print("Nothing is running or queued.")
+        say(console, "Nothing is running or queued.")
         return 0
     if not yes and not _agreed(console, f"Stop {len(alive)} runs of {', '.join(chosen)}?"):
         return 2
@@ -188,7 +188,7 @@ def cancel(console: Console, store: Store, keys: Sequence[str], ids: Sequence[st
         write_json(store.run(run).cancelled, {"run": run, "time": now()})
     jobs = scheduler.cancel(store, set(open_))
     stopped = sum(_terminate(store.run(run)) for run in alive)
-    console.print(f"Cancelled {jobs} jobs and asked {stopped} local processes to save and stop.")
+    say(console, f"Cancelled {jobs} jobs and asked {stopped} local processes to save and stop.")
     return 0
 
 

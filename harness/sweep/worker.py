@@ -53,12 +53,22 @@ def work(assignment: Assignment) -> NoReturn:
     """The body of a run's process. Always ends in ``SystemExit``: 0, or one of the ``EXIT_`` codes."""
     with contextlib.suppress(OSError):
         os.setsid()  # its own group: Ctrl-C reaches the sweep alone, and a kill reaches loader workers too
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_DFL)  # the fork server ignores them; until the loop listens, stopping is safe
+    for number in STOP_SIGNALS:  # ignored so far, as by the fork server; once the loop runs, it listens itself
+        signal.signal(number, _leave)
     if assignment.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = assignment.gpu
     _redirect(assignment.folder.log)
     sys.exit(_claimed(assignment))
+
+
+def _leave(*_: object) -> NoReturn:
+    """Told to stop while nothing is lost by it: unwind, so that the claim is given back."""
+    sys.exit(EXIT_INTERRUPTED)
+
+
+def _ignore_stops() -> None:
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _claimed(assignment: Assignment) -> int:
@@ -79,8 +89,11 @@ def _claimed(assignment: Assignment) -> int:
 def _attempted(assignment: Assignment, attempt: Attempt) -> int:
     folder, handles = assignment.folder, [one.handle for one in assignment.asked]
     try:
-        assignment.execute(folder, assignment.asked, assignment.place)
-        if not _settled(folder, handles):
+        try:
+            assignment.execute(folder, assignment.asked, assignment.place)
+        finally:
+            _ignore_stops()  # the sweep asks again and again; what is left to do takes milliseconds
+        if not folder.state(handles).finished:
             raise RuntimeError("the loop returned, but its results are not all there")
     except Exception as error:
         if _asked_to_stop(error):
@@ -95,10 +108,6 @@ def _attempted(assignment: Assignment, attempt: Attempt) -> int:
     attempt.end(Cause.DIVERGED if diverged else Cause.DONE)
     folder.failure.unlink(missing_ok=True)
     return 0
-
-
-def _settled(folder: RunFolder, handles: Sequence[str]) -> bool:
-    return folder.state(handles).finished
 
 
 def _asked_to_stop(error: BaseException) -> bool:

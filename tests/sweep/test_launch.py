@@ -73,7 +73,7 @@ def test_sweeping_again_submits_only_what_is_missing(write: Write, slurm: Shims,
 def test_plan_submits_nothing(write: Write, slurm: Shims, results: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert sweep(write(), results, "--plan") == 0
     assert not slurm.calls("sbatch") and not results.experiments.exists()
-    assert "array of 4 jobs" in " ".join(capsys.readouterr().out.split())
+    assert "array: jobs 4, runs per job 1" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_queue_is_asked_once_a_minute(write: Write, slurm: Shims, results: Store) -> None:

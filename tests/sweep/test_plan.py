@@ -126,6 +126,8 @@ def test_overrides_are_other_runs_in_a_manifest_of_their_own(write: Write, tmp_p
     assert not set(plain.runs) & set(deviating.runs)
     assert path.name.startswith("small@smoke+") and len(list(path.parent.iterdir())) == 2
     assert json.loads(path.read_text(encoding="utf-8"))["overrides"] == {"optimizer.lars.lr": 0.25}
+    again = plan(write(), tmp_path, overrides={"optimizer.lars.lr": 0.25})
+    assert not any(one.also_in for one in again.runs.values()), "it does not share with itself"
 
 
 AXIS = "objective.nt_xent.temperature: [0.1, 0.5]"

@@ -50,9 +50,11 @@ def runs(tmp_path: Path, *behaviours: str) -> list[RunFolder]:
     return folders
 
 
-def swim(folders: list[RunFolder], jobs: int = 2, gpus: Sequence[str] = ()) -> tuple[Outcome, Record]:
+def swim(
+    folders: list[RunFolder], jobs: int = 2, gpus: Sequence[str] = (), job: str | None = None
+) -> tuple[Outcome, Record]:
     view = Record()
-    pool = Pool(folders, [LINEAR], Place(threads=3), view, jobs=jobs, gpus=gpus, execute=behave)
+    pool = Pool(folders, [LINEAR], Place(threads=3), view, jobs=jobs, gpus=gpus, execute=behave, job=job)
     return pool.run(), view
 
 
@@ -101,6 +103,20 @@ def test_a_run_that_a_live_process_holds_is_left_alone(tmp_path: Path) -> None:
     assert outcome.causes == {"run0": Cause.ELSEWHERE, "run1": Cause.DONE}
     assert not (folders[0].path / "executed").exists()
     assert folders[0].claim_state() is State.RUNNING
+
+
+def test_no_claim_outlives_its_run_however_it_died(tmp_path: Path) -> None:
+    folders = runs(tmp_path, "killed", "segfault", "stop early")
+    outcome, _ = swim(folders)
+    assert [folder.id for folder in folders if folder.claim.exists()] == []
+    assert outcome.causes["run2"] is Cause.INTERRUPTED and folders[2].state() is State.TODO
+
+
+def test_in_a_job_a_killed_run_spoils_no_other_but_a_stopped_one_ends_the_job(tmp_path: Path) -> None:
+    outcome, _ = swim(runs(tmp_path / "a", "killed", "raise", "work", "work"), jobs=1, job="7_0")
+    assert list(outcome.causes.values()) == [Cause.INTERRUPTED, Cause.CODE, Cause.DONE, Cause.DONE]
+    outcome, _ = swim(runs(tmp_path / "b", "stop early", "work"), jobs=1, job="7_0")
+    assert list(outcome.causes.values()) == [Cause.INTERRUPTED] and outcome.stopped, "its node is being taken away"
 
 
 def test_a_failure_is_forgotten_when_the_run_succeeds(tmp_path: Path) -> None:
