@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -50,15 +50,15 @@ def resolve(tree: Mapping[str, Any], seed: int) -> Run:
     complaints: list[Complaint] = []
     parts: dict[str, Any] = {}
     for key, kind in COMPONENTS.items():
-        parts[key] = _attempt(complaints, key, lambda key=key, kind=kind: kind.resolve(tree[key]))  # type: ignore[misc]
+        parts[key] = _attempt(complaints, key, lambda key=key, kind=kind: kind.resolve(tree[key]))
     meanings = tree["augmentations"]
     for name, fields in meanings.items():
         _attempt(
             complaints, f"augmentations.{name}", lambda name=name, fields=fields: _augmentation({name: fields}, {})
-        )  # type: ignore[misc]
+        )
     views = {
         branch: [
-            _attempt(complaints, f"views.{branch}", lambda entry=entry: _augmentation(entry, meanings))  # type: ignore[misc]
+            _attempt(complaints, f"views.{branch}", lambda entry=entry: _augmentation(entry, meanings))
             for entry in entries
         ]
         for branch, entries in tree["views"].items()
@@ -88,7 +88,7 @@ def resolve_evaluations(tree: Mapping[str, Any], entries: list[Any]) -> list[Eva
         resolved = _attempt(
             complaints,
             "evaluate",
-            lambda entry=entry: _with_meaning(registry.evaluation, entry, tree["evaluations"]),  # type: ignore[misc]
+            lambda entry=entry: _with_meaning(registry.evaluation, entry, tree["evaluations"]),
         )
         if resolved is not None:
             asked.append(Evaluation(_label(resolved), evaluation_handle(resolved), resolved))
@@ -182,32 +182,28 @@ def check(run: Run) -> None:
             ]
         )
     build(run)
-    structure = run.model_copy(update={"seed": 0, "schedule": run.schedule.model_copy(update={"epochs": 1})})
     try:
-        _build_on_meta(structure.model_dump_json(include={"encoder", "head", "norm", "objective", "method"}), structure)
+        parameters(_Structure.of(run))
     except ValueError as error:
         raise SpecError([Complaint("method", str(error))]) from None
 
 
+@dataclass(frozen=True)
 class _Structure:
-    """A cache key that compares by JSON and carries the run along."""
+    """What the networks of a run depend on, as a key that compares and hashes by ``key`` alone."""
 
-    def __init__(self, key: str, run: Run) -> None:
-        self.key, self.run = key, run
+    key: str
+    run: Run = field(compare=False)
 
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Structure) and other.key == self.key
-
-
-def _build_on_meta(key: str, run: Run) -> int:
-    return _parameters(_Structure(key, run))
+    @classmethod
+    def of(cls, run: Run) -> _Structure:
+        objective = next(iter(run.objective))  # its fields (a temperature, say) change no network
+        return cls(run.model_dump_json(include={"encoder", "head", "norm", "method"}) + objective, run)
 
 
 @lru_cache(maxsize=512)
-def _parameters(structure: _Structure) -> int:
+def parameters(structure: _Structure) -> int:
+    """Number of parameters of a run's networks, built on torch's meta device."""
     with torch.device("meta"):
         method = build(structure.run).build_method(classes=10)
     return sum(one.numel() for one in method.parameters())

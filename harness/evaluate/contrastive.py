@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +35,7 @@ class Contrastive:
     ``candidates`` then says.
     """
 
+    metrics: ClassVar[tuple[str, ...]] = ("top1", "entropy", "candidates")
     split: Literal["test", "validation"] = "test"
     examples: Annotated[int, Field(ge=2)] = 4096
 

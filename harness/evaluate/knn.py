@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +32,7 @@ class KNN:
     ``k`` votes as a whole.
     """
 
+    metrics: ClassVar[tuple[str, ...]] = ("top1",)
     features: Features = "h"
     split: Literal["test", "validation"] = "test"
     k: Annotated[int, Field(ge=1)] = 200

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -35,6 +35,7 @@ class Linear:
     epochs); a batch larger than the data set is the data set.
     """
 
+    metrics: ClassVar[tuple[str, ...]] = ("top1", "top5")
     features: Features = "h"
     split: Literal["test", "validation"] = "test"
     epochs: Annotated[int, Field(ge=1)] = 100

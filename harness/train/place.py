@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Device, threads and paths of one process. ``device`` is ``auto``, ``cpu`` or ``cuda[:n]``; 0 threads = torch's own.
+    """Device, threads, paths. ``device`` is ``auto``, ``cpu`` or ``cuda[:n]``; 0 threads leaves torch its own number.
 
     A checkpoint is written at the end of an epoch, unless the last one is younger than ``checkpoint_gap_s``, and within
     an epoch every ``checkpoint_minutes``.
