@@ -13,9 +13,9 @@ export OMP_NUM_THREADS ?= 2
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
-$(BIN)/installed: pyproject.toml
+$(BIN)/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 install: $(BIN)/installed  ## virtual environment with everything (about three minutes: torch)
@@ -41,7 +41,7 @@ test-fast: install  ## the tests without the slow ones
 	$(BIN)/python -m pytest -m 'not slow'
 
 bench: install   ## speed beside lightly, kornia, timm, torchvision (installs them)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m benchmarks
 
 clean:           ## remove what `demo` built
