@@ -60,7 +60,7 @@ class Comparison:
 
     def outside(self, confidence: float) -> bool:
         bounds = interval(self.sample, confidence)
-        return bounds is not None and (bounds[1] < self.above or bounds[0] > self.below)
+        return bounds is not None and not self.diverged and (bounds[1] < self.above or bounds[0] > self.below)
 
 
 Alternatives = list[list[Comparison]]

@@ -86,7 +86,7 @@ class _Reader:
             self.complain(folder.outcome, f"belongs to run {outcome.get('run')!r}; it was left out")
             outcome = None
         if outcome is not None and outcome.get("status") == "diverged":
-            state, note = State.DIVERGED, f"loss {outcome.get('loss')} at step {outcome.get('at_step', '?')}"
+            state, note = State.DIVERGED, f"its loss was not finite at or before step {outcome.get('at_step', '?')}"
         elif folder.claim.exists():
             state, note = State.RUNNING, self.progress(folder)
         elif failure is not None:

@@ -100,6 +100,11 @@ class Experiment(_Read):
         return f"{self.name}@{self.scale}" + (f"+{changed}" if changed else "")
 
     @property
+    def as_in_paper(self) -> bool:
+        """Whether its absolute numbers may be held against the paper's: its scale is, and nothing was overridden."""
+        return self.paper_scale and not self.overrides
+
+    @property
     def ids(self) -> list[str]:
         """Run ids of all arms, each once, in order."""
         return list(dict.fromkeys(run for arm in self.arms for _, run in sorted(arm.runs.items())))

@@ -142,6 +142,7 @@ class Section:
                 "versions",
                 _several(", ".join(f"{k} {v}" for k, v in sorted(_map(one, "versions").items())) for one in held),
             ),
+            ("numeric code", _several(str(one.get("code", "?")) for one in held)),
             ("hardware", _several(_hardware(one) for one in held)),
         ]
         if walls:

@@ -209,13 +209,17 @@ class _Entries:
         return Entry(metric, estimate([*cell.values.values()]), cell.state, asked, published, cell)
 
     def published(self, metric: Metric, at: Mapping[str, Any], cells: Sequence[Cell]) -> float | None:
-        """The paper's number for these arms; where this scale has no such arm, for these row and column values."""
-        for paper in self.paper:
-            if paper.metric != metric.path:
-                continue
-            if any(matches(cell.settings, paper.at) for cell in cells) or (not cells and matches(paper.at, at)):
-                return paper.value
-        return None
+        """The paper's number for these arms; where this scale has no such arm, for these row and column values.
+
+        None where several of its numbers lie in one place: our mean over them is not any one of them.
+        """
+        found = [
+            paper.value
+            for paper in self.paper
+            if paper.metric == metric.path
+            and (any(matches(cell.settings, paper.at) for cell in cells) or (not cells and matches(paper.at, at)))
+        ]
+        return found[0] if len(found) == 1 else None
 
 
 def _bold(rows: Sequence[Row]) -> tuple[Row, ...]:

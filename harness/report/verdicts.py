@@ -1,4 +1,4 @@
-"""From the comparisons of a claim to one of four verdicts, by one rule that looks only at t intervals.
+"""From the comparisons of a claim to one verdict, by one rule that looks only at t intervals.
 
 * REPRODUCED: every comparison's 95 % interval lies inside its range. A conjunction is an intersection-union test
   (Berger 1982): its null hypothesis is that *some* part is false, so each part tested at level alpha keeps the whole
@@ -8,14 +8,19 @@
   comparisons is enough to be wrong, so each interval is widened to level 1 - 0.05/K (Bonferroni; Holm's step-down
   begins with the same threshold and we need only its first rejection, so it would add nothing).
 * INCONCLUSIVE: neither; or some comparison is missing, has one seed (one number has no spread) or a diverged run,
-  whose number is unknown and certainly not like those of its siblings. None of these can ever be REPRODUCED.
+  whose number is unknown and certainly not like those of its siblings. None of these can ever be REPRODUCED, and a
+  comparison with a diverged run refutes nothing either: what is left of it are the survivors.
+* NOT COMPARABLE: the claim is that we come close to a number that the paper measured in another setting (data,
+  network, length). Ours is shown beside it, but an interval around the difference would test nothing.
 * NOT RUN: no comparison has a number.
+
+Claims are judged one at a time: of forty true-or-false sentences one or two verdicts may be wrong by chance.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 
@@ -31,6 +36,7 @@ class Verdict(StrEnum):
     REPRODUCED = "REPRODUCED"
     NOT_REPRODUCED = "NOT REPRODUCED"
     INCONCLUSIVE = "INCONCLUSIVE"
+    NOT_COMPARABLE = "NOT COMPARABLE"
     NOT_RUN = "NOT RUN"
 
 
@@ -102,14 +108,14 @@ def _would_decide(comparisons: Sequence[Comparison], level: float) -> str:
     reachable = all(comparison.slack > 0 for comparison in comparisons)
     if reachable:
         open_ = [comparison for comparison in comparisons if not comparison.inside(level)]
-        needed = [seeds_needed(one.sample, one.above, one.below, level) for one in open_]
     else:
         level = _widened(comparisons)
-        needed = [seeds_needed(one.sample, one.above, one.below, level) for one in comparisons if one.slack <= 0]
-    known = [count for count in needed if count is not None]
+        open_ = [comparison for comparison in comparisons if comparison.slack <= 0]
+    needed = [(seeds_needed(one.sample, one.above, one.below, level), len(one.sample)) for one in open_]
+    known = [count - there for count, there in needed if count is not None]
     if not known or (reachable and len(known) < len(needed)):
         return "more seeds than are worth it: too close to call at this spread"
-    more = (max(known) if reachable else min(known)) - min(len(one.sample) for one in comparisons)
+    more = max(known) if reachable else min(known)
     return f"about {max(more, 1)} more seed{'s' if more > 1 else ''} at this spread"
 
 
@@ -152,6 +158,10 @@ def judge_claim(results: Results, experiment: Experiment, claim: Claim) -> Judge
         ours = judge(kind.alternatives(Evidence(measured(metric), published, measured)))
     except (NoEvidence, SpecError) as error:
         ours = Judgement(Verdict.NOT_RUN, 0, f"not testable at this scale: {error}", untestable=True)
+    if isinstance(kind, Close) and not experiment.as_in_paper and ours.n:
+        setting = f"{experiment.scale}{', changed by -o' if experiment.overrides else ''}"
+        decide = f"not comparable: the paper’s number is of the paper’s setting, ours of {setting}"
+        ours = replace(ours, verdict=Verdict.NOT_COMPARABLE, decide=decide, untestable=True)
     if isinstance(kind, Close | Agrees):
         return Judged(experiment, claim, metric, ours, None, "the reference")
     for name, cells in published.items():

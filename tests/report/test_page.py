@@ -175,6 +175,15 @@ def test_all_diverged(fake: FakeResults) -> None:
     page = render(collect(fake.root))
     Outline(page)
     assert "hole s-diverged" in page and "18 diverged" in page
+    assert "its loss was not finite at or before step 80" in page and "None" not in Outline(page).text
+
+
+def test_only_an_unchanged_paper_scale_is_called_the_papers(fake: FakeResults) -> None:
+    for name, overrides in (("plain", {}), ("changed", {"schedule.epochs": 5})):
+        fake.experiment(name, "imagenet", paper_scale=True, overrides=overrides)
+    headings = re.findall(r"<h2 id=\"(\w+)[^>]*>(.*?)</h2>", render(collect(fake.root)))
+    said = {name: "the paper’s scale" in text for name, text in headings if name in ("plain", "changed")}
+    assert said == {"plain": True, "changed": False}
 
 
 def test_a_sweep_with_overrides_stands_beside_the_one_without(fake: FakeResults) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 
 import pytest
-from fake_results import FIGURE_5, OPERATORS, FakeResults, batch_sizes, fate_of, figure_5
+from fake_results import FIGURE_5, NORM, OPERATORS, FakeResults, batch_sizes, fate_of, figure_5, temperature
 
 from harness.report.collect import collect
 from harness.report.records import Results, State
@@ -66,3 +67,14 @@ def test_one_seed_has_no_interval(fake: FakeResults) -> None:
     figure_5(fake, fate_of(1.0), seeds=1)
     (grid,) = blocks(collect(fake.root), "augmentation_pairs")
     assert all(entry.estimate and entry.estimate.half is None for entry in grid.entries)
+
+
+def test_a_mean_over_several_arms_stands_beside_none_of_the_papers_numbers(fake: FakeResults) -> None:
+    """A table by l2 norm alone averages temperatures; the paper's number for the first of them is not its fellow."""
+    path = temperature(fake, fate_of(1.0), seeds=2)
+    held = json.loads(path.read_text(encoding="utf-8"))
+    held["report"][0]["table"]["rows"] = {"l2 norm": NORM}
+    path.write_text(json.dumps(held), encoding="utf-8")
+    table, _ = blocks(collect(fake.root), "temperature")
+    assert [len(row.entries[0].cell.arms) for row in table.rows if row.entries[0].cell] == [2, 4]
+    assert {entry.published for entry in table.entries} == {None}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
-from fake_results import FakeResults, fate_of, figure_5
+from fake_results import FakeResults, add, fate_of, figure_5
 from scipy import stats as scipy_stats
 
 from harness.report.claims import Comparison
@@ -85,6 +87,45 @@ def test_inconclusive_says_how_many_seeds() -> None:
 def test_what_would_decide(samples: tuple[tuple[float, ...], ...], words: str) -> None:
     judged = judge([[Comparison("c", sample, 0.0) for sample in samples]])
     assert judged.verdict is Verdict.INCONCLUSIVE and words in judged.decide
+
+
+def test_a_diverged_run_refutes_nothing() -> None:
+    """The survivors say little about a setting under which some runs do not survive."""
+    survivors = Comparison("c", (-5.0, -5.1, -4.9), 0.0)
+    assert judge([[survivors]]).verdict is Verdict.NOT_REPRODUCED
+    judged = judge([[replace(survivors, diverged=1)]])
+    assert judged.verdict is Verdict.INCONCLUSIVE and "diverged" in judged.decide
+
+
+def test_seeds_are_counted_from_those_of_the_comparison_that_needs_them() -> None:
+    """The second comparison has many seeds already; the first must not be told to bring as many again."""
+    few, many = Comparison("few", (0.2, 1.0, 1.9), 0.0), Comparison("many", (5.0, 5.1) * 6, 0.0)
+    assert judge([[few, many]]).decide == judge([[few]]).decide
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, Verdict.NOT_COMPARABLE),
+        ({"paper_scale": True, "overrides": {"schedule.epochs": 5}}, Verdict.NOT_COMPARABLE),
+        ({"paper_scale": True}, Verdict.NOT_REPRODUCED),
+    ],
+)
+def test_a_number_of_another_setting_is_not_failed_to_be_reproduced(
+    fake: FakeResults, fields: dict[str, Any], expected: Verdict
+) -> None:
+    """Our CIFAR-10 accuracy next to ImageNet's 64.4 refutes nobody; at the paper's own scale it would."""
+    at = {"objective.nt_xent.temperature": 0.1}
+    arm = add(fake, at, 3, fate_of(1.0), lambda settings, seed: {"linear": {"top1": 40.0 + seed / 10}})
+    claims = [
+        {"id": "value", "says": "reaches 64.4", "on": "linear/top1", "expect": {"close": at, "within": 1.0}},
+    ]
+    published = {"simclr/table_5": {"cells": [{"at": at, "metric": "linear/top1", "value": 64.4}]}}
+    fake.experiment("one", arms=[arm], claims=claims, published=published, **fields)
+    (judged,) = judge_all(collect(fake.root))
+    assert judged.ours.verdict is expected
+    assert judged.ours.deciding is not None and judged.ours.deciding.mean == pytest.approx(40.1 - 64.4)
+    assert ("not comparable" in judged.ours.decide) == (expected is Verdict.NOT_COMPARABLE)
 
 
 def test_the_papers_numbers_are_judged_through_our_arms(fake: FakeResults) -> None:
