@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fake_results import FakeResults, everything
 
 from harness.report.collect import collect
 from harness.report.page import render
 from harness.report.records import Results
+from tests.report.fake_results import FakeResults, everything
 
 SHARES = {"nothing": 0.0, "some": 0.4, "all": 1.0}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from fake_results import FakeResults, fate_of, figure_5
 
 from harness.report.__main__ import main
+from tests.report.fake_results import FakeResults, fate_of, figure_5
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from fake_results import HANDLES, TAU, FakeResults, fate_of, run_id, spec_of, temperature, write
 
 from harness.report.collect import NotResults, collect
 from harness.report.records import State, matches
+from tests.report.fake_results import HANDLES, TAU, FakeResults, fate_of, run_id, spec_of, temperature, write
 
 SPEC = spec_of({TAU: 0.1}, 0)
 VALUES = {"linear": {"top1": 48.2}}

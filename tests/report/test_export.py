@@ -6,11 +6,11 @@ import io
 
 import pandas as pd
 import pytest
-from fake_results import FakeResults
 
 from harness.report.collect import collect
 from harness.report.export import to_csv, to_latex, to_markdown
 from harness.report.records import Results
+from tests.report.fake_results import FakeResults
 
 
 @pytest.mark.parametrize("share", ["nothing", "some", "all"])

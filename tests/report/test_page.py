@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_results import TAU, FakeResults, add, fate_of, figure_5, spec_of, temperature
 
 from harness.report.collect import collect
 from harness.report.heatmap import contrast
 from harness.report.page import render
 from harness.report.records import Results
+from tests.report.fake_results import TAU, FakeResults, add, fate_of, figure_5, spec_of, temperature
 
 EACH = pytest.mark.parametrize("share", ["nothing", "some", "all"])
 VOID = {"meta", "link", "br", "img", "input", "hr"}

@@ -6,11 +6,20 @@ import json
 import statistics
 
 import pytest
-from fake_results import FIGURE_5, NORM, OPERATORS, FakeResults, batch_sizes, fate_of, figure_5, temperature
 
 from harness.report.collect import collect
 from harness.report.records import Results, State
 from harness.report.tables import Grid, grids, row_mean
+from tests.report.fake_results import (
+    FIGURE_5,
+    NORM,
+    OPERATORS,
+    FakeResults,
+    batch_sizes,
+    fate_of,
+    figure_5,
+    temperature,
+)
 
 PAPER = [[float(value) for value in line.split(",")] for line in FIGURE_5.splitlines()]
 

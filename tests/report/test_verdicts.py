@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_results import FakeResults, add, fate_of, figure_5
 from scipy import stats as scipy_stats
 
 from harness.report.claims import Comparison
 from harness.report.collect import collect
 from harness.report.verdicts import Verdict, judge, judge_all
+from tests.report.fake_results import FakeResults, add, fate_of, figure_5
 
 
 def by_p_values(comparisons: list[Comparison]) -> Verdict:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from shims import Shims, tasks
 
 from harness.spec.errors import SpecError
 from harness.store import State, Store, read_json, write_json
@@ -19,6 +18,7 @@ from harness.sweep import launch, scheduler
 from harness.sweep.__main__ import main
 from harness.sweep.cluster import Cluster, load_cluster
 from harness.sweep.scheduler import Chunk
+from tests.sweep.shims import Shims, tasks
 
 ROOT = Path(__file__).resolve().parents[2]
 CLUSTERS = ROOT / "experiments" / "clusters"

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from fake_executors import behave
 
 from harness.components import Evaluation
 from harness.store import RunFolder, State, process_start, read_json, write_json
 from harness.sweep.attempts import Cause, last
 from harness.sweep.pool import Outcome, Pool
 from harness.train.place import Place
+from tests.sweep.fake_executors import behave
 
 LINEAR = Evaluation("linear", "linear-00000000", {"linear": {}})
 ROOT = Path(__file__).resolve().parents[2]
