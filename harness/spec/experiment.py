@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from harness.spec.document import Document, read_yaml
 from harness.spec.errors import Complaint, SpecError, nearest
@@ -35,6 +35,20 @@ REPORT_KINDS = ("heatmap", "table", "lines")
 Entry = str | dict[str, dict[str, Any] | None]
 Grid = dict[str, list[Any] | dict[Literal["pairs"], list[str]]]
 Positive = Annotated[int, Field(ge=1)]
+
+
+def _not_empty(vary: list[Grid]) -> list[Grid]:
+    """A grid without values would silently drop every run."""
+    if not vary or any(not grid for grid in vary):
+        raise ValueError("vary is empty: give at least one grid with one axis")
+    for grid in vary:
+        for path, values in grid.items():
+            if not (values.get("pairs") if isinstance(values, dict) else values):
+                raise ValueError(f"axis {path!r} has no values")
+    return vary
+
+
+Grids = Annotated[list[Grid], AfterValidator(_not_empty)]
 
 
 class Claim(BaseModel):
@@ -73,7 +87,7 @@ class AtScale(BaseModel):
 
     model_config = _STRICT
     fixed: dict[str, Any] | None = None
-    vary: list[Grid] | None = None
+    vary: Grids | None = None
     seeds: Positive | None = None
     runs: Positive | None = None
     evaluate: list[Entry] | None = None
@@ -88,7 +102,7 @@ class ExperimentFile(BaseModel):
     title: str = Field(description="One line: the artefact and what it shows.")
     scale: str = Field(default="cifar10", description="The scale a plain call runs at; --scale picks another.")
     fixed: dict[str, Any] = Field(default={}, description="Dotted path -> value, for every run.")
-    vary: list[Grid] = Field(description="A list of grids; the experiment is the union of their products.")
+    vary: Grids = Field(description="A list of grids; the experiment is the union of their products.")
     seeds: Positive = Field(default=3, description="Replicates of every arm: seeds 0 .. seeds-1.")
     runs: Positive = Field(description="Expected number of runs; the plan refuses any other.")
     evaluate: list[Entry] = Field(description="Evaluations; {linear: {features: z}} overrides a field.")
@@ -97,19 +111,6 @@ class ExperimentFile(BaseModel):
     )
     claims: list[Claim] = Field(default=[], description="What the paper says about this artefact, as predicates.")
     at: dict[str, AtScale] = Field(default={}, description="Replacements at other scales.")
-
-    @field_validator("vary")
-    @classmethod
-    def not_empty(cls, vary: list[Grid]) -> list[Grid]:
-        """A grid without values would silently drop every run."""
-        if not vary or any(not grid for grid in vary):
-            raise ValueError("vary is empty: give at least one grid with one axis")
-        for grid in vary:
-            for path, values in grid.items():
-                listed = values["pairs"] if isinstance(values, dict) else values
-                if not listed:
-                    raise ValueError(f"axis {path!r} has no values")
-        return vary
 
 
 class ScaleFile(BaseModel):
@@ -316,7 +317,8 @@ def _grid_cells(document: Document) -> Iterable[dict[str, Any]]:
     for row, values in zip(rows, grid["values"], strict=True):
         for column, value in zip(columns, values, strict=True):
             if value is not None:
-                yield {"at": {row_path: row, column_path: column}, "metric": grid["metric"], "value": value}
+                at = {**grid.get("at", {}), row_path: row, column_path: column}  # `at`: what all its cells share
+                yield {"at": at, "metric": grid["metric"], "value": value}
 
 
 def _table_cells(document: Document) -> Iterable[dict[str, Any]]:

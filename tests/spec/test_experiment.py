@@ -56,6 +56,7 @@ def test_a_good_file(folder: Path) -> None:
         (("[1, 2]", "[]"), "exp.yaml:4: vary: axis 'seed_free.thing' has no values"),
         (("  - seed_free.thing: [1, 2]", "  []"), "vary is empty"),
         (("evaluate:", "at: {smoke: {sedes: 1}}\nevaluate:"), "exp.yaml:7: unknown key 'sedes': did you mean 'seeds'?"),
+        (("evaluate:", "at: {smoke: {vary: []}}\nevaluate:"), "exp.yaml:7: at.smoke.vary: vary is empty"),
         (("evaluate:", "at: {tiny: {seeds: 1}}\nevaluate:"), "exp.yaml:7: unknown scale 'tiny'"),
         (("evaluate:", "report: {heatmop: {}}\nevaluate:"), "unknown report block 'heatmop': did you mean 'heatmap'?"),
         (
@@ -124,6 +125,12 @@ def test_figure_5_as_published() -> None:
         values = [value for (first, _), value in cells.items() if first == row]
         assert sum(values) / 7 == pytest.approx(average, abs=0.1)
     assert max(cells, key=lambda key: cells[key]) == ("crop", "color")
+
+
+def test_a_grid_may_say_what_all_its_cells_share() -> None:
+    cells = load_published(EXPERIMENTS, "simclr/figure_b2")["cells"]
+    assert len(cells) == 7 * 8 - 1, "one bar is a failed run"
+    assert all(cell["at"]["optimizer.lars.lr_scaling"] == "sqrt" for cell in cells)
 
 
 def test_an_unknown_artefact_names_the_nearest() -> None:
