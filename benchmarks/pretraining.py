@@ -1,0 +1,226 @@
+"""b. Pretraining end to end: images per second of lightly, of a plain torchvision script, of the harness, of its step.
+
+Everyone trains the same network, on the same images, with batches of 256 and views of crop, flip and color. The two
+others are written as their documentation does it: transforms per image in loader workers, a forward pass per view,
+SGD. Ours is the body of :meth:`harness.train.loop.Pretraining.run` with LARS; the bare step is that without
+``batches``: the same two views again and again, which is the limit of what faster augmentation could give.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from benchmarks.clock import Contender, in_turns
+from benchmarks.record import OURS, Section, Target, rows_of
+from benchmarks.views import VIEW, on_pil, pictures
+from harness import components
+from harness.components import Parts
+from harness.data.datasets import Resident
+from harness.data.views import batches
+from harness.methods.method import Method
+from harness.spec.experiment import load_scale
+from harness.spec.grid import assign, normalised
+from harness.train.loop import accumulate
+from harness.train.optim import learning_rate
+
+EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
+WORKERS = 2
+CLASSES = 10
+LIGHTLY, PLAIN, BARE, UNORDERED = "lightly", "torchvision + DataLoader", "bare step", "bare step, not channels_last"
+ENCODERS = {"micro": ("micro", 256, 4), "ResNet-18": ("cifar10", 16, 1)}
+"""Scale file, batch in images, and steps per measurement (loaders are filled and emptied within one)."""
+
+
+def parts_of(scale: str, batch: int) -> Parts:
+    """What a run of this scale is made of, in float32."""
+    tree = normalised(load_scale(EXPERIMENTS, scale).tree)
+    assign(tree, "precision", "float32")
+    assign(tree, "schedule.batch_size", batch)
+    return components.build(components.resolve(tree, 0))
+
+
+def networks(parts: Parts, *, channels_last: bool = True) -> Method:
+    torch.manual_seed(0)
+    method = parts.build_method(CLASSES).train()
+    if channels_last:
+        return method.to(memory_format=torch.channels_last)
+    method.represent = method.encoder.forward  # type: ignore[method-assign]  # the original would reorder the images
+    return method
+
+
+class Pictures(TorchDataset[Any]):
+    """What ``torchvision.datasets.CIFAR10`` does: an array to a Pillow image to ``transform``."""
+
+    def __init__(self, images: Tensor, transform: Callable[[Any], Any]) -> None:
+        self.images, self.transform = images.permute(0, 2, 3, 1).contiguous().numpy(), transform
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, place: int) -> Any:
+        return self.transform(Image.fromarray(self.images[place]))
+
+
+@dataclass
+class Loop:
+    """A training script fed by a ``DataLoader``: one call is one pass over ``images``."""
+
+    loader: DataLoader[Any]
+    network: nn.Module
+    loss: Callable[[Tensor, Tensor], Tensor]
+
+    def __post_init__(self) -> None:
+        self.optimizer = torch.optim.SGD(self.network.parameters(), lr=0.06, momentum=0.9, weight_decay=5e-4)
+
+    def helpers(self) -> list[int]:
+        workers: Sequence[Any] = getattr(self.loader._iterator, "_workers", ())
+        return [one.pid for one in workers]
+
+    def __call__(self) -> None:
+        for first, second in self.loader:
+            loss = self.loss(self.network(first), self.network(second))
+            torch.autograd.backward(loss)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+
+
+def loop(
+    images: Tensor, batch: int, transform: Callable[[Any], Any], parts: Parts, loss: Callable[[Tensor, Tensor], Tensor]
+) -> Loop:
+    # Workers persist, so that starting them is not measured; they idle while others are measured.
+    loader: DataLoader[Any] = DataLoader(
+        Pictures(images, transform),
+        batch_size=batch,
+        shuffle=True,
+        drop_last=True,
+        num_workers=WORKERS,
+        persistent_workers=True,
+    )
+    method = networks(parts, channels_last=False)
+    return Loop(loader, nn.Sequential(method.encoder, method.head), loss)
+
+
+def naive_nt_xent(first: Tensor, second: Tensor, temperature: float = 0.5) -> Tensor:
+    """What most single-file scripts do: the whole matrix, its diagonal masked, cross-entropy."""
+    z = F.normalize(torch.cat([first, second]), dim=1)
+    logits = z @ z.T / temperature
+    logits = logits.masked_fill(torch.eye(len(z), dtype=torch.bool, device=z.device), -torch.inf)
+    return F.cross_entropy(logits, torch.arange(len(z), device=z.device).roll(len(first)))
+
+
+def lightly_loop(images: Tensor, batch: int, parts: Parts) -> Loop:
+    from lightly.loss import NTXentLoss
+    from lightly.transforms import SimCLRTransform
+
+    transform = SimCLRTransform(input_size=32, cj_strength=0.5, gaussian_blur=0.0)
+    return loop(images, batch, transform, parts, NTXentLoss(temperature=0.5))
+
+
+def plain_loop(images: Tensor, batch: int, parts: Parts) -> Loop:
+    view = on_pil()[VIEW]
+    return loop(images, batch, lambda image: (view(image), view(image)), parts, naive_nt_xent)
+
+
+class Ours:
+    """The loop's body. ``epoch()`` is a pass over the images, ``bare()`` as many steps on fixed views."""
+
+    def __init__(
+        self,
+        split: Resident,
+        parts: Parts,
+        *,
+        channels_last: bool = True,
+        device: str = "cpu",
+        bfloat16: bool = False,
+        compiled: str | None = None,
+    ) -> None:
+        self.split, self.parts, self.epochs = split.to(device), parts, itertools.count()
+        self.batch_size, self.device, self.bfloat16 = parts.run.schedule.batch_size, device, bfloat16
+        self.method = networks(parts, channels_last=channels_last).to(device)
+        self.losses: list[Tensor] = []
+        self.compiled = compiled is not None
+        if compiled is not None:
+            self.method.encoder.compile(mode=compiled)
+        self.optimizer = parts.optimizer.build(self.method)
+        self.fixed = next(iter(self.stream()))
+
+    def stream(self) -> Iterable[Any]:
+        return batches(
+            self.split,
+            self.parts.views,
+            batch_size=self.batch_size,
+            seed=0,
+            epoch=next(self.epochs),
+            device=self.device,
+        )
+
+    def train(self, stream: Iterable[Any]) -> None:
+        totals: dict[str, Tensor] = {}
+        self.losses.clear()
+        for step, batch in enumerate(stream):
+            rate = learning_rate(step, peak=0.1, warmup_steps=10, total_steps=1000)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            if self.compiled:
+                torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+            with torch.autocast(self.device, torch.bfloat16, enabled=self.bfloat16):
+                loss, extra = self.method(batch.views, batch.labels)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
+            self.method.after_step(step)
+            accumulate(totals, {"loss": loss.detach(), **extra})
+            self.losses.append(loss.detach().clone())
+
+    def epoch(self) -> None:
+        self.train(self.stream())
+
+    def bare(self) -> None:
+        self.train([self.fixed] * (len(self.split) // self.batch_size))
+
+
+def contenders(encoder: str, *, steps: int | None = None, rivals: bool = True) -> list[Contender]:
+    scale, batch, usual = ENCODERS[encoder]
+    split, parts = pictures(batch * (steps or usual)), parts_of(scale, batch)
+    ours, unordered = Ours(split, parts), Ours(split, parts, channels_last=False)
+    found = [Contender(OURS, ours.epoch, len(split)), Contender(BARE, ours.bare, len(split))]
+    found.append(Contender(UNORDERED, unordered.bare, len(split)))
+    if rivals:
+        others = {PLAIN: plain_loop} | ({LIGHTLY: lightly_loop} if find_spec("lightly") else {})
+        for name, make in others.items():
+            script = make(split.images, batch, parts)
+            found.append(Contender(name, script, len(split), script.helpers))
+    return found
+
+
+def run(*, quick: bool) -> Section:
+    """The whole section. Workers of a loader are awake only while their contender is measured."""
+    section = Section("b", "Pretraining end to end, 32x32")
+    sizes = ", ".join(f"{batch} ({name})" for name, (_, batch, _) in ENCODERS.items())
+    section.notes = [
+        f"Batches of {sizes}. The two scripts have {WORKERS} loader workers besides the training process, the harness "
+        "has none: their wall time is that of more cores.",
+        "",
+    ]
+    for encoder in ENCODERS:
+        timings = in_turns(contenders(encoder), budget_s=15.0 if quick else 60.0)
+        section.rows += rows_of(encoder, timings, unit="ms per image")
+        share = 1 / timings[OURS].times(timings[BARE])[1]
+        bare = 0.9 if encoder == "micro" else 0.97
+        section.targets.append(Target(f"{encoder}: speed of ours over the bare step", share, at_least=bare))
+        if LIGHTLY in timings and encoder == "micro":
+            ratio = timings[LIGHTLY].times(timings[OURS])[1]
+            section.targets.append(Target(f"{encoder}: speed of ours over lightly", ratio, at_least=4.0))
+    return section

@@ -1,0 +1,57 @@
+"""The benchmarks run, and their numbers add up. What they measure is no test's business."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import record, views
+from benchmarks.__main__ import main
+from benchmarks.clock import Contender, Timing, in_turns
+from benchmarks.record import Section, Target
+
+
+def test_contenders_take_turns_and_all_are_measured() -> None:
+    called: list[str] = []
+    timings = in_turns([Contender(name, lambda name=name: called.append(name)) for name in "ab"], budget_s=0.0)  # type: ignore[misc]
+    assert set(timings) == set("ab") == set(called)
+    assert len(timings["a"].wall) == len(timings["b"].cpu) >= 2
+
+
+def test_ratios_are_of_neighbouring_rounds() -> None:
+    ours, theirs = Timing(cpu=[1.0, 2.0, 10.0]), Timing(cpu=[2.0, 4.0, 20.0])
+    assert theirs.times(ours) == (2.0, 2.0, 2.0)
+
+
+@pytest.mark.parametrize(("value", "met"), [(3.9, False), (4.0, True)])
+def test_a_target_is_met_or_missed_in_the_table(tmp_path: Path, value: float, met: bool) -> None:
+    section = Section("a", "views", targets=[Target("faster", value, at_least=4.0)])
+    about = {"title": "CPU", **record.circumstances()}
+    text = record.write(tmp_path, "cpu", about, [section])
+    assert ("**missed**" in text) is not met
+    assert json.loads((tmp_path / "cpu.json").read_text())["sections"][0]["targets"][0]["met"] is met
+
+
+@pytest.mark.slow
+def test_a_tiny_benchmark_writes_its_results_without_the_other_libraries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.views.find_spec", lambda name: None)
+    monkeypatch.setattr("benchmarks.views.OPERATORS", {"rotate": views.OPERATORS["rotate"]})
+    monkeypatch.setattr("benchmarks.views.BATCH", 8)
+    threads = torch.get_num_threads()
+    try:
+        assert main(["--quick", "--only", "a", "--out", str(tmp_path)]) == 0
+    finally:
+        torch.set_num_threads(threads)
+    (section,) = json.loads((tmp_path / "cpu.json").read_text())["sections"]
+    assert {row["contender"] for row in section["rows"]} == {
+        "harness",
+        "torchvision, PIL images",
+        "torchvision v2, tensors",
+    }
+    assert all(row["cpu"] > 0 for row in section["rows"])
+    assert (tmp_path / "cpu.md").exists() and (tmp_path / "cpu.svg").exists()
