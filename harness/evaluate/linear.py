@@ -32,7 +32,7 @@ class Linear:
     CIFAR-10, within about half a point (dkobak/simclr-cifar10, ResNet-18: 91.7 against 91.9 augmented).
 
     Departures: an epoch's incomplete last batch is dropped (the official loader lets batches run across
-    epochs); a batch larger than the data set is the data set.
+    epochs); a batch larger than the data set is the data set; the random crop is bilinear at every scale.
     """
 
     metrics: ClassVar[tuple[str, ...]] = ("top1", "top5")

@@ -1,4 +1,4 @@
-"""Encoders f: images -> representation h (section 2.1). All are post-activation residual networks.
+"""Encoders f: images -> representation h (section 2.1). The ResNets are post-activation residual networks.
 
 Parameter names are torchvision's, so a state loads into ``torchvision.models.resnet50`` (without ``fc``) and back.
 Initialisation follows resnet.py of google-research/simclr: variance scaling of the convolutions (fan-in,

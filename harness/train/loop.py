@@ -76,7 +76,13 @@ def execute(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> Non
             )
         else:
             method.load_state_dict(checkpoint.load(folder.weights, device)["method"])
-        evaluate(folder, asked, parts, dataset, method, device, stop)
+        try:
+            evaluate(folder, asked, parts, dataset, method, device, stop)
+        except FloatingPointError as infinite:  # a finite loss over features that overflow in inference mode
+            if any(folder.path.glob("evaluations/*.json")):
+                raise  # some of its numbers stand: the run is not lost, this evaluation is
+            print(f"diverged: {infinite}", flush=True)
+            finish(folder, run, status="diverged", at_step=read_json(folder.outcome)["steps"])
 
 
 def pick_device(place: Place) -> torch.device:
@@ -143,8 +149,8 @@ class Pretraining:
         optimizer = self.parts.optimizer.build(self.method)
         precise = run.precision == "float32" or self.device.type == "cpu"  # bf16 on a CPU is slower, not faster
         # --- resume
-        step, totals = self._resume(optimizer)
-        clock = Clock(self.folder, self.place, total_steps, steps_per_epoch, step)
+        step, totals, seconds = self._resume(optimizer)
+        clock = Clock(self.folder, self.place, total_steps, steps_per_epoch, step, seconds)
         write_json(self.folder.provenance, self._about(clock, finished=False))
         split = train.to(self.device)
         self.method.train()
@@ -206,15 +212,16 @@ class Pretraining:
             "totals": totals,
             "history": self.history,
             "rng": torch.get_rng_state(),
-            "seconds": clock.seconds(),
+            "seconds": clock.total_seconds(),
         }
         checkpoint.save_step(self.folder.checkpoints, step, state)
         clock.saved()
 
-    def _resume(self, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, Tensor]]:
+    def _resume(self, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, Tensor], float]:
+        """(steps done, the epoch's sums so far, seconds spent), from the newest whole checkpoint."""
         state = checkpoint.load_newest(self.folder.checkpoints, self.device)
         if state is None:
-            return 0, {}
+            return 0, {}, 0.0
         if state["run"] != self.parts.run.id:
             raise StoreError(f"{self.folder.checkpoints}: holds a checkpoint of run {state['run']}; move it away")
         self.method.load_state_dict(state["method"])
@@ -222,7 +229,7 @@ class Pretraining:
         torch.set_rng_state(state["rng"].cpu())
         self.history[:] = state["history"]
         print(f"resumed at step {state['step']}", flush=True)
-        return int(state["step"]), dict(state["totals"])
+        return int(state["step"]), dict(state["totals"]), float(state["seconds"])
 
     def _write_metrics(self) -> None:
         """Whole file each time: after a resume no line stands twice, and none is half-written."""
@@ -234,7 +241,7 @@ class Pretraining:
         if finished:
             about |= {
                 "finished": time.time(),
-                "wall_seconds": round(clock.seconds(), 3),
+                "wall_seconds": round(clock.total_seconds(), 3),
                 "images_per_second": round(clock.images_per_second(), 1),
             }
         return about
@@ -254,8 +261,10 @@ def finish(folder: RunFolder, run: Run, *, status: str, **about: Any) -> None:
 class Clock:
     """Throughput, estimated time left, the progress line, and when a checkpoint is due."""
 
-    def __init__(self, folder: RunFolder, place: Place, total_steps: int, steps_per_epoch: int, step: int) -> None:
-        self.folder, self.place = folder, place
+    def __init__(
+        self, folder: RunFolder, place: Place, total_steps: int, steps_per_epoch: int, step: int, earlier: float
+    ) -> None:
+        self.folder, self.place, self.earlier = folder, place, earlier
         self.total_steps, self.steps_per_epoch = total_steps, steps_per_epoch
         self.step = self.first_step = step
         self.images = 0
@@ -264,6 +273,10 @@ class Clock:
 
     def seconds(self) -> float:
         return time.monotonic() - self.began
+
+    def total_seconds(self) -> float:
+        """Of this attempt and of those it resumed from."""
+        return self.earlier + self.seconds()
 
     def images_per_second(self) -> float:
         return self.images / max(self.seconds(), 1e-9)
@@ -351,6 +364,7 @@ def evaluate(
                 "label": one.label,
                 "evaluation": one.resolved,
                 "values": values,
+                "code": provenance.code_fingerprint(),
                 "wall_seconds": round(time.monotonic() - began, 3),
             },
         )

@@ -191,6 +191,24 @@ def test_divergence_is_an_outcome(tmp_path: Path) -> None:
     assert folder.state() is State.DIVERGED
 
 
+def test_features_that_overflow_after_training_are_divergence_too(tmp_path: Path) -> None:
+    folder, asked = tiny(tmp_path)
+    loop.execute(folder, [], HERE)
+    state = checkpoint.load(folder.weights, torch.device("cpu"))
+    for tensor in state["method"].values():
+        tensor.fill_(float("inf"))
+    checkpoint.save(folder.weights, state)
+    loop.execute(folder, asked, HERE)
+    assert folder.state([one.handle for one in asked]) is State.DIVERGED
+
+
+def test_wall_time_counts_the_attempts_before(tmp_path: Path) -> None:
+    earlier = 1000.0
+    clock = loop.Clock(RunFolder(tmp_path), HERE, 10, 5, 2, earlier)
+    assert earlier <= clock.total_seconds() < earlier + 60
+    assert clock.seconds() < 60
+
+
 def test_a_batch_larger_than_the_data_is_refused(tmp_path: Path) -> None:
     folder, asked = tiny(tmp_path, **{"schedule.batch_size": 128})
     with pytest.raises(ValueError, match="128 images is larger than the training set of 64"):
