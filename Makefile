@@ -8,7 +8,7 @@ export PYTHONUNBUFFERED = 1
 # More threads than cores makes small tensors slower; runs of a sweep set their own.
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: demo test test-fast check install data bench clean help
+.PHONY: demo test test-fast test-slurm check install data bench clean help
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -34,11 +34,15 @@ check: install   ## ruff and mypy --strict
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: check      ## everything that guards a change: linters, types, all tests
-	$(BIN)/python -m pytest
+test: check      ## everything that guards a change: linters, types, all tests but those of Slurm
+	$(BIN)/python -m pytest -n 2 -m 'not slurm'
 
 test-fast: install  ## the tests without the slow ones
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -n 2 -m 'not slow and not slurm'
+
+test-slurm: install  ## the tests against a real Slurm (root; installs Debian's packages where they are missing)
+	tests/slurm/lab.sh install
+	HARNESS_REQUIRE_SLURM=1 $(BIN)/python -m pytest -m slurm tests/slurm
 
 bench: install   ## speed beside lightly, kornia, timm, torchvision (installs them)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'

@@ -1,0 +1,194 @@
+"""The real Slurm of ``lab.sh``, as an object; and sweeps small enough to be sent through it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.store import RunFolder, Store, read_json
+from harness.sweep.__main__ import main
+from harness.sweep.scheduler import Submission, submissions
+
+HERE = Path(__file__).resolve().parent
+EXPERIMENTS = HERE.parents[1] / "experiments"
+PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "sbatch", "srun", "munged", "mariadbd")
+PATIENCE_S = 600.0
+"""How long a test waits for what takes seconds: the machine may be busy with something else."""
+
+EXPERIMENT = """\
+# Does a job reach its end, whatever happens to it?
+title: Through Slurm
+scale: smoke
+fixed:
+  data: {{synthetic: {{train_images: 64, test_images: 32}}}}
+  schedule.batch_size: 32
+  schedule.epochs: {epochs}
+vary:
+  - objective.nt_xent.temperature: [0.5]
+seeds: {seeds}
+runs: {seeds}
+evaluate: [contrastive]
+"""
+CLUSTER = {"gpus": 0, "cpus": 1, "mem": "1G"}
+
+
+def why_not() -> str | None:
+    """What keeps a Slurm from being started here; None if nothing does."""
+    if not hasattr(os, "getuid") or os.getuid() != 0:
+        return "a Slurm of our own needs root"
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+    missing = [one for one in PROGRAMS if shutil.which(one, path=path) is None]
+    return f"not installed: {', '.join(missing)} (`make test-slurm` installs them)" if missing else None
+
+
+def free_ports() -> int:
+    """The first of a hundred ports of which those that a lab uses are free."""
+    for _ in range(50):
+        first = random.randrange(20_000, 30_000, 100)
+        try:
+            for offset in (*range(5), 90, 91):
+                with socket.socket() as tried:
+                    tried.bind(("127.0.0.1", first + offset))
+            return first
+        except OSError:
+            continue
+    raise RuntimeError("no free ports")
+
+
+@dataclass
+class Lab:
+    """One cluster. ``settings`` are lab.sh's, without their prefix (``NODES="3"``)."""
+
+    settings: dict[str, str]
+    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="slurmlab-", dir="/tmp")))
+    port: int = field(default_factory=free_ports)
+
+    def __post_init__(self) -> None:
+        self.folder.chmod(0o755)  # munge and MariaDB, with users of their own, must get in
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"SLURM_CONF": str(self.folder / "etc" / "slurm.conf")}
+
+    def script(self, command: str) -> None:
+        """``lab.sh up``, ``down`` or ``wipe``. A failing one fails the test with the script's words."""
+        named = {f"SLURMLAB_{key}": value for key, value in self.settings.items()}
+        environment = {**os.environ, **named, "SLURMLAB": str(self.folder), "SLURMLAB_PORT": str(self.port)}
+        done = subprocess.run(
+            [str(HERE / "lab.sh"), command], env=environment, capture_output=True, text=True, timeout=600, check=False
+        )
+        if done.returncode != 0:
+            pytest.fail(f"lab.sh {command}:\n{done.stdout}\n{done.stderr}", pytrace=False)
+
+    def ask(self, *command: str) -> str:
+        """What a Slurm command prints. Raises ``CalledProcessError``."""
+        environment = {**os.environ, **self.environment}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120).stdout
+
+    def running(self, job: str) -> bool:
+        return self.ask("squeue", "--noheader", "--array", "--format=%i %T", "--me").count(f"{job} RUNNING") > 0
+
+    def queued(self) -> list[str]:
+        """All jobs that are neither over nor forgotten, one line each: ``12_0 RUNNING``."""
+        return self.ask("squeue", "--noheader", "--array", "--format=%i %T").splitlines()
+
+    def crash(self, node: str) -> None:
+        """End everything on a node without a word, as a power cut does, and let Slurm notice at once."""
+        here = Path("/proc/self/ns/uts").readlink()
+        there = Path(f"/proc/{(self.folder / f'run/slurmd-{node}.pid').read_text().strip()}/ns/uts").readlink()
+        if there == here:
+            pytest.skip("this machine permits no UTS namespaces, by which a node's processes are known")
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if (entry / "ns/uts").readlink() == there:
+                    os.kill(int(entry.name), signal.SIGKILL)
+        self.ask("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=crashed")
+
+
+def wait_for(reached: Callable[[], object], what: str, say: Callable[[], object] = lambda: "") -> None:
+    """Poll. Fails the test with ``what`` was awaited, and what ``say`` says, when patience ends."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not reached():
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited {PATIENCE_S:.0f} s for {what}\n{say()}", pytrace=False)
+        time.sleep(0.3)
+
+
+class Sweep:
+    """A small experiment, its cluster file and its results folder, all beneath ``folder``."""
+
+    def __init__(self, folder: Path, lab: Lab, *, seeds: int = 1, epochs: int = 1, **cluster: Any) -> None:
+        self.lab, self.store, self.folder = lab, Store(folder / "results"), folder
+        experiments = folder / "experiments"
+        experiments.mkdir(parents=True)
+        for name in ("scales", "paper", "clusters"):
+            (experiments / name).symlink_to(EXPERIMENTS / name)
+        self.file, self.cluster = experiments / "small.yaml", folder / "site.yaml"
+        self.file.write_text(EXPERIMENT.format(seeds=seeds, epochs=epochs))
+        self.cluster.write_text("".join(f"{key}: {value}\n" for key, value in {**CLUSTER, **cluster}.items()))
+
+    @property
+    def arguments(self) -> list[str]:
+        where = ["--results", str(self.store.root), "--data", str(self.folder), "--cluster", str(self.cluster)]
+        return [str(self.file), *where]
+
+    def __call__(self, *more: str) -> int:
+        """Sweep, in this process; returns the exit code."""
+        return main([*self.arguments, *more])
+
+    @property
+    def runs(self) -> list[RunFolder]:
+        return list(self.store.all_runs())
+
+    @property
+    def submissions(self) -> list[Submission]:
+        return submissions(self.store)
+
+    @property
+    def job(self) -> str:
+        """The first job of the newest submission, as Slurm writes it."""
+        return self.submissions[-1].chunks[0].task_id(0)
+
+    def handles(self) -> list[str]:
+        (manifest,) = self.store.experiments.glob("*.json")
+        return list(read_json(manifest)["evaluations"].values())
+
+    def states(self) -> list[str]:
+        """Of all runs, sorted."""
+        return sorted(run.state(self.handles()).value for run in self.runs)
+
+    def epochs(self) -> int:
+        """How many epochs the first run has written down."""
+        path = self.runs[0].metrics
+        return len(path.read_text().splitlines()) if path.exists() else 0
+
+    def attempts(self, run: RunFolder) -> list[dict[str, Any]]:
+        return [read_json(path) for path in sorted(run.attempts.glob("[0-9]*.json"))]
+
+    def wait_until(self, *states: str) -> None:
+        """Until the runs' sorted states are these and none of their jobs is left in the queue."""
+        wait_for(lambda: self.states() == list(states), f"{states}, the states of the runs", self.evidence)
+        names = [chunk.name for one in self.submissions for chunk in one.chunks]
+        asked = ("squeue", "--noheader", "--name=" + ",".join(names))
+        wait_for(lambda: not self.lab.ask(*asked).strip(), "an empty queue", self.evidence)
+
+    def evidence(self) -> str:
+        """All that may explain why a sweep is not where it should be."""
+        logs = [*self.store.jobs.glob("*/log/*.err"), *self.store.jobs.glob("*/log/*.out")]
+        logs += [run.log for run in self.runs if run.log.exists()]
+        tails = [f"--- {path}\n{path.read_text(errors='replace')[-1500:]}" for path in logs]
+        ledger = [str(self.attempts(run)) for run in self.runs]
+        return "\n".join([str(self.states()), *self.lab.queued(), *ledger, *tails])
