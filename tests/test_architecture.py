@@ -82,6 +82,18 @@ def test_loop_sweep_and_report_are_siblings(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", MODULES)
+def test_the_doctor_looks_on_and_nothing_leans_on_it(module: str) -> None:
+    found = imports(module)
+    if not inside(module, "doctor"):
+        assert not touches(found, "harness.doctor")
+        return
+    rooms = ("models", "methods", "train", "evaluate", "components", "report")
+    assert not touches(found, *(f"harness.{room}" for room in rooms))
+    at_import = imports(module, top_level_only=True)  # a torch that is broken is a finding, not a crash
+    assert not touches(at_import, "torch", "torchvision", "harness.sweep.launch", "harness.sweep.plan")
+
+
+@pytest.mark.parametrize("module", MODULES)
 def test_one_importer_each(module: str) -> None:
     found = imports(module)
     if touches(found, "submitit"):
@@ -119,7 +131,9 @@ def test_the_loop_names_no_component() -> None:
         assert not compared & names
 
 
-@pytest.mark.parametrize("module", ["harness.report.page", "harness.spec.grid", "harness.store"])
+@pytest.mark.parametrize(
+    "module", ["harness.report.page", "harness.spec.grid", "harness.store"]
+)
 def test_importing_does_not_pull_in_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

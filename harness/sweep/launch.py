@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import os
 import secrets
+import subprocess
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -254,6 +256,22 @@ def parameters(cluster: Cluster, chunk: Chunk, *, after: str | None = None) -> d
         "srun_args": [f"--cpus-per-task={cluster.cpus}", *cluster.srun],
     }
     return {key: value for key, value in wanted.items() if value is not None}
+
+
+def rehearse(cluster: Cluster) -> tuple[bool, str]:
+    """Whether SLURM would take jobs of this cluster file, and its words: ``sbatch --test-only`` on our own script."""
+    with tempfile.TemporaryDirectory() as folder:
+        chunk = Chunk("doctor", [["a"], ["b"]], 1, cluster.minutes or TIME_CLASSES[0])
+        executor = submitit.SlurmExecutor(folder)
+        executor.update_parameters(**parameters(cluster, chunk))
+        executor.parameters["map_count"] = len(chunk.tasks)  # as map_array does it
+        script = Path(folder) / "script.sh"
+        script.write_text(executor._make_submission_file_text("true", "doctor"), encoding="utf-8")
+        with _outside_of_jobs():
+            done = subprocess.run(
+                ["sbatch", "--test-only", str(script)], capture_output=True, text=True, timeout=120, check=False
+            )
+    return done.returncode == 0, (done.stderr + done.stdout).strip()
 
 
 def _environment(cluster: Cluster) -> list[str]:

@@ -1,0 +1,59 @@
+"""One line of the doctor's screen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from rich.console import Console
+from rich.text import Text
+
+
+class Level(StrEnum):
+    """How bad it is."""
+
+    OK = "ok"
+    NOTE = "note"  # good to know; nothing is wrong
+    WARN = "warn"  # a sweep runs, but not as well as it could
+    FAIL = "FAIL"  # a sweep would fail
+
+
+STYLES = {Level.OK: "green", Level.NOTE: "cyan", Level.WARN: "yellow", Level.FAIL: "bold red"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was looked at, what was seen, and what to do about it."""
+
+    level: Level
+    about: str
+    seen: str
+    remedy: str = ""
+
+
+def ok(about: str, seen: str) -> Finding:
+    return Finding(Level.OK, about, seen)
+
+
+def note(about: str, seen: str, remedy: str = "") -> Finding:
+    return Finding(Level.NOTE, about, seen, remedy)
+
+
+def warn(about: str, seen: str, remedy: str) -> Finding:
+    return Finding(Level.WARN, about, seen, remedy)
+
+
+def fail(about: str, seen: str, remedy: str) -> Finding:
+    return Finding(Level.FAIL, about, seen, remedy)
+
+
+def show(console: Console, findings: Iterable[Finding]) -> None:
+    """One line a finding, as soon as it is there; its remedy beneath it."""
+    for one in findings:
+        line = Text(f"{one.level.value:5}", style=STYLES[one.level]).append(
+            f"{one.about:12} {one.seen}", style="default"
+        )
+        console.print(line, soft_wrap=True)
+        if one.remedy:
+            console.print(Text(f"{'':18}-> {one.remedy}"), soft_wrap=True)
