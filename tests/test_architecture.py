@@ -131,9 +131,7 @@ def test_the_loop_names_no_component() -> None:
         assert not compared & names
 
 
-@pytest.mark.parametrize(
-    "module", ["harness.report.page", "harness.spec.grid", "harness.store"]
-)
+@pytest.mark.parametrize("module", ["harness.report.page", "harness.spec.grid", "harness.store"])
 def test_importing_does_not_pull_in_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
