@@ -191,6 +191,6 @@ def write(folder: Path, name: str, about: Mapping[str, Any], sections: Sequence[
         about.get("method", IN_TURNS),
         "",
     ]
-    text = "\n".join(head) + table(sections)
+    text = "\n".join([*head, table(sections)])
     (folder / f"{name}.md").write_text(text, encoding="utf-8")
     return text
