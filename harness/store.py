@@ -20,6 +20,8 @@ from typing import Any
 
 STALE_HEARTBEAT_S = 15 * 60.0
 """A claim of another host without a heartbeat for this long belongs to a dead process."""
+FORMER_LIFE_S = 60.0
+"""The same for a claim in the name of the job that asks: SLURM took it from that host and started it anew here."""
 
 
 class StoreError(RuntimeError):
@@ -181,8 +183,11 @@ class RunFolder:
 
     # --- claims: at most one process works on a run -----------------------------------------------------------
 
-    def claim_state(self) -> State | None:
-        """RUNNING (a live process holds the claim), UNKNOWN (another host, silent), or None (free)."""
+    def claim_state(self, job: str | None = None) -> State | None:
+        """RUNNING (a live process holds the claim), UNKNOWN (another host, silent), or None (free).
+
+        ``job`` is the scheduler's name of whoever asks, if it has one.
+        """
         try:
             holder = json.loads(self.claim.read_text(encoding="utf-8"))
             heard = max(path.stat().st_mtime for path in (self.claim, self.progress) if path.exists())
@@ -193,9 +198,21 @@ class RunFolder:
         if holder.get("host") == socket.gethostname():
             alive = holder.get("started") == process_start(int(holder.get("pid", -1)))
             return State.RUNNING if alive else None
-        if time.time() - heard < STALE_HEARTBEAT_S:
+        ours = job is not None and holder.get("job") == job
+        if time.time() - heard < (FORMER_LIFE_S if ours else STALE_HEARTBEAT_S):
             return State.RUNNING
         return State.UNKNOWN
+
+    def claimed_by(self, job: str) -> bool:
+        """Whether the claim is in the name of this job: of another life of it, if not of this one."""
+        with contextlib.suppress(OSError, ValueError):
+            return bool(json.loads(self.claim.read_text(encoding="utf-8")).get("job") == job)
+        return False
+
+    def beat(self) -> None:
+        """Sign of life of whoever holds the claim."""
+        with contextlib.suppress(OSError):
+            os.utime(self.claim)
 
     def take_claim(self, job: str | None = None) -> bool:
         """Claim this run for this process; False if a live process holds it already."""
@@ -214,7 +231,7 @@ class RunFolder:
                     os.link(temporary, self.claim)  # atomic, also on NFS, and never replaces a file
                     return True
                 except FileExistsError:
-                    if self.claim_state() is State.RUNNING:
+                    if self.claim_state(job) is State.RUNNING:
                         return False
                     with contextlib.suppress(FileNotFoundError):  # another process may bury it first
                         self.claim.rename(self.path / f".claim.dead.{secrets.token_hex(4)}.tmp")

@@ -10,6 +10,7 @@ import faulthandler
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ Execute = Callable[[RunFolder, "Sequence[Evaluation]", Place], None]
 
 EXIT_FAILED, EXIT_INTERRUPTED, EXIT_ELSEWHERE = 1, 75, 76
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
+BEAT_S, WAIT_S = 10.0, 2.0
 
 
 def train(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> None:
@@ -73,9 +75,10 @@ def _ignore_stops() -> None:
 
 def _claimed(assignment: Assignment) -> int:
     folder, handles = assignment.folder, [one.handle for one in assignment.asked]
-    if not folder.take_claim(assignment.job):
+    if not _take_claim(folder, assignment.job):
         print(f"{now()} a live process holds this run; leaving it alone")
         return EXIT_ELSEWHERE
+    threading.Thread(target=_beat, args=(folder,), daemon=True).start()
     try:
         if folder.state(handles).finished:
             return 0
@@ -84,6 +87,26 @@ def _claimed(assignment: Assignment) -> int:
         return _attempted(assignment, attempt)
     finally:
         folder.release_claim()
+
+
+def _take_claim(folder: RunFolder, job: str | None) -> bool:
+    """A claim in this job's own name is of its life on a node that was lost: wait until that is silent, or is done.
+
+    To leave instead would end the job as if it had succeeded, and nobody would train the run. The node may be cut off
+    rather than dead; then its process goes on, keeps its claim, and is not disturbed.
+    """
+    while not folder.take_claim(job):
+        if job is None or not folder.claimed_by(job):
+            return False
+        time.sleep(WAIT_S)
+    return True
+
+
+def _beat(folder: RunFolder) -> None:
+    """Heartbeat of the claim, whatever the run is busy with; ends with the process."""
+    while True:
+        time.sleep(BEAT_S)
+        folder.beat()
 
 
 def _attempted(assignment: Assignment, attempt: Attempt) -> int:
