@@ -31,7 +31,7 @@ REST = "harness, color and blur on the CPU"
 
 
 def make(folder: Path, count: int) -> None:
-    """JPEGs with structure at every scale, so that they cost what photographs cost to decode (about 100 kB)."""
+    """JPEGs with structure at every scale, so that they cost what photographs cost to decode (70 kB; ImageNet has about 110)."""
     generator = torch.Generator().manual_seed(0)
     for part in ("train", "val"):
         (folder / part / "only").mkdir(parents=True)
@@ -40,7 +40,8 @@ def make(folder: Path, count: int) -> None:
         for scale in (4, 16, 64, 256):
             noise = torch.rand(1, 3, HEIGHT // 256 * scale // 2 + 2, scale, generator=generator) - 0.5
             picture += torch.nn.functional.interpolate(noise, (HEIGHT, WIDTH), mode="bicubic") / scale**0.5
-        image = (picture[0] * 150 + 128).clamp_(0, 255).to(torch.uint8)
+        grain = torch.randn(3, HEIGHT, WIDTH, generator=generator) * 11
+        image = (picture[0] * 150 + 128 + grain).clamp_(0, 255).to(torch.uint8)
         for part in ("train", "val") if place == 0 else ("train",):
             write_jpeg(image, str(folder / part / "only" / f"{place:04}.jpg"), quality=90)
 
