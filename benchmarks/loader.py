@@ -31,7 +31,7 @@ REST = "harness, color and blur on the CPU"
 
 
 def make(folder: Path, count: int) -> None:
-    """JPEGs with structure at every scale, so that they cost what photographs cost to decode (70 kB; ImageNet has about 110)."""
+    """JPEGs with structure at every scale, to decode like photographs (70 kB; ImageNet has about 110)."""
     generator = torch.Generator().manual_seed(0)
     for part in ("train", "val"):
         (folder / part / "only").mkdir(parents=True)
