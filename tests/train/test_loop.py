@@ -35,6 +35,12 @@ TINY = {
 }
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Bit-equality is promised for an equal number of threads: another splits sums in other places."""
+    torch.set_num_threads(1)
+
+
 def tree(**changes: Any) -> dict[str, Any]:
     """The smoke scale, made tiny."""
     settings = normalised(load_scale(ROOT / "experiments", "smoke").tree)
