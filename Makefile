@@ -5,8 +5,8 @@ BIN    := $(VENV)/bin
 DEMO   := build/demo
 DATA   ?= data
 export PYTHONUNBUFFERED = 1
-# More threads than cores makes small tensors slower; runs of a sweep set their own.
-export OMP_NUM_THREADS ?= 2
+# Tests run two at a time, one thread each; the runs of a sweep set their own number of threads.
+export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo test test-fast test-slurm check install data bench clean help
 
