@@ -180,7 +180,7 @@ def draw_up(plan: Plan, groups: Sequence[Group], cluster: Cluster) -> Submission
     token = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
     name = f"{plan.experiment.name}@{plan.experiment.scale.name}"
     made = Submission(plan.store.jobs / token, name, describe(cluster), time.time())
-    longest = scheduler.max_array_size()
+    longest = scheduler.max_array_size() if groups else 1
     for one in groups:
         for first in range(0, len(one.tasks), longest):
             tasks = [[run.folder.id for run in task] for task in one.tasks[first : first + longest]]

@@ -50,6 +50,8 @@ def test_a_controller_that_does_not_answer_makes_nothing_failed(
         assert told in text
         elsewhere.write_text(text.replace(told, "SlurmctldPort=19\n").replace("MessageTimeout=20", "MessageTimeout=2"))
         monkeypatch.setenv("SLURM_CONF", str(elsewhere))
+        monkeypatch.setattr(scheduler, "ASK_EVERY_S", 60.0)  # it takes squeue twenty seconds to give up
+        (sweep.store.jobs / "squeue.json").unlink(missing_ok=True)
         assert sweep() == 0 and len(sweep.submissions) == 1
         assert set(scheduler.look(sweep.store).runs.values()) == {"unknown"}
         assert sweep.states() == ["to do", "to do"]
