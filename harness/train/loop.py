@@ -30,6 +30,7 @@ from harness.store import RunFolder, StoreError, read_json, write_atomic, write_
 from harness.train import checkpoint
 from harness.train.optim import learning_rate, schedule_steps
 from harness.train.place import Place
+from harness.train.progress import Clock, report_progress
 
 
 class Interrupted(RuntimeError):
@@ -256,75 +257,6 @@ def accumulate(totals: dict[str, Tensor], values: dict[str, Tensor]) -> None:
 def finish(folder: RunFolder, run: Run, *, status: str, **about: Any) -> None:
     """Write ``outcome.json``: from now on the run is trained, or diverged."""
     write_json(folder.outcome, {"run": run.id, "status": status, "epochs": run.schedule.epochs, **about})
-
-
-class Clock:
-    """Throughput, estimated time left, the progress line, and when a checkpoint is due."""
-
-    def __init__(
-        self, folder: RunFolder, place: Place, total_steps: int, steps_per_epoch: int, step: int, earlier: float
-    ) -> None:
-        self.folder, self.place, self.earlier = folder, place, earlier
-        self.total_steps, self.steps_per_epoch = total_steps, steps_per_epoch
-        self.step = self.first_step = step
-        self.images = 0
-        self.started_at = time.time()
-        self.began = self.last_save = self.last_word = time.monotonic()
-
-    def seconds(self) -> float:
-        return time.monotonic() - self.began
-
-    def total_seconds(self) -> float:
-        """Of this attempt and of those it resumed from."""
-        return self.earlier + self.seconds()
-
-    def images_per_second(self) -> float:
-        return self.images / max(self.seconds(), 1e-9)
-
-    def tick(self, step: int, images: int) -> None:
-        """Once a step; writes ``progress.json`` every few seconds."""
-        self.step = step
-        self.images += images
-        if time.monotonic() - self.last_word >= self.place.progress_s:
-            self.write()
-
-    def eta_seconds(self) -> float:
-        done = max(self.step - self.first_step, 1)
-        return self.seconds() / done * (self.total_steps - self.step)
-
-    def write(self, stage: str = "training") -> None:
-        """``progress.json``, which is also the heartbeat of the claim."""
-        self.last_word = time.monotonic()
-        report_progress(
-            self.folder,
-            stage,
-            epoch=self.step // self.steps_per_epoch,
-            epochs=self.total_steps // self.steps_per_epoch,
-            step=self.step,
-            steps=self.total_steps,
-            images_per_second=round(self.images_per_second(), 1),
-            eta_seconds=round(self.eta_seconds(), 1),
-        )
-
-    def say(self, what: str) -> None:
-        """One line an epoch in the run's log."""
-        epoch, epochs = self.step // self.steps_per_epoch, self.total_steps // self.steps_per_epoch
-        rate, eta = self.images_per_second(), self.eta_seconds()
-        print(f"epoch {epoch}/{epochs}  {what}  {rate:,.0f} images/s  ETA {eta:,.0f} s", flush=True)
-
-    def checkpoint_due(self) -> bool:
-        return time.monotonic() - self.last_save >= 60 * self.place.checkpoint_minutes
-
-    def epoch_checkpoint_due(self) -> bool:
-        return time.monotonic() - self.last_save >= self.place.checkpoint_gap_s
-
-    def saved(self) -> None:
-        self.last_save = time.monotonic()
-
-
-def report_progress(folder: RunFolder, stage: str, **about: Any) -> None:
-    """Write ``progress.json`` (live state; never committed)."""
-    write_json(folder.progress, {"stage": stage, "time": time.time(), **about})
 
 
 def evaluate(
