@@ -1,0 +1,74 @@
+"""What runs inside a SLURM job: the local pool, told by a work order, and submitit's hook for being taken away."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import submitit
+from rich.console import Console
+
+from harness.store import Store
+from harness.sweep import scheduler
+from harness.sweep.live import Watch
+from harness.sweep.machine import gpus
+from harness.sweep.pool import Pool
+from harness.train.place import Place
+
+
+class Job:
+    """What runs inside a SLURM job. An instance, because submitit looks for ``checkpoint`` on the callable."""
+
+    def __init__(self) -> None:
+        self.pool: Pool | None = None
+        self.grace_s = 60.0
+
+    def __call__(self, order: str) -> dict[str, str]:
+        """Work through the runs of one work order; returns the cause each ended with. A failing run fails alone."""
+        if os.environ.get("SLURM_PROCID", "0") != "0":
+            print("srun started this job more than once; this copy leaves", flush=True)
+            return {}
+        from harness.components import Evaluation
+
+        task = scheduler.read_task(Path(order))
+        job = os.environ.get("SLURM_ARRAY_JOB_ID")
+        name = f"{job}_{os.environ['SLURM_ARRAY_TASK_ID']}" if job else os.environ.get("SLURM_JOB_ID", "?")
+        _mark_started(Path(task["submission"]) / "started" / name)
+        _check_cores(task["cpus"])
+        store = Store(Path(task["results"]))
+        runs = [store.run(run) for run in task["runs"]]
+        place = Place(data=Path(task["data"]), device=task["device"], threads=max(1, task["cpus"] // task["at_once"]))
+        leased = [gpu for gpu, _ in gpus()] if task["device"] != "cpu" else []
+        with Watch(Console(highlight=False), len(runs), task["at_once"], task["seconds"], task["labels"]) as watch:
+            asked = [Evaluation(**one) for one in task["evaluations"]]
+            self.grace_s = task["grace_s"]
+            self.pool = Pool(runs, asked, place, watch, jobs=task["at_once"], gpus=leased, job=name)
+            outcome = self.pool.run(own_signals=False)
+        if outcome.stopped:
+            _await_the_end()
+        return {run: cause.value for run, cause in outcome.causes.items()}
+
+    def checkpoint(self, order: str) -> submitit.helpers.DelayedSubmission:
+        """submitit calls this on SLURM's warning: let the runs save, then be requeued with the same work order."""
+        if self.pool is not None:
+            self.pool.stop(self.grace_s)
+        return submitit.helpers.DelayedSubmission(Job(), order)
+
+
+def _mark_started(path: Path) -> None:
+    """Evidence that the job reached Python: without it, a job that left the queue is a failed launch."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
+def _check_cores(wanted: int) -> None:
+    have = len(os.sched_getaffinity(0))
+    if have < wanted:
+        print(f"warning: {wanted} cores were asked for, but this job may use {have}; runs will be slow", flush=True)
+
+
+def _await_the_end(seconds: float = 120.0) -> None:
+    """The runs were told to stop, so this job is being taken away: leaving now would look like success to SLURM."""
+    time.sleep(seconds)
+    raise RuntimeError("the runs were stopped from outside and have saved; sweep again to go on")
