@@ -24,6 +24,8 @@ from harness.sweep.scheduler import Submission, submissions
 
 HERE = Path(__file__).resolve().parent
 EXPERIMENTS = HERE.parents[1] / "experiments"
+CLIENTS = "/usr/local/lib/slurmlab/bin"
+"""Where `lab.sh install` puts sbatch and the like: on nobody's PATH, or every program would take this for a cluster."""
 PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "sbatch", "srun", "munged", "mariadbd")
 PATIENCE_S = 600.0
 """How long a test waits for what takes seconds: the machine may be busy with something else."""
@@ -49,7 +51,7 @@ def why_not() -> str | None:
     """What keeps a Slurm from being started here; None if nothing does."""
     if not hasattr(os, "getuid") or os.getuid() != 0:
         return "a Slurm of our own needs root"
-    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+    path = os.pathsep.join([CLIENTS, os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
     missing = [one for one in PROGRAMS if shutil.which(one, path=path) is None]
     return f"not installed: {', '.join(missing)} (`make test-slurm` installs them)" if missing else None
 
@@ -81,7 +83,10 @@ class Lab:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"SLURM_CONF": str(self.folder / "etc" / "slurm.conf")}
+        """What makes a process, and the jobs it submits, talk to this cluster."""
+        path = os.environ.get("PATH", os.defpath)
+        path = path if path.startswith(CLIENTS) else f"{CLIENTS}{os.pathsep}{path}"
+        return {"SLURM_CONF": str(self.folder / "etc" / "slurm.conf"), "PATH": path}
 
     def script(self, command: str) -> None:
         """``lab.sh up``, ``down`` or ``wipe``. A failing one fails the test with the script's words."""

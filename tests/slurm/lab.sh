@@ -2,12 +2,14 @@
 # A real Slurm on one machine, for tests: munged, MariaDB, slurmdbd, slurmctld and some slurmds as plain background
 # processes from Debian's packages (slurm-wlm 22.05 in Debian 12), without systemd, all private to one directory.
 #
-#   lab.sh install      the Debian packages, where they are missing
+#   lab.sh install      the Debian packages, where they are missing; their commands go to $CLIENTS, not onto the PATH
+#   lab.sh purge        remove what install installed
 #   lab.sh up           start what is not running; a changed setting restarts slurmctld and slurmd, jobs survive
 #   lab.sh down         cancel the jobs, stop everything, keep the state
 #   lab.sh wipe         down, and delete the directory
 #
-# Then `export SLURM_CONF=$SLURMLAB/etc/slurm.conf` is all that sbatch, srun, sacct and submitit need.
+# Then `export SLURM_CONF=$SLURMLAB/etc/slurm.conf PATH=$CLIENTS:$PATH` is all that sbatch, srun, sacct and submitit need.
+# Never on the PATH by itself: where sbatch is found, programs (`--cluster auto`, submitit) take the machine for a cluster.
 # Outside its directory it writes one tagged line of /etc/hosts (nodes must resolve) and, with install, packages.
 #
 #   SLURMLAB=/tmp/slurmlab  the directory; every user must be able to enter it (munge and MariaDB insist)
@@ -21,7 +23,8 @@
 #
 # Partitions: main (default), low (preemptible: USR2 at once, requeued after 20 s), high (preempts low).
 set -euo pipefail
-export LC_ALL=C PATH="${PATH:-/usr/bin:/bin}:/usr/local/sbin:/usr/sbin:/sbin"
+CLIENTS=/usr/local/lib/slurmlab/bin
+export LC_ALL=C PATH="$CLIENTS:${PATH:-/usr/bin:/bin}:/usr/local/sbin:/usr/sbin:/sbin"
 LAB=${SLURMLAB:-/tmp/slurmlab}
 NODES=${SLURMLAB_NODES:-2} CPUS=${SLURMLAB_CPUS:-4} MEM=${SLURMLAB_MEM:-6000} GPUS=${SLURMLAB_GPUS:-0}
 PORT=${SLURMLAB_PORT:-17000} ACCOUNTING=${SLURMLAB_ACCOUNTING:-1}
@@ -33,22 +36,49 @@ die() { say "FAILED: $*" >&2; exit 1; }
 
 # ------------------------------------------------------------------------------------------------- packages
 
+COMMANDS="sacct sacctmgr salloc sattach sbatch sbcast scancel scontrol scrontab sdiag sinfo sprio squeue sreport srun sshare
+  sstat strigger"
+PACKAGES="munge slurmctld slurmd slurm-client slurmdbd mariadb-server"
+
+divert() {     # before the packages arrive: dpkg then lays their commands down in $CLIENTS
+  local one
+  mkdir -p "$CLIENTS"
+  for one in $COMMANDS; do
+    dpkg-divert --quiet --local --rename --divert "$CLIENTS/$one" --add "/usr/bin/$one" || die "dpkg-divert $one"
+  done
+}
+
+apt() {        # quiet, without questions, and without starting a service; the log is shown where it fails
+  local policy=/usr/sbin/policy-rc.d mine=0 log status=0
+  if [ ! -e $policy ]; then printf '#!/bin/sh\nexit 101\n' > $policy; chmod 755 $policy; mine=1; fi
+  log=$(mktemp)
+  DEBIAN_FRONTEND=noninteractive timeout 900 apt-get -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "$@" \
+    > "$log" 2>&1 </dev/null || status=$?
+  [ $status = 0 ] || tail -40 "$log" >&2
+  [ $mine = 0 ] || rm -f $policy
+  rm -f "$log"
+  return $status
+}
+
 install_packages() {
   local all=1 one
   for one in slurmctld slurmd sbatch slurmdbd munged mariadbd; do command -v "$one" >/dev/null || all=0; done
-  [ $all = 0 ] || { say "all packages are here"; return 0; }
+  [ $all = 0 ] || { say "all packages are here, sbatch is $(command -v sbatch)"; return 0; }
   command -v apt-get >/dev/null || die "no apt-get here: install munge, slurmctld, slurmd, slurmdbd and MariaDB by hand"
+  [ "$(id -u)" = 0 ] || die "installing packages needs root"
   say "installing Debian packages"
-  local policy=/usr/sbin/policy-rc.d mine=0 log
-  if [ ! -e $policy ]; then printf '#!/bin/sh\nexit 101\n' > $policy; chmod 755 $policy; mine=1; fi  # start no service
-  log=$(mktemp)
-  export DEBIAN_FRONTEND=noninteractive
-  local apt="apt-get -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3"
-  { $apt update && timeout 600 $apt install -y --no-install-recommends \
-      munge slurmctld slurmd slurm-client slurmdbd mariadb-server; } > "$log" 2>&1 </dev/null \
-    || { tail -20 "$log"; [ $mine = 0 ] || rm -f $policy; die "apt-get install"; }
-  [ $mine = 0 ] || rm -f $policy
-  rm -f "$log"
+  command -v sbatch >/dev/null || divert
+  apt update || die "apt-get update"
+  apt install -y --no-install-recommends $PACKAGES || die "apt-get install"
+  command -v sbatch >/dev/null || die "sbatch is not there, although its package is installed"
+  say "installed Slurm $(dpkg-query -W -f '${Version}' slurm-client), sbatch is $(command -v sbatch)"
+}
+
+purge() {      # munge and MariaDB stay: nothing takes a machine for a cluster because of them
+  local one
+  apt purge -y slurmctld slurmd slurm-client slurmdbd || die "apt-get purge"
+  for one in $COMMANDS; do dpkg-divert --quiet --local --rename --remove "/usr/bin/$one"; done
+  rm -rf "${CLIENTS%/bin}"
 }
 
 # ------------------------------------------------------------------------------------------------ processes
@@ -345,6 +375,7 @@ wipe() {
 
 case ${1:-} in
   install) install_packages ;;
+  purge) purge ;;
   up|down|wipe) "$1" ;;
   *) sed -n '2,/^set -/{/^set -/!p}' "$0"; exit 2 ;;
 esac
