@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from harness.report.records import Arm, Experiment, Results, Run, State, matches
+from harness.report.records import Arm, Experiment, Results, Run, State
 from harness.report.verdicts import Judged, Verdict, is_summary, judge_all
 from harness.spec.experiment import load_experiment
+from harness.spec.matching import matches
 from harness.store import Store
 from harness.sweep.plan import make_plan
 from harness.sweep.record import manifest

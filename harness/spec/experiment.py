@@ -10,25 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from harness.spec.claim import Claim
 from harness.spec.document import Document, read_yaml
 from harness.spec.errors import Complaint, SpecError, nearest
 from harness.spec.run import Precision
 
 _STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-CLAIM_KINDS: dict[str, frozenset[str]] = {
-    "best": frozenset({"margin"}),
-    "greater": frozenset({"margin"}),
-    "order": frozenset({"margin"}),
-    "monotone": frozenset({"direction", "where", "margin"}),
-    "saturates": frozenset({"after", "within", "where"}),
-    "close": frozenset({"within"}),
-    "equivalent": frozenset({"within"}),
-    "agrees": frozenset({"at_least"}),
-}
-"""Kinds of claim -> the keys that may stand beside the kind in ``expect`` (judged in ``harness.report.claims``)."""
 
 REPORT_KINDS = ("heatmap", "table", "lines")
 
@@ -49,37 +38,6 @@ def _not_empty(vary: list[Grid]) -> list[Grid]:
 
 
 Grids = Annotated[list[Grid], AfterValidator(_not_empty)]
-
-
-class Claim(BaseModel):
-    """One sentence of the paper (or of the summary) with the predicate that decides it."""
-
-    model_config = _STRICT
-    id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
-    says: str
-    where: str
-    on: str | None = None
-    expect: dict[str, Any]
-    summary: dict[str, Any] | None = None
-
-    @field_validator("expect")
-    @classmethod
-    def one_kind(cls, expect: dict[str, Any]) -> dict[str, Any]:
-        """Exactly one kind, and beside it only the keys that kind knows."""
-        kinds = [key for key in expect if key in CLAIM_KINDS]
-        if len(kinds) != 1:
-            raise ValueError(f"expect needs exactly one of: {', '.join(CLAIM_KINDS)}")
-        for key in expect:
-            if key != kinds[0] and key not in CLAIM_KINDS[kinds[0]]:
-                raise ValueError(f"{kinds[0]!r} takes no {key!r}: {nearest(key, CLAIM_KINDS[kinds[0]])}")
-        for key in ("margin", "within", "at_least"):
-            if key in expect and (isinstance(expect[key], bool) or not isinstance(expect[key], int | float)):
-                raise ValueError(f"{key} is a number of points, not {expect[key]!r}")
-        if expect.get("direction", "increasing") not in ("increasing", "decreasing"):
-            raise ValueError("direction is 'increasing' or 'decreasing'")
-        if not isinstance(expect.get("where", {}), dict):
-            raise ValueError("where is a mapping of paths to values")
-        return expect
 
 
 class AtScale(BaseModel):
@@ -288,44 +246,3 @@ def _model_at(model: type[BaseModel], keys: tuple[str | int, ...]) -> list[str]:
     if len(keys) >= 2 and "claims" in keys:
         return list(Claim.model_fields)
     return list(model.model_fields)
-
-
-def load_published(experiments: Path, name: str) -> dict[str, Any]:
-    """``simclr/figure_5`` -> its numbers as a flat list of cells ``{"at", "metric", "value"}``.
-
-    Raises :class:`SpecError` where the file is missing or a row is not as long as its header.
-    """
-    path = experiments / "paper" / f"{name}.yaml"
-    if not path.is_file():
-        root = experiments / "paper"
-        known = [str(one.relative_to(root).with_suffix("")) for one in sorted(root.glob("*/*.yaml"))]
-        raise SpecError(f"no published numbers {name!r}: {nearest(name, known)}")
-    document = read_yaml(path)
-    about = {key: value for key, value in document.data.items() if key not in ("grid", "table")}
-    try:
-        return {**about, "cells": [*_grid_cells(document), *_table_cells(document)]}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise SpecError([Complaint(f"{path}:1", f"not a table of published numbers: {error!r}")]) from None
-
-
-def _grid_cells(document: Document) -> Iterable[dict[str, Any]]:
-    grid = document.data.get("grid")
-    if grid is None:
-        return
-    ((row_path, rows),) = grid["rows"].items()
-    ((column_path, columns),) = grid["columns"].items()
-    for row, values in zip(rows, grid["values"], strict=True):
-        for column, value in zip(columns, values, strict=True):
-            if value is not None:
-                at = {**grid.get("at", {}), row_path: row, column_path: column}  # `at`: what all its cells share
-                yield {"at": at, "metric": grid["metric"], "value": value}
-
-
-def _table_cells(document: Document) -> Iterable[dict[str, Any]]:
-    table = document.data.get("table")
-    if table is None:
-        return
-    for row in table["rows"]:
-        for metric, value in zip(table["metrics"], row["values"], strict=True):
-            if value is not None:
-                yield {"at": row["at"], "metric": metric, "value": value}

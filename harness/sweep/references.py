@@ -12,10 +12,12 @@ from typing import Any
 
 from harness.components import Evaluation
 from harness.spec import registry
+from harness.spec.claim import Claim
 from harness.spec.document import Keys
 from harness.spec.errors import Complaint, SpecError, nearest
-from harness.spec.experiment import Claim, Experiment, load_published
+from harness.spec.experiment import Experiment
 from harness.spec.grid import Arm, lookup
+from harness.spec.published import load_published
 from harness.spec.registry import integral
 
 BLOCKS: dict[str, tuple[frozenset[str], frozenset[str]]] = {

@@ -7,7 +7,8 @@ from typing import Any
 
 from harness import components
 from harness.spec import registry
-from harness.spec.experiment import CLAIM_KINDS, ExperimentFile
+from harness.spec.claim import CLAIM_KINDS
+from harness.spec.experiment import ExperimentFile
 from harness.spec.grid import COMPONENTS
 from harness.spec.registry import Registry
 

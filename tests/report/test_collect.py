@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from harness.report.collect import NotResults, collect
-from harness.report.records import State, matches
+from harness.report.records import State
+from harness.spec.matching import matches
 from tests.report.fake_results import HANDLES, TAU, FakeResults, fate_of, run_id, spec_of, temperature, write
 
 SPEC = spec_of({TAU: 0.1}, 0)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness.spec.errors import SpecError
-from harness.spec.experiment import load_experiment, load_published, load_scale
+from harness.spec.experiment import load_experiment, load_scale
+from harness.spec.published import load_published
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = ROOT / "experiments"

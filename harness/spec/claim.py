@@ -1,0 +1,52 @@
+"""A claim as it is written in an experiment file: one sentence, where the paper says it, and the predicate."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from harness.spec.errors import nearest
+
+CLAIM_KINDS: dict[str, frozenset[str]] = {
+    "best": frozenset({"margin"}),
+    "greater": frozenset({"margin"}),
+    "order": frozenset({"margin"}),
+    "monotone": frozenset({"direction", "where", "margin"}),
+    "saturates": frozenset({"after", "within", "where"}),
+    "close": frozenset({"within"}),
+    "equivalent": frozenset({"within"}),
+    "agrees": frozenset({"at_least"}),
+}
+"""Kinds of claim -> the keys that may stand beside the kind in ``expect`` (judged in ``harness.report.claims``)."""
+
+
+class Claim(BaseModel):
+    """One sentence of the paper (or of the summary) with the predicate that decides it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    says: str
+    where: str
+    on: str | None = None
+    expect: dict[str, Any]
+    summary: dict[str, Any] | None = None
+
+    @field_validator("expect")
+    @classmethod
+    def one_kind(cls, expect: dict[str, Any]) -> dict[str, Any]:
+        """Exactly one kind, and beside it only the keys that kind knows."""
+        kinds = [key for key in expect if key in CLAIM_KINDS]
+        if len(kinds) != 1:
+            raise ValueError(f"expect needs exactly one of: {', '.join(CLAIM_KINDS)}")
+        for key in expect:
+            if key != kinds[0] and key not in CLAIM_KINDS[kinds[0]]:
+                raise ValueError(f"{kinds[0]!r} takes no {key!r}: {nearest(key, CLAIM_KINDS[kinds[0]])}")
+        for key in ("margin", "within", "at_least"):
+            if key in expect and (isinstance(expect[key], bool) or not isinstance(expect[key], int | float)):
+                raise ValueError(f"{key} is a number of points, not {expect[key]!r}")
+        if expect.get("direction", "increasing") not in ("increasing", "decreasing"):
+            raise ValueError("direction is 'increasing' or 'decreasing'")
+        if not isinstance(expect.get("where", {}), dict):
+            raise ValueError("where is a mapping of paths to values")
+        return expect
