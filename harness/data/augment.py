@@ -74,9 +74,13 @@ class Crop:
     def draw(self, rng: ImageRng, height: int | Tensor, width: int | Tensor) -> geometry.Boxes:
         return geometry.random_boxes(rng, height, width, self.scale, self.ratio, self.flip)
 
-    def __call__(self, images: Tensor, rng: ImageRng) -> Tensor:
+    def __call__(self, images: Tensor, rng: ImageRng, mirrored: Tensor | None = None) -> Tensor:
+        """``mirrored`` bool [B]: the images that a :class:`Flip` after this one will mirror; done in the same pass."""
         height, width = images.shape[-2:]
-        return geometry.resized_crop(images, self.draw(rng, height, width), (height, width), self.interpolation)
+        boxes = self.draw(rng, height, width)
+        if mirrored is not None:
+            boxes = boxes._replace(mirrored=boxes.mirrored ^ mirrored)
+        return geometry.resized_crop(images, boxes, (height, width), self.interpolation)
 
 
 @augmentation("flip")
@@ -86,8 +90,12 @@ class Flip:
 
     p: Probability = 0.5
 
+    def draw(self, rng: ImageRng) -> Tensor:
+        """bool [B]: which images are mirrored."""
+        return rng.bernoulli(self.p)
+
     def __call__(self, images: Tensor, rng: ImageRng) -> Tensor:
-        return on_some(images, rng.bernoulli(self.p), lambda some, _: some.flip(-1))
+        return on_some(images, self.draw(rng), lambda some, _: some.flip(-1))
 
 
 @augmentation("color")

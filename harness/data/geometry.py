@@ -89,12 +89,9 @@ def rows_between(images: Tensor, centers: Tensor) -> Tensor:
     return torch.lerp(upper, lower, (centers - above)[:, None, :, None])
 
 
-def centers_of(first: Tensor, length: Tensor, size: int, mirrored: Tensor) -> Tensor:
+def centers_of(first: Tensor, length: Tensor, size: int) -> Tensor:
     """Where the ``size`` new pixels lie among the old, if ``first .. first + length`` are resized: float [B, size]."""
-    scale = length / size
-    step = torch.where(mirrored, -scale, scale)[:, None]
-    end = torch.where(mirrored, first + length, first)[:, None]
-    return torch.arange(0.5, size, device=length.device) * step + (end - 0.5)
+    return torch.arange(0.5, size, device=length.device) * (length / size)[:, None] + (first - 0.5)[:, None]
 
 
 def within(centers: Tensor, first: Tensor, length: Tensor) -> Tensor:
@@ -132,9 +129,10 @@ def resized_crop(images: Tensor, boxes: Boxes, size: tuple[int, int], interpolat
     """Each image's box, resized to ``size`` (rows, columns) and mirrored where asked; -> [B, C, *size] in [0, 1]."""
     height, width = images.shape[-2:]
     top, left, tall, wide, mirrored = torch.stack(boxes).to(images.device, non_blocking=True)
-    upright = torch.zeros_like(mirrored, dtype=torch.bool)
-    vertical = centers_of(top, tall, size[0], upright)
-    horizontal = centers_of(left, wide, size[1], mirrored.bool())
+    vertical = centers_of(top, tall, size[0])
+    horizontal = centers_of(left, wide, size[1])
+    # A mirror image reads the same centers from right to left: bit by bit the flipped crop.
+    horizontal = torch.where(mirrored.bool()[:, None], horizontal.flip(1), horizontal)
     if interpolation == "bilinear" and 2 <= height <= size[0] and width <= size[1]:
         # No crop is larger than its target, so a new pixel lies between two old ones, in either direction.
         vertical, horizontal = within(vertical, top, tall), within(horizontal, left, wide)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -54,6 +55,11 @@ class ImageRng:
         other = object.__new__(ImageRng)
         other.keys, other.drawn = keys, 0
         return other
+
+    @classmethod
+    def joined(cls, parts: Sequence[ImageRng]) -> ImageRng:
+        """The streams of all parts, from their beginning, as those of one larger batch."""
+        return parts[0]._with(torch.cat([one.keys for one in parts]))
 
     def child(self, name: str) -> ImageRng:
         """The streams called ``name`` beneath these; equal names give equal streams."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from harness.data.augment import Augmentation, Crop
+from harness.data.augment import Augmentation, Crop, Flip
 from harness.data.datasets import Split, Window
 from harness.data.rng import ImageRng
 from harness.spec.registry import augmentation
@@ -51,8 +51,9 @@ class Views:
         with torch.autocast(bases[0].device.type, enabled=False):
             bases = [apply(self.shared, one, rng.child("shared"), done if self.shared else 0) for one in bases]
             views = bases if len(bases) == self.count else bases * self.count
-            done = 0 if self.shared else done
-            views = [apply(self.both, one, rng.child(f"view{i}"), done) for i, one in enumerate(views)]
+            if self.both:  # all branches as one batch: calls, not pixels, are what small images cost
+                every = ImageRng.joined([rng.child(f"view{i}") for i in range(self.count)])
+                views = list(apply(self.both, torch.cat(views), every, 0 if self.shared else done).chunk(self.count))
             views[0] = apply(self.targeted, views[0], rng.child("targeted"))
         return views
 
@@ -77,11 +78,21 @@ def unit(images: Tensor) -> Tensor:
 def apply(operators: Sequence[Augmentation], images: Tensor, rng: ImageRng, done: int = 0) -> Tensor:
     """The operators in turn, without the first ``done``; the n-th of a name draws from the n-th stream of that name."""
     seen: dict[str, int] = {}
-    for place, operator in enumerate(operators):
+    steps: list[tuple[Augmentation, ImageRng]] = []
+    for operator in operators:
         name = augmentation.name_of(operator)
         seen[name] = seen.get(name, 0) + 1
-        if place >= done:
-            images = operator(images, rng.child(name if seen[name] == 1 else f"{name} {seen[name]}"))
+        steps.append((operator, rng.child(name if seen[name] == 1 else f"{name} {seen[name]}")))
+    place = done
+    while place < len(steps):
+        operator, draws = steps[place]
+        after, its_draws = steps[place + 1] if place + 1 < len(steps) else (None, draws)
+        if isinstance(operator, Crop) and isinstance(after, Flip):
+            images = operator(images, draws, mirrored=after.draw(its_draws))
+            place += 2
+        else:
+            images = operator(images, draws)
+            place += 1
     return images
 
 

@@ -67,6 +67,11 @@ def test_children_do_not_depend_on_what_their_parent_drew() -> None:
     assert not torch.equal(fresh.child("a").child("b").bits(3), fresh.child("b").child("a").bits(3))
 
 
+def test_joined_streams_are_their_parts() -> None:
+    parts = [rng(3, seed=1), rng(5, seed=2)]
+    assert torch.equal(ImageRng.joined(parts).bits(4), torch.cat([one.bits(4) for one in parts]))
+
+
 def test_moving_a_stream_begins_it_anew() -> None:
     used = rng(8)
     first = used.bits(3)

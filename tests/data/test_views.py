@@ -10,7 +10,7 @@ import torch
 from harness.data.augment import Blur, Color, Crop, Flip, Noise
 from harness.data.datasets import Resident, Synthetic
 from harness.data.rng import ImageRng
-from harness.data.views import Batch, Views, batches, steps_of_epoch
+from harness.data.views import Batch, Views, apply, batches, steps_of_epoch
 
 SIMCLR = Views(both=(Crop(), Flip(), Color(), Blur()))
 
@@ -66,6 +66,20 @@ def test_draws_of_an_operator_do_not_depend_on_the_others() -> None:
     for both in [(Noise(std=(0.0, 0.0)), Flip()), (Flip(), Noise(std=(0.0, 0.0)))]:
         for a, b in zip(Views(both=both)(images(), rng()), flips, strict=True):
             assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(
+    "crop", [Crop(), Crop(flip=0.5), Crop(interpolation="bicubic"), Crop(scale=(0.9, 1.0))], ids=str
+)
+def test_a_flip_after_a_crop_is_done_by_the_crop_bit_by_bit(crop: Crop) -> None:
+    base = images().float() / 255
+    apart = Flip(p=0.7)(crop(base, rng().child("crop")), rng().child("flip"))
+    assert torch.equal(apply((crop, Flip(p=0.7)), base, rng()), apart)
+
+
+def test_branches_made_together_are_those_made_one_by_one() -> None:
+    for i, view in enumerate(SIMCLR(images(), rng())):
+        assert torch.equal(view, apply(SIMCLR.both, images().float() / 255, rng().child(f"view{i}")))
 
 
 def test_repeated_operators_draw_anew() -> None:
