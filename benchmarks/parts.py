@@ -35,7 +35,7 @@ def with_gradients(network: nn.Module) -> nn.Module:
 
 
 def lars(network: nn.Module) -> Iterator[Contender]:
-    """A step of each on gradients that stay."""
+    """A step of each, on gradients that stay (all add the decay to them in place)."""
     from timm.optim.lars import Lars as TimmLars
 
     with_gradients(network)

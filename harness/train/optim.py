@@ -142,7 +142,9 @@ class Lars(torch.optim.Optimizer):
 
     Rate and trust are inside the buffer, so a change of the rate acts gradually; timm's and most other
     versions keep them outside. Groups take ``weight_decay`` and ``adapt``; ``lr`` may be a float or a 0-d
-    tensor. All parameters of a group at once (``torch._foreach_*``), never waiting for the device.
+    tensor. All parameters of a group at once (``torch._foreach_*``), never waiting for the device. The step is bound
+    by memory, so nothing is allocated, and decay is added to
+    the gradients in place: a step changes them.
     """
 
     def __init__(
@@ -183,14 +185,17 @@ class Lars(torch.optim.Optimizer):
             if "velocity" not in self.state[weight]:
                 self.state[weight]["velocity"] = torch.zeros_like(weight)
         velocities = [self.state[weight]["velocity"] for weight in weights]
-        steps = list(torch._foreach_add(gradients, weights, alpha=group["weight_decay"]))
+        if group["weight_decay"]:
+            torch._foreach_add_(gradients, weights, alpha=group["weight_decay"])
         if group["adapt"]:
-            torch._foreach_mul_(steps, trust_ratios(weights, steps, group["trust_coefficient"]).unbind())
-        torch._foreach_mul_(steps, group["lr"])
+            ratios = trust_ratios(weights, gradients, group["trust_coefficient"])
+        else:
+            ratios = weights[0].new_ones(len(weights))
+        rates = list((ratios * group["lr"]).unbind())
         torch._foreach_mul_(velocities, group["momentum"])
-        torch._foreach_add_(velocities, steps)
+        torch._foreach_addcmul_(velocities, gradients, rates)
         if group["nesterov"]:
-            torch._foreach_sub_(weights, steps)
+            torch._foreach_addcmul_(weights, gradients, rates, value=-1)
             torch._foreach_sub_(weights, velocities, alpha=group["momentum"])
         else:
             torch._foreach_sub_(weights, velocities)
