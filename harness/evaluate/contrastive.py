@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from harness.evaluate.measurement import Measurements, Unavailable
 from harness.evaluate.trained import Trained
 from harness.methods.objectives import Contrastive as Objective
-from harness.spec.errors import SpecError
 from harness.spec.registry import evaluation
 
 _ROWS = 1024
@@ -39,34 +36,22 @@ class Contrastive:
     split: Literal["test", "validation"] = "test"
     examples: Annotated[int, Field(ge=2)] = 4096
 
-    def __call__(self, trained: Trained) -> Iterator[tuple[str, float]]:
-        """Deterministic given ``trained.seed``. Raises :class:`SpecError` without a contrastive objective."""
+    def __call__(self, trained: Trained) -> Measurements:
+        """Deterministic given ``trained.seed``. Raises :class:`Unavailable` without a contrastive objective."""
         objective = getattr(trained.method, "objective", None)
         if not isinstance(objective, Objective):
-            raise SpecError("the contrastive evaluation needs a run with a contrastive objective")
+            raise Unavailable("the contrastive task needs a run with a contrastive objective")
         (first, second, *_), _ = trained.encode(self.split, trained.views, "z", shuffle=True)
         examples = min(self.examples, len(first))
         sets = len(first) // examples
         correct, entropy = 0, 0.0
         whole = (torch.split(z[: sets * examples], examples) for z in (first, second))
         for anchors, candidates in zip(*whole, strict=True):
-            hits, nats = identify(comparable(anchors, objective), comparable(candidates, objective))
+            hits, nats = identify(objective.comparable(anchors), objective.comparable(candidates))
             correct, entropy = correct + hits, entropy + nats
         yield "top1", 100.0 * correct / (sets * examples)
         yield "entropy", entropy / (sets * examples)
         yield "candidates", float(examples)
-
-
-def comparable(z: Tensor, objective: Objective) -> Tensor:
-    """z scaled such that dot products of two such tensors are the objective's logits.
-
-    An objective without a ``normalize`` always compares cosines; one without a ``temperature``, such as the margin
-    triplet, has no distribution of its own, and its entropy is that of the bare cosines.
-    """
-    if getattr(objective, "normalize", True):
-        z = F.normalize(z)
-    temperature: float = getattr(objective, "temperature", 1.0)
-    return z / math.sqrt(temperature)
 
 
 def identify(anchors: Tensor, candidates: Tensor) -> tuple[int, float]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from harness.data.datasets import Dataset, Split
-from harness.data.views import Views, batches
+from harness.data.rng import ImageRng
+from harness.data.views import Batch, Views, batches
 from harness.methods.method import Method
 from harness.spec.errors import SpecError
 
@@ -18,8 +20,16 @@ Features = Literal["h", "z"]
 """The representation h, or its projection z = g(h) *before* any l2 normalisation."""
 
 _MOST_IMAGES_PER_PASS = 512
-_EVALUATION_DRAWS = 0x5EED
+EVALUATION_DRAWS = 0x5EED
 """Evaluations draw from other streams than training: no probe sees the very crops its encoder was trained on."""
+
+
+class Pretext(Protocol):
+    """A change to images that a probe is to recognise: hashable, and equal to another that does the same."""
+
+    def __call__(self, images: Tensor, rng: ImageRng) -> tuple[Tensor, Tensor]:
+        """float [B, 3, H, W] in [0, 1] -> the changed images, and what was done to each, int64 [B]."""
+        ...
 
 
 @dataclass
@@ -27,7 +37,8 @@ class Trained:
     """The method in inference mode (batch norm uses its running statistics, as in the official README protocol).
 
     ``views`` are the training views; ``batch_size`` is the training batch, which is known to fit (passes here are
-    at most that large, and at most 512 images); ``seed`` is the run's, and decides everything random here.
+    at most that large, and at most 512 images); ``seed`` is the run's, and decides everything random here. ``root`` is
+    the folder of data sets; ``untrained`` makes the networks anew as pretraining found them, for baselines without it.
     """
 
     method: Method
@@ -36,7 +47,9 @@ class Trained:
     batch_size: int
     seed: int
     device: torch.device
-    _features: dict[tuple[str, Features], tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
+    root: Path = Path("data")
+    untrained: Callable[[], Method] | None = None
+    _features: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
     _splits: dict[str, Split] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -55,6 +68,10 @@ class Trained:
                 )
             self._splits[name] = found.to(self.device)
         return self._splits[name]
+
+    def elsewhere(self, data: Dataset) -> Trained:
+        """The same networks before another data set; its features are kept for as long as what is returned."""
+        return replace(self, data=data, _features={}, _splits={})
 
     def features(
         self, split: str, at: Features = "h", augmentations: Sequence[Any] = (), epoch: int = 0
@@ -82,21 +99,47 @@ class Trained:
         """One tensor [N, D] per view, and the labels [N] in the same order. Raises as :meth:`features` does."""
         found: list[list[Tensor]] = [[] for _ in range(views.count)]
         labels = []
-        for batch in batches(
-            self.split(split),
-            views,
-            batch_size=min(self.batch_size, _MOST_IMAGES_PER_PASS),
-            seed=self.seed ^ _EVALUATION_DRAWS,
-            epoch=epoch,
-            device=self.device,
-            shuffle=shuffle,
-            drop_last=False,
-        ):
+        for batch in self._passes(split, views, epoch=epoch, shuffle=shuffle):
             labels.append(batch.labels)
             for kept, images in zip(found, batch.views, strict=True):
                 h = self.method.represent(images)
                 kept.append((self.method.project(h) if at == "z" else h).float())
         return [finite(torch.cat(kept), at) for kept in found], torch.cat(labels)
+
+    @torch.no_grad()
+    def changed(self, split: str, at: Features, pretext: Pretext) -> tuple[Tensor, Tensor]:
+        """Features of a split's images as ``pretext`` changes them, and what it did to each, as :meth:`features`.
+
+        One draw per image, the same for h and z; kept, so that the second of them costs no pass of the encoder.
+        """
+        key = (split, at, pretext)
+        if key not in self._features:
+            if at == "z":
+                h, labels = self.changed(split, "h", pretext)
+                x = finite(self._projected(h), "z")
+            else:
+                rows, marks = [], []
+                for batch in self._passes(split, Views(count=1)):
+                    rng = ImageRng(seed=self.seed ^ EVALUATION_DRAWS, epoch=0, images=batch.indices.cpu())
+                    images, marked = pretext(batch.views[0], rng.child("pretext"))
+                    rows.append(self.method.represent(images).float())
+                    marks.append(marked.to(self.device))
+                x, labels = finite(torch.cat(rows), "h"), torch.cat(marks)
+            self._features[key] = x, labels
+        return self._features[key]
+
+    def _passes(self, split: str, views: Views, *, epoch: int = 0, shuffle: bool = False) -> Iterator[Batch]:
+        """Every image of a split once, in batches that are known to fit."""
+        return batches(
+            self.split(split),
+            views,
+            batch_size=min(self.batch_size, _MOST_IMAGES_PER_PASS),
+            seed=self.seed ^ EVALUATION_DRAWS,
+            epoch=epoch,
+            device=self.device,
+            shuffle=shuffle,
+            drop_last=False,
+        )
 
     @torch.no_grad()
     def _projected(self, h: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ LARS does not see the factor where it adapts, but batch norm (and any other opti
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -89,6 +90,10 @@ class Contrastive(ABC):
     def loss(self, projections: Sequence[Tensor]) -> Tensor:
         """The same on float32 tensors, outside autocast."""
 
+    @abstractmethod
+    def comparable(self, z: Tensor) -> Tensor:
+        """z [N, D] scaled such that dot products of two such tensors are the logits that this objective compares."""
+
 
 @objective("nt_xent")
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +114,9 @@ class NTXent(Contrastive):
             for one in pairs
         ]
         return torch.stack(losses).mean()
+
+    def comparable(self, z: Tensor) -> Tensor:
+        return (F.normalize(z) if self.normalize else z) / math.sqrt(self.temperature)
 
 
 @objective("nt_logistic")
@@ -135,6 +143,9 @@ class NTLogistic(Contrastive):
             losses.append(F.softplus(-positive[:, 0] / self.temperature).mean() + repulsion.mean())
         return torch.stack(losses).mean()
 
+    def comparable(self, z: Tensor) -> Tensor:
+        return F.normalize(z) / math.sqrt(self.temperature)
+
 
 @objective("margin_triplet")
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +169,10 @@ class MarginTriplet(Contrastive):
                 negative = closest(every, negative & (every < positive))
             losses.append(masked_mean(F.relu(every - positive + self.margin), negative).mean())
         return torch.stack(losses).mean()
+
+    def comparable(self, z: Tensor) -> Tensor:
+        """The bare cosines: a margin has no distribution over candidates, hence no temperature."""
+        return F.normalize(z)
 
 
 @objective("cross_entropy")

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import json
 import math
-import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,19 +21,19 @@ from harness import components, provenance
 from harness.components import Evaluation, Parts
 from harness.data.datasets import Dataset
 from harness.data.views import batches
+from harness.evaluate.measurement import recorded
 from harness.evaluate.trained import Trained
 from harness.methods.method import Method
 from harness.spec.registry import evaluation as evaluations
 from harness.spec.run import Run
 from harness.store import RunFolder, StoreError, read_json, write_atomic, write_json
-from harness.train import checkpoint
+from harness.train import checkpoint, distributed
+from harness.train.distributed import on_first_rank
+from harness.train.gradient import gradient
 from harness.train.optim import learning_rate, schedule_steps
-from harness.train.place import Place
+from harness.train.place import Place, passes
 from harness.train.progress import Clock, report_progress
-
-
-class Interrupted(RuntimeError):
-    """A signal asked this process to stop; everything up to the last step is in the checkpoint."""
+from harness.train.stop import Interrupted, stop_on_signal
 
 
 class Diverged(RuntimeError):
@@ -49,7 +48,8 @@ def execute(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> Non
     """Train the run of ``folder`` unless it is trained, then evaluate what is missing of ``asked``.
 
     Every file is written atomically into the run's own folder. Raises :class:`Interrupted` after a signal, and
-    whatever the components raise; divergence is not raised but recorded as the outcome.
+    whatever the components raise; divergence is not raised but recorded as the outcome. Where several processes share
+    the run (:mod:`harness.train.distributed`), all of them train, the first alone writes, and it evaluates alone.
     """
     run = Run.model_validate(read_json(folder.spec)["spec"])
     if run.id != folder.id:
@@ -61,24 +61,26 @@ def execute(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> Non
     dataset = parts.dataset.load(place.data)
     method = seeded_method(parts, dataset, device)
     with stop_on_signal() as stop:
-        known = read_json(folder.outcome)
+        known = distributed.from_first(lambda: read_json(folder.outcome))
         if known is None:
             try:
                 Pretraining(folder, parts, dataset, method, place, device, stop).run()
             except Diverged as divergence:
                 finish(folder, run, status="diverged", at_step=divergence.step)
                 return
-        elif known["status"] == "diverged" or not folder.missing(one.handle for one in asked):
+        if not distributed.go_on_alone():
             return
-        elif not folder.weights.exists():
-            raise StoreError(
-                f"{folder.weights}: the trained weights are not here (they are not committed), so nothing can be "
-                f"evaluated anew; move {folder.path} away to train it again"
-            )
-        else:
+        if known is not None:
+            if known["status"] == "diverged" or not folder.missing(one.handle for one in asked):
+                return
+            if not folder.weights.exists():
+                raise StoreError(
+                    f"{folder.weights}: the trained weights are not here (they are not committed), so nothing can be "
+                    f"evaluated anew; move {folder.path} away to train it again"
+                )
             method.load_state_dict(checkpoint.load(folder.weights, device)["method"])
         try:
-            evaluate(folder, asked, parts, dataset, method, device, stop)
+            evaluate(folder, asked, parts, dataset, method, place, device, stop)
         except FloatingPointError as infinite:  # a finite loss over features that overflow in inference mode
             if any(folder.path.glob("evaluations/*.json")):
                 raise  # some of its numbers stand: the run is not lost, this evaluation is
@@ -98,25 +100,6 @@ def seeded_method(parts: Parts, dataset: Dataset, device: torch.device) -> Metho
     torch.manual_seed(parts.run.seed)
     method = parts.build_method(len(dataset.classes))
     return method.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-
-
-@contextmanager
-def stop_on_signal() -> Iterator[threading.Event]:
-    """An event that SIGTERM, SIGINT and SIGUSR2 (submitit's warning) set; the loop looks at it between steps.
-
-    Nothing is saved inside the handler: a handler may run in the middle of an optimiser step.
-    """
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in signals}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @dataclass
@@ -139,6 +122,10 @@ class Pretraining:
         steps_per_epoch = len(train) // batch_size
         if steps_per_epoch == 0:
             raise ValueError(f"a batch of {batch_size} images is larger than the training set of {len(train)}")
+        world = distributed.world()
+        cuts = passes(
+            batch_size=batch_size, groups=run.norm.groups, world=world, images_per_pass=self.place.images_per_pass
+        )
         total_steps = run.schedule.epochs * steps_per_epoch
         warmup_steps, decay_steps = schedule_steps(
             images=len(train),
@@ -148,11 +135,11 @@ class Pretraining:
         )
         peak = self.parts.optimizer.peak_lr(batch_size)
         optimizer = self.parts.optimizer.build(self.method)
-        precise = run.precision == "float32" or self.device.type == "cpu"  # bf16 on a CPU is slower, not faster
+        bfloat16 = run.precision == "bfloat16" and self.device.type != "cpu"  # slower on a CPU, not faster
         # --- resume
         step, totals, seconds = self._resume(optimizer)
         clock = Clock(self.folder, self.place, total_steps, steps_per_epoch, step, seconds)
-        write_json(self.folder.provenance, self._about(clock, finished=False))
+        self._write_provenance(clock, finished=False)
         split = train.to(self.device)
         self.method.train()
         # --- steps
@@ -165,21 +152,20 @@ class Pretraining:
                 epoch=epoch,
                 device=self.device,
                 first_step=step % steps_per_epoch,
+                rank=distributed.rank(),
+                world=world,
             ):
                 rate = learning_rate(step, peak=peak, warmup_steps=warmup_steps, total_steps=decay_steps)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=not precise):
-                    loss, extra = self.method(batch.views, batch.labels)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
+                values = gradient(self.method, batch.views, batch.labels, passes=cuts, bfloat16=bfloat16)
                 optimizer.step()
                 self.method.after_step(step)
-                accumulate(totals, {"loss": loss.detach(), **extra})
+                accumulate(totals, values)
                 step += 1
-                clock.tick(step, len(batch.labels))
+                clock.tick(step, batch_size)
                 if step % steps_per_epoch:  # at the end of an epoch its record comes first, below
-                    stopping = self.stop.is_set()
+                    stopping = distributed.any_rank(self.stop.is_set())
                     if stopping or clock.checkpoint_due():
                         self._save(step, optimizer, totals, clock)
                     if stopping:
@@ -193,17 +179,22 @@ class Pretraining:
             self._write_metrics()
             clock.say(f"loss {means['loss']:.4f}")
             if step < total_steps:
-                stopping = self.stop.is_set()
+                stopping = distributed.any_rank(self.stop.is_set())
                 if stopping or clock.epoch_checkpoint_due():
                     self._save(step, optimizer, totals, clock)
                 if stopping:
                     raise Interrupted(f"stopped by a signal after step {step} of {total_steps}")
-        # --- outcome: weights first, then the file that says so
+        self._finish(step, clock)
+
+    @on_first_rank
+    def _finish(self, step: int, clock: Clock) -> None:
+        """Weights first, then the file that says so."""
         checkpoint.save(self.folder.weights, {"method": self.method.state_dict()})
-        write_json(self.folder.provenance, self._about(clock, finished=True))
-        finish(self.folder, run, status="trained", steps=step, loss=self.history[-1]["loss"])
+        self._write_provenance(clock, finished=True)
+        finish(self.folder, self.parts.run, status="trained", steps=step, loss=self.history[-1]["loss"])
         checkpoint.clear_steps(self.folder.checkpoints)
 
+    @on_first_rank
     def _save(self, step: int, optimizer: torch.optim.Optimizer, totals: dict[str, Tensor], clock: Clock) -> None:
         state = {
             "run": self.parts.run.id,
@@ -220,32 +211,36 @@ class Pretraining:
 
     def _resume(self, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, Tensor], float]:
         """(steps done, the epoch's sums so far, seconds spent), from the newest whole checkpoint."""
-        state = checkpoint.load_newest(self.folder.checkpoints, self.device)
+        state = distributed.from_first(lambda: checkpoint.load_newest(self.folder.checkpoints, torch.device("cpu")))
         if state is None:
             return 0, {}, 0.0
         if state["run"] != self.parts.run.id:
             raise StoreError(f"{self.folder.checkpoints}: holds a checkpoint of run {state['run']}; move it away")
         self.method.load_state_dict(state["method"])
         optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["rng"].cpu())
+        torch.set_rng_state(state["rng"])
         self.history[:] = state["history"]
         print(f"resumed at step {state['step']}", flush=True)
-        return int(state["step"]), dict(state["totals"]), float(state["seconds"])
+        totals = {name: total.to(self.device) for name, total in state["totals"].items()}
+        return int(state["step"]), totals, float(state["seconds"])
 
+    @on_first_rank
     def _write_metrics(self) -> None:
         """Whole file each time: after a resume no line stands twice, and none is half-written."""
         write_atomic(self.folder.metrics, "".join(json.dumps(line, sort_keys=True) + "\n" for line in self.history))
 
-    def _about(self, clock: Clock, *, finished: bool) -> dict[str, Any]:
+    @on_first_rank
+    def _write_provenance(self, clock: Clock, *, finished: bool) -> None:
         gpu = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None
-        about = {**provenance.describe(gpu=gpu, threads=torch.get_num_threads()), "started": clock.started_at}
+        about: dict[str, Any] = provenance.describe(gpu=gpu, threads=torch.get_num_threads())
+        about |= {"processes": distributed.world(), "started": clock.started_at}
         if finished:
             about |= {
                 "finished": time.time(),
                 "wall_seconds": round(clock.total_seconds(), 3),
                 "images_per_second": round(clock.images_per_second(), 1),
             }
-        return about
+        write_json(self.folder.provenance, about)
 
 
 def accumulate(totals: dict[str, Tensor], values: dict[str, Tensor]) -> None:
@@ -254,6 +249,7 @@ def accumulate(totals: dict[str, Tensor], values: dict[str, Tensor]) -> None:
         totals[name] = totals[name] + value.float() if name in totals else value.float().clone()
 
 
+@on_first_rank
 def finish(folder: RunFolder, run: Run, *, status: str, **about: Any) -> None:
     """Write ``outcome.json``: from now on the run is trained, or diverged."""
     write_json(folder.outcome, {"run": run.id, "status": status, "epochs": run.schedule.epochs, **about})
@@ -265,6 +261,7 @@ def evaluate(
     parts: Parts,
     dataset: Dataset,
     method: Method,
+    place: Place,
     device: torch.device,
     stop: threading.Event,
 ) -> None:
@@ -277,6 +274,8 @@ def evaluate(
         batch_size=parts.run.schedule.batch_size,
         seed=parts.run.seed,
         device=device,
+        root=place.data,
+        untrained=partial(seeded_method, parts, dataset, device),
     )
     for one in asked:
         if one.handle not in missing:
@@ -285,8 +284,9 @@ def evaluate(
             raise Interrupted(f"stopped by a signal before {one.label}")
         report_progress(folder, f"evaluating {one.label}")
         began = time.monotonic()
-        values = dict(evaluations.build(one.resolved)(trained))
-        print(f"{one.label}: " + ", ".join(f"{name} {value:.2f}" for name, value in values.items()), flush=True)
+        found = recorded(evaluations.build(one.resolved)(trained))
+        numbers = ", ".join(f"{name} {value:.2f}" for name, value in found["values"].items())
+        print(f"{one.label}: {found.get('unavailable', numbers)}", flush=True)
         write_json(
             folder.evaluation(one.handle),
             {
@@ -295,7 +295,7 @@ def evaluate(
                 "name": next(iter(one.resolved)),
                 "label": one.label,
                 "evaluation": one.resolved,
-                "values": values,
+                **found,
                 "code": provenance.code_fingerprint(),
                 "wall_seconds": round(time.monotonic() - began, 3),
             },

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from harness.evaluate import contrastive
-from harness.evaluate.contrastive import Contrastive, comparable, identify
+from harness.evaluate.contrastive import Contrastive, identify
+from harness.evaluate.measurement import Unavailable
 from harness.evaluate.trained import Trained
 from harness.methods.objectives import Contrastive as Objective
 from harness.methods.objectives import CrossEntropy, MarginTriplet, NTLogistic, NTXent
-from harness.spec.errors import SpecError
 
 Make = Callable[..., Trained]
 
@@ -103,7 +103,7 @@ def test_temperature_moves_entropy_and_nothing_else() -> None:
     found = []
     for temperature in (0.05, 0.1, 0.5, 1.0):
         objective = NTXent(temperature=temperature)
-        found.append(identify(comparable(first, objective), comparable(second, objective)))
+        found.append(identify(objective.comparable(first), objective.comparable(second)))
     assert len({hits for hits, _ in found}) == 1
     assert [nats for _, nats in found] == sorted(nats for _, nats in found)
 
@@ -117,5 +117,5 @@ def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_supervised_run_is_refused(make_trained: Make) -> None:
-    with pytest.raises(SpecError, match="contrastive objective"):
+    with pytest.raises(Unavailable, match="contrastive objective"):
         list(Contrastive()(make_trained(objective=CrossEntropy())))
