@@ -267,6 +267,16 @@ class Store:
         """Submission records and the scheduler's logs."""
         return self.root / "jobs"
 
+    @property
+    def code(self) -> Path:
+        """Snapshots of the code that runs were submitted with."""
+        return self.root / "code"
+
+    @property
+    def sources(self) -> Path:
+        """Digests of every numeric file, one JSON file for each code that made a result."""
+        return self.root / "sources"
+
     def run(self, run_id: str) -> RunFolder:
         """The folder of one run (which need not exist)."""
         return RunFolder(self.runs / run_id)

@@ -14,6 +14,7 @@ from harness.sweep import scheduler
 from harness.sweep.live import Watch
 from harness.sweep.machine import gpus
 from harness.sweep.pool import Pool
+from harness.sweep.snapshot import Snapshot
 from harness.train.place import Place
 
 
@@ -43,7 +44,8 @@ class Job:
         with Watch(Console(highlight=False), len(runs), task["at_once"], task["seconds"], task["labels"]) as watch:
             asked = [Evaluation(**one) for one in task["evaluations"]]
             self.grace_s = task["grace_s"]
-            self.pool = Pool(runs, asked, place, watch, jobs=task["at_once"], gpus=leased, job=name)
+            code = Snapshot(**{name: Path(path) for name, path in task["code"].items()})
+            self.pool = Pool(runs, asked, place, watch, jobs=task["at_once"], gpus=leased, job=name, code=code)
             outcome = self.pool.run(own_signals=False)
         if outcome.stopped:
             _await_the_end()

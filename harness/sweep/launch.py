@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +22,10 @@ from typing import Any
 import submitit
 from rich.console import Console
 
-import harness
+from harness.components import Evaluation
 from harness.spec.errors import SpecError
-from harness.sweep import scheduler
+from harness.store import Store
+from harness.sweep import scheduler, snapshot
 from harness.sweep.cluster import Cluster, describe
 from harness.sweep.job import Job
 from harness.sweep.live import clock, say
@@ -33,7 +34,8 @@ from harness.sweep.preflight import check_data
 from harness.sweep.price import Prices, bill
 from harness.sweep.record import record
 from harness.sweep.scheduler import Chunk, Submission
-from harness.sweep.show import show_plan
+from harness.sweep.show import show_claims, show_plan
+from harness.sweep.snapshot import Snapshot
 
 TIME_CLASSES = (30, 60, 120, 240, 480, 720, 1440, 2880, 4320, 10_080)
 """Minutes. Below half an hour submitit takes every signal for a time-out."""
@@ -68,10 +70,12 @@ def sweep_on(
         queue = scheduler.look(plan.store)
         waiting = [one for one in runs if one.folder.id in queue.runs]
         missing = [one for one in runs if one.folder.id not in queue.runs]
-        prices = Prices.read(plan.store, "" if cluster.gpus else None, [one.handle for one in plan.evaluations])
+        prices = prices_on(plan.store, plan.evaluations, cluster)
         at_once = cluster.array_cap * cluster.at_once
-        cost = bill(prices, [one.run for one in missing], plan.evaluations, at_once)
+        cost = bill(prices, missing, plan.evaluations, at_once)
         show_plan(console, plan, cost, f"on {name}, at most {at_once} at a time", queued=len(waiting))
+        if only_plan:
+            show_claims(console, plan, prices, {one.folder.id for one in runs} | {*queue.runs})
         groups = group(plan, missing, cluster, prices)
         submission = draw_up(plan, groups, cluster)
         _show_arrays(console, submission, cluster)
@@ -86,10 +90,17 @@ def sweep_on(
     return 0
 
 
+def prices_on(store: Store, asked: Iterable[Evaluation], cluster: Cluster) -> Prices:
+    """What runs cost on the nodes of this cluster file."""
+    on_gpus = bool(cluster.gpus or cluster.gres)
+    devices = max(1, cluster.gpus) / cluster.at_once if on_gpus else max(1, cluster.cpus // cluster.at_once)
+    return Prices.read(store, "" if on_gpus else None, [one.handle for one in asked], devices)
+
+
 def group(plan: Plan, runs: Sequence[PlannedRun], cluster: Cluster, prices: Prices) -> list[Group]:
     """Runs -> jobs -> groups of jobs with one time limit."""
     limits: dict[int, list[PlannedRun]] = defaultdict(list)
-    seconds = {one.folder.id: prices.of(one.run, plan.evaluations).seconds for one in runs}
+    seconds = {one.folder.id: prices.left(one, plan.evaluations).seconds for one in runs}
     for one in runs:
         limits[cluster.minutes or _time_class(seconds[one.folder.id], cluster)].append(one)
     size = cluster.runs_per_job
@@ -127,17 +138,18 @@ def draw_up(plan: Plan, groups: Sequence[Group], cluster: Cluster) -> Submission
 
 def submit(plan: Plan, submission: Submission, groups: Sequence[Group], cluster: Cluster, data: Path) -> None:
     """Write everything down, then call sbatch once per array. Raises :class:`SpecError` with sbatch's own words."""
+    code = snapshot.take(plan.store, plan.experiment.document.path)
     runs = {one.folder.id: (one, made.seconds) for made in groups for task in made.tasks for one in task}
     for number, chunk in enumerate(submission.chunks):
         for index, task in enumerate(chunk.tasks):
-            order = _order(plan, submission, [runs[run][0] for run in task], cluster, data)
+            order = _order(plan, submission, [runs[run][0] for run in task], cluster, data, code)
             scheduler.write_task(submission.task_file(number, index), {**order, "seconds": runs[task[0]][1]})
     submission.logs.mkdir(parents=True)
     submission.save()  # the orphan token: whoever finds it without a job id asks the queue for the name
     for number, chunk in enumerate(submission.chunks):
         executor = submitit.SlurmExecutor(submission.logs, max_num_timeout=MANY_TIMEOUTS)
         earlier = submission.chunks[number - cluster.array_cap].job if number >= cluster.array_cap else None
-        executor.update_parameters(**parameters(cluster, chunk, after=earlier))
+        executor.update_parameters(**parameters(cluster, chunk, after=earlier, code=code))
         orders = [str(submission.task_file(number, index).resolve()) for index in range(len(chunk.tasks))]
         try:
             with _outside_of_jobs():
@@ -151,11 +163,12 @@ def submit(plan: Plan, submission: Submission, groups: Sequence[Group], cluster:
 
 
 def _order(
-    plan: Plan, submission: Submission, runs: Sequence[PlannedRun], cluster: Cluster, data: Path
+    plan: Plan, submission: Submission, runs: Sequence[PlannedRun], cluster: Cluster, data: Path, code: Snapshot
 ) -> dict[str, Any]:
     return {
         "submission": str(submission.folder.resolve()),
         "results": str(plan.store.root.resolve()),
+        "code": {"folder": str(code.folder), "origin": str(code.origin)},
         "data": str(data),
         "runs": [one.folder.id for one in runs],
         "labels": {one.folder.id: one.label for one in runs},
@@ -167,7 +180,9 @@ def _order(
     }
 
 
-def parameters(cluster: Cluster, chunk: Chunk, *, after: str | None = None) -> dict[str, Any]:
+def parameters(
+    cluster: Cluster, chunk: Chunk, *, after: str | None = None, code: Snapshot | None = None
+) -> dict[str, Any]:
     """submitit's parameters. One node and one task, always: packing is ours; srun is told the cores it forgets."""
     wanted: dict[str, Any] = {
         "job_name": chunk.name,
@@ -185,7 +200,7 @@ def parameters(cluster: Cluster, chunk: Chunk, *, after: str | None = None) -> d
         "dependency": f"afterany:{after}" if after else None,  # more arrays than the cap: they follow one another
         "array_parallelism": chunk.cap,
         "signal_delay_s": cluster.signal_seconds,
-        "setup": [*cluster.setup, *_environment(cluster)],
+        "setup": [*cluster.setup, *_environment(cluster, code)],
         "additional_parameters": cluster.sbatch or None,
         "srun_args": [f"--cpus-per-task={cluster.cpus}", *cluster.srun],
     }
@@ -208,13 +223,15 @@ def rehearse(cluster: Cluster) -> tuple[bool, str]:
     return done.returncode == 0, (done.stderr + done.stdout).strip()
 
 
-def _environment(cluster: Cluster) -> list[str]:
-    """The job imports the package that submitted it (a snapshot of it, one day), and does not oversubscribe cores."""
-    code = Path(harness.__file__).resolve().parent.parent
-    return [
-        f'export PYTHONPATH="{code}${{PYTHONPATH:+:$PYTHONPATH}}"',
-        f"export OMP_NUM_THREADS={max(1, cluster.cpus // cluster.at_once)}",
-    ]
+def _environment(cluster: Cluster, code: Snapshot | None) -> list[str]:
+    """The job imports the snapshot that was submitted, whatever it finds in its working directory, and does not
+    oversubscribe cores. ``code`` is None where nothing is going to run.
+    """
+    lines = [f"export OMP_NUM_THREADS={max(1, cluster.cpus // cluster.at_once)}"]
+    for name, value in code.environment.items() if code else ():
+        behind = "${PYTHONPATH:+:$PYTHONPATH}" if name == "PYTHONPATH" else ""
+        lines.append(f'export {name}="{value}{behind}"')
+    return lines
 
 
 @contextmanager

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
+from harness.components import Evaluation
 from harness.spec.errors import SpecError
-from harness.sweep import worker
+from harness.store import Store
+from harness.sweep import snapshot, worker
 from harness.sweep.live import Watch, clock, say
-from harness.sweep.machine import Crew, crew, gpus
+from harness.sweep.machine import Crew, gpus
 from harness.sweep.plan import Plan, PlannedRun
 from harness.sweep.pool import Outcome, Pool
-from harness.sweep.price import Bill, Prices, bill
+from harness.sweep.price import Bill, Prices
 from harness.sweep.show import show_failures
 from harness.sweep.worker import Execute
 from harness.train.place import Place
@@ -23,12 +25,11 @@ LONG_S = 8 * 3600.0
 """A local sweep priced above this asks first."""
 
 
-def cost_here(plan: Plan, runs: Sequence[PlannedRun], jobs: int | None) -> tuple[Bill, Crew]:
-    """The bill of ``runs`` on this machine, and how many run at once."""
-    here = crew(len(runs), jobs)
+def prices_here(store: Store, asked: Iterable[Evaluation], here: Crew) -> Prices:
+    """What runs cost on this machine when so many share it."""
     gpu = gpus()[0][1] if here.gpus else None
-    prices = Prices.read(plan.store, gpu, [one.handle for one in plan.evaluations])
-    return bill(prices, [one.run for one in runs], plan.evaluations, here.jobs), here
+    devices = max(1.0, here.jobs / len(here.gpus)) ** -1 if here.gpus else here.threads
+    return Prices.read(store, gpu, [one.handle for one in asked], devices)
 
 
 def confirm_long(console: Console, cost: Bill, *, yes: bool) -> bool:
@@ -54,9 +55,10 @@ def run_here(
     """Run them and print a table of what failed."""
     labels = {one.folder.id: one.label for one in runs}
     place = Place(data=data, device="auto" if here.gpus else "cpu", threads=here.threads)
+    code = snapshot.take(plan.store, plan.experiment.document.path)
     with Watch(console, len(runs), here.jobs, cost.mean, labels) as watch:
         folders = [one.folder for one in runs]
-        pool = Pool(folders, plan.evaluations, place, watch, jobs=here.jobs, gpus=here.gpus, execute=execute)
+        pool = Pool(folders, plan.evaluations, place, watch, jobs=here.jobs, gpus=here.gpus, execute=execute, code=code)
         outcome = pool.run()
     show_failures(console, [plan.store.run(run) for run in outcome.failed], labels)
     if outcome.held:

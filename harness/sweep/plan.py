@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from harness.spec.grid import Arm, expand, lookup
 from harness.spec.run import Run, identity
 from harness.store import RunFolder, State, Store, StoreError, read_json
 from harness.sweep.references import References, check_references
+from harness.sweep.snapshot import why_stale
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,15 @@ class PlannedRun:
     label: str
     state: State
     why: str = ""  # why it is broken, failed or unknown
-    stale: bool = False  # finished by code that is not today's
+    stale: str = ""  # why it counts as made by other numeric code than today's
     also_in: tuple[str, ...] = ()  # other experiments that ask for it
+    lacking: tuple[str, ...] = ()  # evaluations that a trained run does not have
+    weightless: bool = False  # and cannot get: its weights are elsewhere (they are not committed)
 
     @property
     def to_do(self) -> bool:
-        """A sweep would start it: neither finished nor under way, nor waiting for ``--retry``."""
-        return self.state in (State.TODO, State.TRAINED, State.UNKNOWN, State.CANCELLED)
+        """A sweep would start it: neither finished nor under way, nor waiting for ``--retry`` or for its weights."""
+        return self.state in (State.TODO, State.TRAINED, State.UNKNOWN, State.CANCELLED) and not self.weightless
 
 
 @dataclass(frozen=True)
@@ -249,6 +252,7 @@ class _Look:
     handles: list[str]
     code: str | None
     others: Mapping[str, tuple[str, ...]]
+    reasons: dict[str, str] = field(default_factory=dict)  # why a fingerprint is stale, found out once
 
     def at(self, run_id: str, run: Run, name: str) -> PlannedRun:
         folder = self.store.run(run_id)
@@ -258,9 +262,12 @@ class _Look:
         state = folder.state(self.handles)
         try:
             why = self._why(folder, state)
-            stale = state in (State.DONE, State.DIVERGED, State.TRAINED) and self._stale(folder)
+            stale = self._stale(folder) if state in (State.DONE, State.DIVERGED, State.TRAINED) else ""
         except StoreError as error:
-            state, why, stale = State.BROKEN, str(error), False
+            state, why, stale = State.BROKEN, str(error), ""
+        if state is State.TRAINED:
+            lacking, weightless = tuple(folder.missing(self.handles)), not folder.weights.exists()
+            return PlannedRun(run, folder, name, state, why, stale, also_in, lacking, weightless)
         return PlannedRun(run, folder, name, state, why, stale, also_in)
 
     def _why(self, folder: RunFolder, state: State) -> str:
@@ -278,6 +285,21 @@ class _Look:
             raise StoreError(f"{folder.spec}: belongs to another run; move {folder.path} away")
         return ""
 
-    def _stale(self, folder: RunFolder) -> bool:
-        made_by = (read_json(folder.provenance) or {}).get("code")
-        return self.code is not None and made_by != self.code
+    def _stale(self, folder: RunFolder) -> str:
+        """Of the pretraining, or else of the first evaluation that other code made."""
+        about = read_json(folder.provenance) or {}
+        if self.code is None:
+            return ""
+        if about.get("code") != self.code:
+            return self._changed(about)
+        for handle in self.handles:
+            made = read_json(folder.evaluation(handle))
+            if made is not None and made.get("code", self.code) != self.code:
+                return f"{handle} {self._changed(made)}"
+        return ""
+
+    def _changed(self, about: dict[str, Any]) -> str:
+        key = str(about.get("code"))
+        if key not in self.reasons:
+            self.reasons[key] = why_stale(self.store, about)
+        return self.reasons[key]

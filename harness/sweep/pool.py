@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from harness.store import RunFolder, StoreError, read_json
 from harness.sweep import worker
 from harness.sweep.attempts import Attempt, Cause, fail, fingerprint, last
+from harness.sweep.snapshot import Snapshot
 from harness.sweep.worker import Assignment, Execute
 from harness.train.place import Place
 
@@ -77,7 +78,10 @@ class Outcome:
 
 
 class Pool:
-    """Runs ``folders`` in order. ``gpus`` are leased to the runs, fewest tenants first; none = the CPU."""
+    """Runs ``folders`` in order. ``gpus`` are leased to the runs, fewest tenants first; none = the CPU.
+
+    With ``code``, every run imports that snapshot of the package, whatever becomes of the checkout meanwhile.
+    """
 
     def __init__(
         self,
@@ -90,9 +94,10 @@ class Pool:
         gpus: Sequence[str] = (),
         execute: Execute = worker.train,
         job: str | None = None,
+        code: Snapshot | None = None,
     ) -> None:
         self.waiting = list(folders)
-        self.asked, self.place, self.execute, self.job = tuple(asked), place, execute, job
+        self.asked, self.place, self.execute, self.job, self.code = tuple(asked), place, execute, job, code
         self.view, self.jobs, self.gpus = view, jobs, list(gpus)
         self.children: list[Child] = []
         self.outcome = Outcome()
@@ -101,7 +106,7 @@ class Pool:
 
     def run(self, *, own_signals: bool = True) -> Outcome:
         """Work until nothing is left. With ``own_signals``, Ctrl-C and SIGTERM stop it cleanly; twice, at once."""
-        start_server()
+        start_server(self.code)
         with self._signals() if own_signals else nullcontext():
             while self.children or (self.waiting and not self.outcome.stopped):
                 while self.waiting and len(self.children) < self.jobs and not self.outcome.stopped:
@@ -139,12 +144,14 @@ class Pool:
     def _start(self, folder: RunFolder) -> None:
         tenants = Counter(child.gpu for child in self.children)
         gpu = min(self.gpus, key=lambda one: tenants[one]) if self.gpus else None
-        assignment = Assignment(folder, self.asked, self.place, self.execute, self.job, gpu)
+        code = self.code.folder if self.code else None
+        assignment = Assignment(folder, self.asked, self.place, self.execute, self.job, gpu, code)
         folder.path.mkdir(parents=True, exist_ok=True)
         if folder.cancelled.exists():  # `--cancel` from another terminal
             self.outcome.causes[folder.id] = Cause.INTERRUPTED
             self.view.ended(folder, Cause.INTERRUPTED, "cancelled")
             return
+        start_server(self.code)  # it may have died; a new one is to import the same code
         process = self.context.Process(target=worker.work, args=(assignment,), name=f"run {folder.id}")
         process.start()
         self.children.append(Child(folder, process, gpu, oom_kills()))
@@ -226,15 +233,31 @@ class Pool:
                 signal.signal(number, handler)
 
 
-def start_server() -> None:
-    """Start the fork server with torch preloaded. It ignores SLURM's signals, and so does a run until it listens."""
+def start_server(code: Snapshot | None = None) -> None:
+    """Start the fork server with torch preloaded, unless it runs. With ``code`` it is one that imported that snapshot.
+
+    It ignores SLURM's signals, and so does a run until it listens.
+    """
     multiprocessing.set_forkserver_preload(PRELOAD)
-    if threading.current_thread() is not threading.main_thread():
+    if code is not None and [code.folder.name] != _SERVED:
+        forkserver._forkserver._stop()  # type: ignore[attr-defined]
+        _SERVED[:] = [code.folder.name]
+    with _stops_ignored(), code.exported() if code else nullcontext():
         forkserver.ensure_running()
+
+
+_SERVED: list[str] = []
+"""The snapshot that the fork server has imported, if it was started for one. There is one server in a process."""
+
+
+@contextmanager
+def _stops_ignored() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
         return
     before = {number: signal.signal(number, signal.SIG_IGN) for number in worker.STOP_SIGNALS}
     try:
-        forkserver.ensure_running()
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

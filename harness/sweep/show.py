@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -12,13 +12,19 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.store import RunFolder, State, StoreError, read_json
+from harness.sweep.hours import hours
 from harness.sweep.live import clock, say
 
 if TYPE_CHECKING:  # plans know torch; --status, which prints with this module, does not wait for it
+    from harness.sweep.budget import Purchase
     from harness.sweep.plan import Plan, PlannedRun
-    from harness.sweep.price import Bill
+    from harness.sweep.price import Bill, Prices
 
 LISTED = 6
+WEIGHTLESS = (
+    "Trained, but their weights are not here (checkpoints are not committed), so what is missing cannot be computed. "
+    "Copy checkpoints/final.pt of each from where it was trained, or move its folder away to train it again"
+)
 
 
 def show_plan(console: Console, plan: Plan, cost: Bill, place: str, queued: int = 0) -> None:
@@ -36,7 +42,7 @@ def show_plan(console: Console, plan: Plan, cost: Bill, place: str, queued: int 
     console.print(table)
     evaluations = ", ".join(one.label for one in plan.evaluations)
     say(console, f"Each run is trained once, then evaluated: {evaluations}.")
-    say(console, price_line(cost, place))
+    say(console, price_line(cost, place, len(plan.to_do) - queued))
     for title, runs in _remarks(plan):
         remark(console, title, runs)
 
@@ -58,24 +64,28 @@ def _counts(plan: Plan, queued: int) -> Iterable[tuple[int, str]]:
         State.FAILED: "failed (--retry runs them again)",
         State.BROKEN: "with unreadable files",
         State.UNKNOWN: "claimed by a machine that has gone silent; a sweep takes them over",
-        State.TRAINED: "trained, evaluations missing",
         State.CANCELLED: "cancelled earlier; a sweep starts them again",
     }
     yield from ((states[state], text) for state, text in words.items() if states[state])
-    if stale := sum(one.stale for one in plan.runs.values()):
+    if stale := sum(bool(one.stale) for one in plan.runs.values()):
         yield stale, "of them made by other numeric code than today's (stale, still counted as done)"
+    weightless = sum(one.weightless for one in plan.runs.values())
+    if evaluable := states[State.TRAINED] - weightless:
+        yield evaluable, "trained, evaluations missing"
+    if weightless:
+        yield weightless, "trained elsewhere, evaluations missing, and their weights are not here: left out"
     if queued:
         yield queued, "submitted and waiting for the scheduler"
     yield len(plan.to_do) - queued, "to do"
 
 
-def price_line(cost: Bill, place: str) -> str:
+def price_line(cost: Bill, place: str, to_do: int) -> str:
     """What is to do, in hours."""
     if not cost.runs:
-        return "Nothing is left to do."
+        return "Nothing is left to do." if not to_do else "None of what is to do was chosen."
     basis = "from measured times of similar runs" if cost.measured else "a cautious guess: no similar run was timed yet"
     return (
-        f"About {clock(cost.mean)} a run, {clock(cost.compute_seconds)} of computing in all, "
+        f"About {clock(cost.mean)} a run, {hours(cost.hours)} {cost.unit} in all, "
         f"{clock(cost.wall_seconds)} {place} ({basis})."
     )
 
@@ -83,9 +93,45 @@ def price_line(cost: Bill, place: str) -> str:
 def _remarks(plan: Plan) -> Iterable[tuple[str, list[PlannedRun]]]:
     runs = list(plan.runs.values())
     yield "Stale: the numeric code has changed since", [one for one in runs if one.stale]
+    yield WEIGHTLESS, [one for one in runs if one.weightless]
     yield "Unreadable", [one for one in runs if one.state is State.BROKEN]
     yield "Failed", [one for one in runs if one.state is State.FAILED]
     yield "Unknown", [one for one in runs if one.state is State.UNKNOWN]
+
+
+def show_claims(console: Console, plan: Plan, prices: Prices, bought: Collection[str]) -> None:
+    """What each claim needs and costs, and what can be said of it once ``bought`` is done."""
+    from harness.sweep.needs import missing, needs, outlook
+
+    if not (wanted := needs(plan)):
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("claim", "cells", "runs", "missing", prices.unit, "with these runs"):
+        table.add_column(name, justify="left" if name in ("claim", "with these runs") else "right", overflow="fold")
+    for need in wanted:
+        open_ = missing(need, plan)
+        cost = sum(prices.hours(prices.left(one, plan.evaluations)) for one in open_)
+        settled, said = outlook(need, plan, bought)
+        counts = (str(number) if number else "-" for number in (len(need.cells), len(need.runs), len(open_)))
+        table.add_row(
+            Text(need.claim), *counts, hours(cost) if open_ else "-", Text(said, style="" if settled else "yellow")
+        )
+    console.print(table)
+
+
+def show_purchase(console: Console, bought: Purchase) -> None:
+    """What a budget pays for, what it leaves out, and which claims stay open for it."""
+    runs, out = len(bought.bought), len(bought.left_out)
+    say(
+        console,
+        f"Budget {hours(bought.budget)} {bought.unit}: {runs} of {runs + out} runs fit, {hours(bought.hours)} "
+        f"{bought.unit}; left out {out}, {hours(sum(bought.left_out.values()))} {bought.unit}.",
+        style="bold",
+    )
+    if bought.open_claims:
+        say(console, f"Claims that stay open for it, though all runs would settle them ({len(bought.open_claims)}):")
+    for claim, why in bought.open_claims:
+        say(console, f"  {claim}  {why}", style="yellow")
 
 
 def remark(console: Console, title: str, runs: list[PlannedRun]) -> None:
@@ -94,7 +140,7 @@ def remark(console: Console, title: str, runs: list[PlannedRun]) -> None:
         return
     say(console, f"\n{title} ({len(runs)}):", style="yellow")
     for one in runs[:LISTED]:
-        say(console, f"  {one.folder.id}  {one.label}  {one.why}".rstrip())
+        say(console, f"  {one.folder.id}  {one.label}  {one.why or one.stale}".rstrip())
     if len(runs) > LISTED:
         say(console, f"  ... and {len(runs) - LISTED} more")
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+import harness
 from harness.store import RunFolder, State
 from harness.sweep.attempts import Attempt, Cause, cause_of, describe, fail, now
 from harness.train.place import Place
@@ -49,6 +50,7 @@ class Assignment:
     execute: Execute = train
     job: str | None = None
     gpu: str | None = None
+    code: Path | None = None  # the snapshot that has to be imported
 
 
 def work(assignment: Assignment) -> NoReturn:
@@ -113,6 +115,7 @@ def _attempted(assignment: Assignment, attempt: Attempt) -> int:
     folder, handles = assignment.folder, [one.handle for one in assignment.asked]
     try:
         try:
+            _check_code(assignment.code)
             assignment.execute(folder, assignment.asked, assignment.place)
         finally:
             _ignore_stops()  # the sweep asks again and again; what is left to do takes milliseconds
@@ -131,6 +134,13 @@ def _attempted(assignment: Assignment, attempt: Attempt) -> int:
     attempt.end(Cause.DIVERGED if diverged else Cause.DONE)
     folder.failure.unlink(missing_ok=True)
     return 0
+
+
+def _check_code(submitted: Path | None) -> None:
+    """Refuse to compute with other code than the run was submitted with."""
+    imported = Path(harness.__file__).resolve().parents[1]
+    if submitted is not None and imported.name != submitted.name:
+        raise ImportError(f"harness was imported from {imported}, not from the snapshot {submitted}")
 
 
 def _asked_to_stop(error: BaseException) -> bool:

@@ -51,7 +51,7 @@ def test_a_sweep_submits_one_array_and_returns(
     for option in ("--nodes=1", "--ntasks-per-node=1", "--cpus-per-task=8", "--gpus-per-node=1", "--time=30"):
         assert f"#SBATCH {option}\n" in script
     assert "srun --unbuffered" in script and "--cpus-per-task=8 " in script.splitlines()[-1]
-    assert f'PYTHONPATH="{ROOT}' in script
+    assert f'export PYTHONPATH="{(results.code).resolve()}/' in script and "export PYTHONSAFEPATH=" in script
     assert "Submitted 4 runs as 4 jobs" in " ".join(capsys.readouterr().out.split())
     (submission,) = scheduler.submissions(results)
     assert submission.chunks[0].job == job
