@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from harness.report.judging import Judged, is_summary, judge_all
 from harness.report.records import Arm, Experiment, Results, Run, State
-from harness.report.verdicts import Judged, Verdict, is_summary, judge_all
+from harness.report.verdicts import Verdict
 from harness.spec.experiment import load_experiment
 from harness.spec.matching import matches
 from harness.store import Store

@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 from harness.report.collect import NotResults
+from harness.report.judging import judge_all
 from harness.report.records import Results
-from harness.report.verdicts import Verdict, judge_all
+from harness.report.verdicts import Verdict
 from harness.store import StoreError, read_json, write_json
 
 FILE = "verdicts.json"

@@ -96,14 +96,17 @@ class _Reader:
         else:
             state, note = State.NOT_RUN, "cancelled" if folder.cancelled.exists() else ""
         spec = _mapping((self.json(folder.spec) or {}).get("spec"))
-        return Run(name, state, spec, self.json(folder.provenance) or {}, self.evaluations(folder), note)
+        values, splits = self.evaluations(folder)
+        return Run(name, state, spec, self.json(folder.provenance) or {}, values, note, splits)
 
     def progress(self, folder: RunFolder) -> str:
         data = self.json(folder.progress) or {}
         return f"epoch {data['epoch']} of {data['epochs']}" if {"epoch", "epochs"} <= data.keys() else ""
 
-    def evaluations(self, folder: RunFolder) -> dict[str, dict[str, float]]:
+    def evaluations(self, folder: RunFolder) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+        """Values by handle, and on which images (test, validation) each says it was made."""
         found: dict[str, dict[str, float]] = {}
+        splits: dict[str, str] = {}
         for path in sorted((folder.path / "evaluations").glob("*.json")):
             data = self.json(path)
             if data is None:
@@ -111,13 +114,16 @@ class _Reader:
             if data.get("run") != folder.id:
                 self.complain(path, f"belongs to run {data.get('run')!r}; it was left out")
                 continue
-            values = {
+            handle = str(data.get("handle", path.stem))
+            found[handle] = {
                 str(key): float(value)
                 for key, value in _mapping(data.get("values")).items()
                 if isinstance(value, int | float) and not isinstance(value, bool)
             }
-            found[str(data.get("handle", path.stem))] = values
-        return found
+            for fields in _mapping(data.get("evaluation")).values():
+                if isinstance(split := _mapping(fields).get("split"), str):
+                    splits[handle] = split
+        return found, splits
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -10,6 +10,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from harness.spec.claim import BestOf
+from harness.spec.matching import matches as matches
+from harness.spec.matching import plain as plain
+
 
 class State(StrEnum):
     """What became of a run, as far as one metric is concerned. The value is the word the page prints."""
@@ -72,6 +76,7 @@ class Claim(_Read):
     on: str | None = None
     expect: dict[str, Any]
     summary: Any = None
+    best_of: BestOf | None = None
 
 
 class Experiment(_Read):
@@ -112,7 +117,10 @@ class Experiment(_Read):
 
 @dataclass(frozen=True)
 class Run:
-    """One pretraining as its folder shows it; ``evaluations`` maps a handle to ``{name: value}``."""
+    """One pretraining as its folder shows it.
+
+    ``evaluations`` maps a handle to ``{name: value}``, ``splits`` a handle to the images it was evaluated on.
+    """
 
     id: str
     state: State
@@ -120,6 +128,7 @@ class Run:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     evaluations: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     note: str = ""
+    splits: Mapping[str, str] = field(default_factory=dict)
 
     def value(self, handle: str | None, name: str) -> float | State:
         """A number, or the reason why there is none. A NaN counts as diverged: it is a result, but not a number."""
@@ -133,12 +142,21 @@ class Run:
 
 @dataclass(frozen=True)
 class Cell:
-    """Several runs of one setting, one per seed: the numbers there are, and the state of those there are not."""
+    """Several runs of one setting, one per seed: the numbers there are, and the state of those there are not.
+
+    ``selecting`` marks the provisional winner of a selection that still lacks numbers.
+    """
 
     settings: Mapping[str, Any]
     values: Mapping[int, float]
     states: Mapping[int, State] = field(default_factory=dict)
     arms: tuple[int, ...] = ()
+    selecting: bool = False
+
+    @property
+    def planned(self) -> int:
+        """Number of seeds that were asked for, whether they have a number or not."""
+        return len({*self.values, *self.states})
 
     @property
     def state(self) -> State:
@@ -169,25 +187,13 @@ class Results:
             found.append(Cell(arm.settings, values, states, (index,)))
         return found
 
+    def splits(self, experiment: Experiment, metric: str) -> set[str]:
+        """The images (test, validation) that a metric's evaluations say they were made on."""
+        handle = experiment.evaluations.get(metric.rpartition("/")[0], "")
+        runs = (self.runs[run] for run in experiment.ids)
+        return {run.splits[handle] for run in runs if handle in run.splits}
+
 
 def published_cells(published: Published, metric: str) -> list[Cell]:
     """The paper's numbers in the shape of ours: one value, seed 0, per cell."""
     return [Cell(cell.at, {0: cell.value}) for cell in published.cells if cell.metric == metric]
-
-
-def plain(value: Any) -> Any:
-    """One form for one meaning: ``{crop: {}}`` is ``crop``, ``10.0`` is ``10``, and True is not 1."""
-    if isinstance(value, bool):
-        return ("bool", value)
-    if isinstance(value, Mapping):
-        if len(value) == 1 and not next(iter(value.values())) and isinstance(next(iter(value.values())), dict | None):
-            return next(iter(value))
-        return tuple(sorted((str(key), plain(one)) for key, one in value.items()))
-    if isinstance(value, list | tuple):
-        return tuple(plain(one) for one in value)
-    return value
-
-
-def matches(settings: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
-    """Whether ``settings`` has every path of ``where`` at its value."""
-    return all(path in settings and plain(settings[path]) == plain(value) for path, value in where.items())

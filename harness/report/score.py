@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from harness.report.claims import Comparison
+from harness.report.comparison import Comparison
+from harness.report.judging import Judged
 from harness.report.names import signed, slug, value_name
-from harness.report.stats import CONFIDENCE, interval
-from harness.report.verdicts import Judged
+from harness.report.stats import CONFIDENCE
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ def reading(comparison: Comparison | None, confidence: float | None = CONFIDENCE
     if comparison is None or not comparison.sample:
         return None
     write = signed if comparison.signed else lambda value: f"{value:.2f}"
-    bounds = interval(comparison.sample, confidence) if confidence else None
+    bounds = comparison.bounds(confidence) if confidence else None
     inside = f"[{write(bounds[0])}, {write(bounds[1])}]" if bounds else ""
     level = f"{100 * confidence:.4g} %" if confidence and bounds and confidence != CONFIDENCE else ""
     return Reading(comparison.name, write(comparison.mean), inside, level)

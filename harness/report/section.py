@@ -11,9 +11,10 @@ from typing import Any
 
 from harness.report import figures, heatmap, words
 from harness.report.names import arm_name, duration, slug, value_name
-from harness.report.records import Arm, Experiment, Results, Run, State, plain
+from harness.report.records import Arm, Experiment, Results, Run, State
 from harness.report.score import Score
 from harness.report.tables import Entry, Grid, Metric, grids
+from harness.spec.matching import plain
 
 
 @dataclass(frozen=True)

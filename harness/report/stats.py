@@ -35,13 +35,33 @@ def deviation(sample: Sequence[float]) -> float:
     return math.sqrt(math.fsum((value - centre) ** 2 for value in sample) / (len(sample) - 1))
 
 
-def interval(sample: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float] | None:
-    """Two-sided t interval of the mean; None for fewer than two values: one number has no spread."""
+def spread_of(sample: Sequence[float], step: float = 0.0) -> float | None:
+    """Standard deviation, at least that of rounding to ``step``; None where the sample shows no spread at all.
+
+    Two or three numbers that agree to the last digit do not say that the next will too: their seed may change
+    nothing, or the metric be too coarse to show what it changes. A t interval around them would be a point.
+    """
     if len(sample) < 2:
         return None
-    centre = mean(sample)
-    half = t_quantile(len(sample), confidence) * deviation(sample) / math.sqrt(len(sample))
+    spread = max(deviation(sample), step / math.sqrt(12))
+    return spread if spread > 1e-9 else None
+
+
+def interval(sample: Sequence[float], confidence: float = CONFIDENCE, step: float = 0.0) -> tuple[float, float] | None:
+    """Two-sided t interval of the mean; None for fewer than two values (one number has no spread) or equal ones."""
+    spread = spread_of(sample, step)
+    if spread is None:
+        return None
+    centre, half = mean(sample), t_quantile(len(sample), confidence) * spread / math.sqrt(len(sample))
     return centre - half, centre + half
+
+
+def p_value(sample: Sequence[float], bound: float, side: int, step: float = 0.0) -> float:
+    """One-sided p-value of "the mean lies above ``bound``" (``side`` 1) or below it (-1); 1 without a spread."""
+    spread = spread_of(sample, step)
+    if spread is None:
+        return 1.0
+    return float(stats.t.sf(side * (mean(sample) - bound) * math.sqrt(len(sample)) / spread, len(sample) - 1))
 
 
 @dataclass(frozen=True)
@@ -78,14 +98,17 @@ def kendall(first: Sequence[float], second: Sequence[float]) -> float:
     return float(stats.kendalltau(first, second).statistic)
 
 
-def seeds_needed(sample: Sequence[float], above: float, below: float, confidence: float = CONFIDENCE) -> int | None:
+def seeds_needed(
+    sample: Sequence[float], above: float, below: float, confidence: float = CONFIDENCE, step: float = 0.0
+) -> int | None:
     """Seeds at which the interval leaves the nearest bound of ``(above, below)``, if mean and spread stay as they are.
 
-    None when fewer than two values are known, the mean lies on a bound, or more than ``MOST_SEEDS`` are needed.
+    None when the values show no spread, the mean lies on a bound, or more than ``MOST_SEEDS`` are needed.
     """
-    if len(sample) < 2:
+    spread = spread_of(sample, step)
+    if spread is None:
         return None
-    centre, spread = mean(sample), deviation(sample)
+    centre = mean(sample)
     distance = min(abs(centre - bound) for bound in (above, below))
     enough = (n for n in range(2, MOST_SEEDS + 1) if t_quantile(n, confidence) * spread / math.sqrt(n) < distance)
     return next(enough, None)

@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.report.claims import pool
 from harness.report.names import value_name
-from harness.report.records import Cell, Experiment, PublishedCell, Results, State, matches, plain
+from harness.report.records import Cell, Experiment, PublishedCell, Results, State
+from harness.report.selection import pool
 from harness.report.stats import Estimate, estimate
+from harness.spec.matching import matches, plain
 
 HIGHER_IS_BETTER = ("top1", "top5")
 

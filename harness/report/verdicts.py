@@ -7,27 +7,26 @@
 * NOT REPRODUCED: some comparison (of each alternative) lies wholly outside its range. Here one false alarm among K
   comparisons is enough to be wrong, so each interval is widened to level 1 - 0.05/K (Bonferroni; Holm's step-down
   begins with the same threshold and we need only its first rejection, so it would add nothing).
-* INCONCLUSIVE: neither; or some comparison is missing, has one seed (one number has no spread) or a diverged run,
-  whose number is unknown and certainly not like those of its siblings. None of these can ever be REPRODUCED, and a
-  comparison with a diverged run refutes nothing either: what is left of it are the survivors.
+* INCONCLUSIVE: neither; or some comparison lacks planned seeds (who looks after every seed and stops when it suits is
+  wrong more often than he says), rests on one seed or on equal numbers (no spread), on a selection that is not
+  complete, or on a diverged run, whose number is unknown and certainly not like those of its siblings. None of these
+  can be REPRODUCED, and such a comparison refutes nothing either: of a diverged one what is left are the survivors.
 * NOT COMPARABLE: the claim is that we come close to a number that the paper measured in another setting (data,
   network, length). Ours is shown beside it, but an interval around the difference would test nothing.
 * NOT RUN: no comparison has a number.
 
-Claims are judged one at a time: of forty true-or-false sentences one or two verdicts may be wrong by chance.
+Claims are judged one at a time; :func:`jointly` says which verdicts stand when all claims of a table are taken
+together (Holm 1979), so that not one of them is wrong by chance, at the same level.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
 
-from harness.report.claims import Agrees, Alternatives, Close, Comparison, Evidence, NoEvidence, kind_of
-from harness.report.records import Cell, Claim, Experiment, Results, matches, plain, published_cells
+from harness.report.comparison import Alternatives, Comparison
 from harness.report.stats import CONFIDENCE, seeds_needed
-from harness.spec.errors import SpecError
 
 
 class Verdict(StrEnum):
@@ -40,9 +39,16 @@ class Verdict(StrEnum):
     NOT_RUN = "NOT RUN"
 
 
+DECIDED = (Verdict.REPRODUCED, Verdict.NOT_REPRODUCED)
+TESTED = (*DECIDED, Verdict.INCONCLUSIVE)
+
+
 @dataclass(frozen=True)
 class Judgement:
-    """A verdict, the comparison it hangs on (its n, the level of its interval), and what would settle it."""
+    """A verdict, the comparison it hangs on (its n, the level of its interval), and what would settle it.
+
+    ``p`` is the one-sided p-value of the verdict, corrections within the claim included; 1 where nothing is decided.
+    """
 
     verdict: Verdict
     n: int
@@ -51,6 +57,12 @@ class Judgement:
     comparisons: int = 0
     confidence: float = CONFIDENCE
     untestable: bool = False
+    p: float = 1.0
+
+    @property
+    def planned(self) -> int:
+        """Seeds that were planned for the comparison the verdict hangs on."""
+        return max(self.n, self.deciding.planned) if self.deciding else self.n
 
 
 def judge(alternatives: Alternatives) -> Judgement:
@@ -59,22 +71,34 @@ def judge(alternatives: Alternatives) -> Judgement:
     best = max(alternatives, key=lambda one: min(comparison.slack for comparison in one))
     deciding = min(best, key=lambda comparison: comparison.slack)
 
-    def verdict(verdict: Verdict, decide: str, by: Comparison = deciding, at: float = level) -> Judgement:
-        return Judgement(verdict, len(by.sample), decide, by, len(best), at)
+    def verdict(verdict: Verdict, decide: str, by: Comparison, at: float = level, p: float = 1.0) -> Judgement:
+        return Judgement(verdict, len(by.sample), decide, by, len(best), at, p=min(p, 1.0))
 
     if not any(comparison.sample or comparison.started for one in alternatives for comparison in one):
-        return verdict(Verdict.NOT_RUN, _unrun(best))
-    if any(all(comparison.inside(level) for comparison in one) for one in alternatives):
-        held = next(one for one in alternatives if all(comparison.inside(level) for comparison in one))
-        return verdict(Verdict.REPRODUCED, "decided", min(held, key=lambda comparison: comparison.slack))
+        return verdict(Verdict.NOT_RUN, _unrun(best), deciding)
+    held = [one for one in alternatives if all(comparison.inside(level) for comparison in one)]
+    if held:
+        p = min(max(comparison.p_inside() for comparison in one) for one in held) * len(alternatives)
+        return verdict(Verdict.REPRODUCED, "decided", min(held[0], key=lambda comparison: comparison.slack), p=p)
     if all(any(comparison.outside(_widened(one)) for comparison in one) for one in alternatives):
         against = [comparison for comparison in best if comparison.outside(_widened(best))]
-        return verdict(
-            Verdict.NOT_REPRODUCED, "decided", min(against, key=lambda comparison: comparison.slack), _widened(best)
-        )
+        p = max(len(one) * min(comparison.p_outside() for comparison in one) for one in alternatives)
+        by = min(against, key=lambda comparison: comparison.slack)
+        return verdict(Verdict.NOT_REPRODUCED, "decided", by, _widened(best), p)
     measured = [comparison for comparison in best if comparison.sample and not comparison.inside(level)]
     by = min(measured, key=lambda comparison: comparison.slack) if measured else deciding
     return verdict(Verdict.INCONCLUSIVE, _would_decide(best, level), by)
+
+
+def jointly(judgements: Sequence[Judgement]) -> list[bool]:
+    """Which verdicts of a table also stand together: Holm's step-down over all its claims that were tested."""
+    tested = sorted((one.p, index) for index, one in enumerate(judgements) if one.verdict in TESTED)
+    stand = [False] * len(judgements)
+    for rank, (p, index) in enumerate(tested):
+        if p > (1 - CONFIDENCE) / 2 / (len(tested) - rank):
+            break
+        stand[index] = True
+    return stand
 
 
 def holds(alternatives: Alternatives) -> tuple[bool, Comparison]:
@@ -97,124 +121,37 @@ def _would_decide(comparisons: Sequence[Comparison], level: float) -> str:
     """In words: what has to be run before the claim can be decided."""
     total = len(comparisons)
     of = f" of {total} comparisons" if total > 1 else ""
-    if diverged := sum(comparison.diverged > 0 for comparison in comparisons):
-        return f"diverged runs leave {diverged}{of or ' comparison'} without all its numbers"
+    if lost := sum(comparison.diverged > 0 for comparison in comparisons):
+        return f"diverged runs leave {lost}{of or ' comparison'} without all its numbers"
+    if sum(comparison.selecting for comparison in comparisons):
+        return "the validation numbers of every setting that is selected from"
     if total == 1 and comparisons[0].started and not comparisons[0].sample:
         return "one seed of every cell: no seed is complete yet"
     if unrun := sum(not comparison.sample for comparison in comparisons):
         return f"runs for {unrun}{of or ' comparison'}"
     if single := sum(len(comparison.sample) == 1 for comparison in comparisons):
         return f"a second seed for {single}{of}" if total > 1 else "a second seed: one has no interval"
+    if lacking := [comparison for comparison in comparisons if comparison.missing]:
+        one = lacking[0]
+        return f"all planned seeds: {len(one.sample)} of {one.planned} are in" + (
+            f" for {len(lacking)}{of}" if of else ""
+        )
+    if sum(comparison.bounds(level) is None for comparison in comparisons):
+        return "seeds that differ: equal numbers have no spread to judge by"
+    return _more_seeds(comparisons, level)
+
+
+def _more_seeds(comparisons: Sequence[Comparison], level: float) -> str:
+    """Every planned seed is in and the intervals are too wide: how many more would narrow them."""
     reachable = all(comparison.slack > 0 for comparison in comparisons)
     if reachable:
         open_ = [comparison for comparison in comparisons if not comparison.inside(level)]
     else:
         level = _widened(comparisons)
         open_ = [comparison for comparison in comparisons if comparison.slack <= 0]
-    needed = [(seeds_needed(one.sample, one.above, one.below, level), len(one.sample)) for one in open_]
+    needed = [(seeds_needed(one.sample, one.above, one.below, level, one.step), len(one.sample)) for one in open_]
     known = [count - there for count, there in needed if count is not None]
     if not known or (reachable and len(known) < len(needed)):
         return "more seeds than are worth it: too close to call at this spread"
     more = max(known) if reachable else min(known)
     return f"about {max(more, 1)} more seed{'s' if more > 1 else ''} at this spread"
-
-
-@dataclass(frozen=True)
-class Judged:
-    """One claim at one scale: ours, the paper's own numbers, and what the summary says."""
-
-    experiment: Experiment
-    claim: Claim
-    metric: str
-    ours: Judgement
-    paper: tuple[bool, Comparison] | None
-    paper_note: str = ""
-
-    @property
-    def key(self) -> str:
-        return f"{self.experiment.key}/{self.claim.id}"
-
-
-def judge_claim(results: Results, experiment: Experiment, claim: Claim) -> Judged:
-    """Judge a claim on our runs and on the paper's printed numbers."""
-    metric = claim.on or default_metric(experiment)
-    published = {
-        name: cells
-        for name in published_order(experiment)
-        if not is_summary(name) and (cells := _printed(experiment, name, metric))
-    }
-    try:
-        kind = kind_of(claim)
-    except SpecError as error:
-        return Judged(
-            experiment,
-            claim,
-            metric,
-            Judgement(Verdict.NOT_RUN, 0, f"this claim cannot be read: {error}", untestable=True),
-            None,
-        )
-    try:
-        measured = partial(results.cells, experiment)
-        ours = judge(kind.alternatives(Evidence(measured(metric), published, measured)))
-    except (NoEvidence, SpecError) as error:
-        ours = Judgement(Verdict.NOT_RUN, 0, f"not testable at this scale: {error}", untestable=True)
-    if isinstance(kind, Close) and not experiment.as_in_paper and ours.n:
-        setting = f"{experiment.scale}{', changed by -o' if experiment.overrides else ''}"
-        decide = f"not comparable: the paper’s number is of the paper’s setting, ours of {setting}"
-        ours = replace(ours, verdict=Verdict.NOT_COMPARABLE, decide=decide, untestable=True)
-    if isinstance(kind, Close | Agrees):
-        return Judged(experiment, claim, metric, ours, None, "the reference")
-    for name, cells in published.items():
-        printed = partial(_printed, experiment, name)
-        try:
-            return Judged(
-                experiment, claim, metric, ours, holds(kind.alternatives(Evidence(cells, published, printed)))
-            )
-        except (NoEvidence, SpecError):
-            continue
-    return Judged(experiment, claim, metric, ours, None, "no such number")
-
-
-def _printed(experiment: Experiment, name: str, metric: str) -> list[Cell]:
-    """The paper's cells with what our arms say about the same place, e.g. the pair that a row and a column make."""
-    placed = []
-    for cell in published_cells(experiment.published[name], metric):
-        arms = [arm.settings for arm in experiment.arms if matches(arm.settings, cell.settings)]
-        shared = arms[0] if arms else {}
-        agreed = {path: v for path, v in shared.items() if all(path in a and plain(a[path]) == plain(v) for a in arms)}
-        placed.append(Cell({**agreed, **cell.settings}, cell.values))
-    return placed
-
-
-def is_summary(name: str) -> bool:
-    """Whether a published table is the third-party summary's: shown beside ours, but never as the paper's."""
-    return name.partition("/")[0] == "summary"
-
-
-def judge_all(results: Results) -> list[Judged]:
-    """Every claim of every experiment, in the order of the page."""
-    return [
-        judge_claim(results, experiment, claim) for experiment in results.experiments for claim in experiment.claims
-    ]
-
-
-def default_metric(experiment: Experiment) -> str:
-    """What a claim without ``on`` is about: the first metric the report block names, else linear top-1."""
-    for block in experiment.report:
-        for kind, fields in block.items():
-            if kind == "heatmap" and fields.get("cell"):
-                return str(fields["cell"])
-            if kind == "lines" and fields.get("y"):
-                return str(fields["y"])
-            if kind == "table" and fields.get("columns"):
-                metrics = [str(metric) for metric in fields["columns"].values()]
-                return "linear/top1" if "linear/top1" in metrics else metrics[-1]
-    return "linear/top1"
-
-
-def published_order(experiment: Experiment) -> list[str]:
-    """Names of published tables: those the report shows first, in its order."""
-    shown = [
-        str(fields["published"]) for block in experiment.report for fields in block.values() if "published" in fields
-    ]
-    return [name for name in dict.fromkeys([*shown, *sorted(experiment.published)]) if name in experiment.published]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from harness.spec.errors import nearest
+from harness.spec.errors import SpecError, nearest
 
 CLAIM_KINDS: dict[str, frozenset[str]] = {
     "best": frozenset({"margin"}),
@@ -21,6 +22,29 @@ CLAIM_KINDS: dict[str, frozenset[str]] = {
 """Kinds of claim -> the keys that may stand beside the kind in ``expect`` (judged in ``harness.report.claims``)."""
 
 
+class BestOf(BaseModel):
+    """Of the settings that differ at ``over``, the one with the highest mean over seeds of ``by`` is chosen.
+
+    ``{over: [objective.temperature], by: linear@validation/top1}``; validation images alone may choose.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    over: tuple[str, ...]
+    by: str
+
+    def check(self, reported: str, splits: Iterable[str] = ()) -> None:
+        """Raises :class:`SpecError` if it looks at test images, or at the very number that is reported.
+
+        A label says which images it is of (``linear@validation``, never plain ``linear``); ``splits`` are those that
+        the evaluations of ``by`` say they were made on.
+        """
+        label = self.by.rpartition("/")[0]
+        if "validation" not in label.split("@")[1:] or any(split != "validation" for split in splits):
+            raise SpecError(f"best_of chooses by {self.by!r}, which is not of validation images")
+        if self.by == reported:
+            raise SpecError(f"best_of chooses by {self.by!r}, the number it reports: that is the luckiest one")
+
+
 class Claim(BaseModel):
     """One sentence of the paper (or of the summary) with the predicate that decides it."""
 
@@ -31,6 +55,7 @@ class Claim(BaseModel):
     on: str | None = None
     expect: dict[str, Any]
     summary: dict[str, Any] | None = None
+    best_of: BestOf | None = None
 
     @field_validator("expect")
     @classmethod

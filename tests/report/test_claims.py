@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from harness.report.claims import Evidence, NoEvidence, claim_kind, kind_of
+from harness.report.claims import claim_kind, kind_of
+from harness.report.evidence import Evidence, NoEvidence
 from harness.report.records import Cell, Claim, State
 from harness.report.verdicts import Verdict, holds, judge
 from harness.spec.errors import SpecError
@@ -27,7 +28,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[int, float], dict[int, float]]] = {
     "saturates": ({"saturates": X, "after": 2, "within": 1.0}, {**FLAT, 1: 10.0}, PAPER),
     "close": ({"close": {X: 4}, "within": 1.0}, {**PAPER, 4: 40.3}, {**PAPER, 4: 45.0}),
     "equivalent": ({"equivalent": [{X: 1}, {X: 2}], "within": 1.0}, FLAT, PAPER),
-    "agrees": ({"agrees": "paper", "at_least": 0.9}, {**PAPER, 1: 12.0}, {1: 40.0, 2: 30.0, 3: 20.0, 4: 10.0}),
+    "agrees": ({"agrees": "paper", "at_least": 0.7}, {**PAPER, 1: 12.0}, {1: 40.0, 2: 30.0, 3: 20.0, 4: 10.0}),
 }
 each_kind = pytest.mark.parametrize("kind", CASES)
 
@@ -162,15 +163,16 @@ def test_a_side_may_be_measured_by_another_metric() -> None:
 
 def test_gaps_can_be_compared() -> None:
     """``minus`` turns a side into a difference within the seed: large batches help short training more than long."""
+    luck = 0.01, -0.01, 0.0
     ours = [
-        Cell({X: batch, "epochs": epochs}, {seed: value + 10 * seed for seed in range(3)})
+        Cell({X: batch, "epochs": epochs}, {seed: value + 10 * seed + luck[seed] * batch * epochs for seed in range(3)})
         for batch, epochs, value in [(1, 15, 40.0), (2, 15, 48.0), (1, 60, 50.0), (2, 60, 53.0)]
     ]
     sides = [{X: 2, "epochs": epochs, "minus": {X: 1}} for epochs in (15, 60)]
     claim = kind_of(Claim(id="c", says="s", expect={"greater": sides}))
     judged = judge(claim.alternatives(Evidence(ours)))
     assert judged.verdict is Verdict.REPRODUCED
-    assert judged.deciding is not None and judged.deciding.sample == pytest.approx((5.0, 5.0, 5.0))
+    assert judged.deciding is not None and judged.deciding.sample == pytest.approx((4.55, 5.45, 5.0))
     ours[0] = dataclasses.replace(ours[0], values={}, states={0: State.FAILED})
     assert judge(claim.alternatives(Evidence(ours))).verdict is Verdict.NOT_RUN
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from harness.report.stats import estimate, interval, kendall, paired, seeds_needed
+from harness.report.stats import estimate, interval, kendall, p_value, paired, seeds_needed
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 20])
@@ -35,8 +35,30 @@ def test_paired_takes_the_seeds_that_both_have() -> None:
 def test_pairing_removes_what_a_seed_does_to_both() -> None:
     luck = [random.Random(seed).gauss(0, 10) for seed in range(4)]
     first = {seed: 50 + shift for seed, shift in enumerate(luck)}
-    second = {seed: 48 + shift for seed, shift in enumerate(luck)}
-    assert interval(paired(first, second)) == pytest.approx((2.0, 2.0))
+    second = {seed: 48 + shift + (-0.01) ** seed for seed, shift in enumerate(luck)}
+    low, high = interval(paired(first, second)) or (0.0, 0.0)
+    assert 0.0 < low < 2.0 < high < 3.0
+
+
+@pytest.mark.parametrize("sample", [[2.0, 2.0], [0.3, 0.3, 0.3], [61.7 - 61.4, 61.4 - 61.1]])
+def test_equal_numbers_are_no_certainty(sample: list[float]) -> None:
+    """A seed that changes nothing, or a metric of a hundred test images: the interval would be a point."""
+    assert interval(sample) is None
+    assert seeds_needed(sample, 0.0, math.inf) is None and p_value(sample, 0.0, 1) == 1.0
+
+
+def test_a_coarse_statistic_has_the_spread_of_its_rounding() -> None:
+    low, high = interval([1.0, 1.0, 1.0], step=1 / 3) or (0.0, 0.0)
+    half = float(scipy_stats.t.ppf(0.975, 2)) / 3 / math.sqrt(12) / math.sqrt(3)
+    assert (low, high) == pytest.approx((1 - half, 1 + half))
+    assert interval([0.0, 1.0, 2.0], step=1 / 3) == interval([0.0, 1.0, 2.0])
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_p_value_is_scipys(side: int) -> None:
+    sample = [0.4, 1.1, 0.2, 0.9]
+    expected = scipy_stats.ttest_1samp(sample, 0.5, alternative="greater" if side > 0 else "less").pvalue
+    assert p_value(sample, 0.5, side) == pytest.approx(expected)
 
 
 def test_kendall_counts_pairs() -> None:

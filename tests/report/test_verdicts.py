@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from harness.report.claims import Comparison
 from harness.report.collect import collect
-from harness.report.verdicts import Verdict, judge, judge_all
+from harness.report.comparison import Comparison
+from harness.report.judging import judge_all
+from harness.report.verdicts import Verdict, judge
 from tests.report.fake_results import FakeResults, add, fate_of, figure_5
 
 

@@ -1,0 +1,92 @@
+"""What a claim is judged on: cells by their settings, sides of a comparison, groups along a path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from harness.report.names import arm_name
+from harness.report.records import Cell
+from harness.report.selection import cross_chosen, diverged, pool
+from harness.spec.claim import BestOf
+from harness.spec.matching import matches, plain, split_side
+
+Where = dict[str, Any]
+
+
+class NoEvidence(ValueError):
+    """The experiment has no arm (or the paper no number) that the claim speaks of; the message says which."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The cells a claim is judged on (ours, or the paper's own), and the paper's cells by name for reference."""
+
+    cells: Sequence[Cell]
+    published: Mapping[str, Sequence[Cell]] = field(default_factory=dict)
+    measured: Callable[[str], Sequence[Cell]] = lambda metric: ()
+    """The same cells under another metric, for a side that says ``on``."""
+    best_of: BestOf | None = None
+    """How one is chosen where several arms stand for one side; None: their mean."""
+
+    def where(self, settings: Where) -> list[Cell]:
+        """All cells with these settings. Raises :class:`NoEvidence` if there are none."""
+        found = [cell for cell in self.cells if matches(cell.settings, settings)]
+        if not found:
+            raise NoEvidence(f"nothing here has {arm_name(settings)}")
+        return found
+
+    def together(self, cells: Sequence[Cell]) -> Cell:
+        """Several cells as one: their mean within each seed, or what the claim's ``best_of`` chooses."""
+        if self.best_of is None:
+            return pool(cells)
+        return cross_chosen(cells, self.measured(self.best_of.by), self.best_of)
+
+    def side(self, side: Where) -> Cell:
+        """All cells with these settings as one, for each seed that all of them have.
+
+        Two keys of a side are not paths: ``on`` measures it by another metric (h against z), ``minus`` takes away the
+        cell that differs by the settings it names (the gap between two batch sizes, to compare gaps).
+        """
+        settings, on, minus = split_side(side)
+        evidence = self if on is None else replace(self, cells=self.measured(on))
+        whole = self.together(evidence.where(settings))
+        if minus is None:
+            return whole
+        rest = self.together(evidence.where(settings | minus))
+        values = {seed: whole.values[seed] - rest.values[seed] for seed in whole.values if seed in rest.values}
+        states = {**rest.states, **whole.states, **diverged(rest)}
+        return Cell(whole.settings, values, states, whole.arms + rest.arms, whole.selecting or rest.selecting)
+
+    def groups(self, path: str, where: Where) -> list[tuple[Any, Cell]]:
+        """Value of ``path`` -> its cells as one, numbers ascending and anything else in order of appearance."""
+        found: dict[Any, list[Cell]] = {}
+        for cell in self.where(where):
+            if path in cell.settings:
+                found.setdefault(plain(cell.settings[path]), []).append(cell)
+        groups = [(cells[0].settings[path], self.together(cells)) for cells in found.values()]
+        if all(is_number(value) for value, _ in groups):
+            groups.sort(key=lambda group: float(group[0]))
+        return groups
+
+
+def is_number(value: Any) -> bool:
+    """Whether a setting has a place on a scale; yes and no have none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def side_name(side: Where, other: Where) -> str:
+    """A side in words, without the settings that the other side has too."""
+    (settings, on, minus), (against, *_) = split_side(side), split_side(other)
+    measured = f" ({on.rpartition('/')[0]})" if on else ""
+    gap = f" (less {arm_name(minus)})" if minus else ""
+    return f"{arm_name(settings, against)}{measured}{gap}"
+
+
+def matched(evidence: Evidence, published: Sequence[Cell]) -> Iterator[tuple[Cell, Cell]]:
+    """For each published cell ours with its settings, as one, where there are any."""
+    for paper in published:
+        found = [cell for cell in evidence.cells if matches(cell.settings, paper.settings)]
+        if found:
+            yield evidence.together(found), paper
