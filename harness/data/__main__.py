@@ -10,7 +10,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from harness.data import fetch
+from harness.data import fetch, vision
+from harness.spec.errors import SpecError
 
 EXPLAIN = """\
 Brings CIFAR-10 (60 000 images of 32x32 pixels, 184 MB) into ROOT/cifar-10-batches-bin, the official binary
@@ -44,8 +45,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     cifar.add_argument("--root", type=Path, default=Path("data"), help="folder of data sets (default: data)")
     cifar.add_argument("--archive", type=Path, help="use this source archive instead of the network")
     cifar.add_argument("--check", action="store_true", help="verify only")
+    for name, source in vision.SOURCES.items():
+        if name != "cifar10" and not source.lacks:
+            about = f"{source.cls}, through torchvision"
+            other = names.add_parser(name, help=about, description=f"Has torchvision download {source.cls} into ROOT.")
+            other.add_argument("--root", type=Path, default=Path("data"), help="folder of data sets (default: data)")
     options = parser.parse_args(arguments)
-    if options.archive is not None and not options.archive.is_file():
+    if options.name == "cifar10" and options.archive is not None and not options.archive.is_file():
         cifar.error(f"--archive {options.archive}: there is no such file")
     if options.root.exists() and not options.root.is_dir():
         cifar.error(f"--root {options.root}: this is a file, expected a folder")
@@ -67,9 +73,22 @@ class Bars:
         self.progress.update(self.tasks[what], completed=done, total=total or None)
 
 
+def through_torchvision(name: str, root: Path) -> int:
+    """Fetch one of torchvision's data sets; the exit code."""
+    try:
+        counts = vision.fetch(name, root)
+    except SpecError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{root}: {name}, {' + '.join(map(str, counts))} images")
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit code."""
     options = parse(arguments)
+    if options.name != "cifar10":
+        return through_torchvision(options.name, options.root)
     console = Console(stderr=True)
     started = time.monotonic()
     if options.check:

@@ -41,6 +41,14 @@ class Split(Protocol):
         """The images of each step, uint8 [B, 3, H, W]: whole, or a list of crops, one for each window (or centered)."""
         ...
 
+    def part(self, places: Tensor) -> Split:
+        """The images at ``places``, int64 on the CPU, in that order."""
+        ...
+
+    def joined(self, other: Split) -> Split:
+        """These images and then those of ``other``, another part of the same data set."""
+        ...
+
 
 class Dataset(NamedTuple):
     train: Split
@@ -71,7 +79,12 @@ class Resident:
             yield self.images.index_select(0, indices.to(self.images.device, non_blocking=True))
 
     def part(self, places: Tensor) -> Resident:
+        places = places.to(self.labels.device)
         return Resident(self.images[places], self.labels[places])
+
+    def joined(self, other: Split) -> Resident:
+        assert isinstance(other, Resident)
+        return Resident(torch.cat([self.images, other.images]), torch.cat([self.labels, other.labels]))
 
 
 def balanced(labels: Tensor, count: int) -> Tensor:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -44,16 +44,26 @@ class Frame(NamedTuple):
     interpolation: str
 
 
+class Source(Protocol):
+    """A picture that is not in a file of its own but can be had all the same, from a thread; ``str()`` names it."""
+
+    def picture(self) -> Image.Image: ...
+
+
 @dataclass(frozen=True)
 class Listing:
-    """Image files with their classes; ``labels`` int64 [N]."""
+    """Image files, or other sources of pictures, with their classes; ``labels`` int64 [N], or several each: [N, C]."""
 
-    paths: tuple[Path, ...]
+    paths: tuple[Path | Source, ...]
     labels: Tensor
     classes: tuple[str, ...]
 
     def part(self, places: Tensor) -> Listing:
-        return replace(self, paths=tuple(self.paths[i] for i in places.tolist()), labels=self.labels[places])
+        paths = tuple(self.paths[i] for i in places.tolist())
+        return replace(self, paths=paths, labels=self.labels[places.to(self.labels.device)])
+
+    def joined(self, other: Listing) -> Listing:
+        return replace(self, paths=self.paths + other.paths, labels=torch.cat([self.labels, other.labels]))
 
 
 def listed(top: Path) -> Listing:
@@ -92,6 +102,13 @@ class Files:
 
     def to(self, device: torch.device | str) -> Files:
         return replace(self, listing=replace(self.listing, labels=self.labels.to(device)))
+
+    def part(self, places: Tensor) -> Files:
+        return replace(self, listing=self.listing.part(places))
+
+    def joined(self, other: object) -> Files:
+        assert isinstance(other, Files)
+        return replace(self, listing=self.listing.joined(other.listing))
 
     def stream(
         self, steps: Sequence[Tensor], windows: Sequence[Window], *, seed: int, epoch: int, workers: int | None
@@ -146,15 +163,17 @@ def following(left: Iterator[Tensor]) -> list[Tensor]:
     return [one for one in (next(left, None),) if one is not None]
 
 
-def opened_image(path: Path) -> Image.Image:
+def opened_image(path: Path | Source) -> Image.Image:
     """The file in memory, its header read, its pixels not yet decoded. Raises :class:`SpecError` naming the file."""
     try:
+        if not isinstance(path, Path):
+            return path.picture()
         return Image.open(io.BytesIO(path.read_bytes()))
     except OSError as error:
         raise SpecError(f"{path} cannot be read as an image: {error}") from None
 
 
-def decoded_image(path: Path, image: Image.Image) -> Image.Image:
+def decoded_image(path: Path | Source, image: Image.Image) -> Image.Image:
     """Its pixels as RGB. Raises :class:`SpecError` naming the file."""
     try:
         return image.convert("RGB")

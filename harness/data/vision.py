@@ -1,0 +1,220 @@
+"""Data sets that torchvision knows, read from where torchvision keeps them: the twelve of Table 8, and some more.
+
+Nothing is ever downloaded here but by ``python -m harness.data NAME``. Splits and their sizes are torchvision's; where
+the paper (appendix B.8.1) needs another, the table below says so.
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as xml
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import torch
+from PIL import Image
+from pydantic import AfterValidator, Field
+from torch import Tensor
+
+from harness.data.datasets import Cifar10, Dataset, Resident
+from harness.data.folder import Files, Frame, Listing
+from harness.spec.errors import SpecError, nearest
+from harness.spec.registry import dataset
+
+Arguments = Mapping[str, Any]
+CALTECH_TRAIN = 30
+"""Training images per class of Caltech-101, "randomly chosen", the others for testing (appendix B.8.1)."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A class of ``torchvision.datasets`` and what makes it each split; ``lacks``: why there is no such thing."""
+
+    cls: str = ""
+    train: Arguments = field(default_factory=dict)
+    test: Arguments | None = field(default_factory=dict)
+    validation: Arguments | None = None
+    lacks: str = ""
+
+
+def _by(key: str, train: Any, test: Any, validation: Any = None, **also: Any) -> dict[str, Any]:
+    held = None if validation is None else {key: validation, **also}
+    return {"train": {key: train, **also}, "test": {key: test, **also}, "validation": held}
+
+
+SOURCES: dict[str, Source] = {
+    # --- Table 8, in its order
+    "food101": Source("Food101", **_by("split", "train", "test")),
+    "cifar10": Source(**_by("train", True, False)),
+    "cifar100": Source("CIFAR100", **_by("train", True, False)),
+    "birdsnap": Source(lacks="torchvision has no Birdsnap"),
+    "sun397": Source(lacks="torchvision's SUN397 comes without the partitions that the paper's first split is one of"),
+    "cars": Source("StanfordCars", **_by("split", "train", "test")),
+    "aircraft": Source("FGVCAircraft", **_by("split", "train", "test", "val", annotation_level="variant")),
+    "voc2007": Source("VOCDetection", **_by("image_set", "train", "test", "val", year="2007")),
+    "dtd": Source("DTD", **_by("split", "train", "test", "val", partition=1)),
+    "pets": Source("OxfordIIITPet", **_by("split", "trainval", "test")),
+    "caltech101": Source("Caltech101", test=None),
+    "flowers102": Source("Flowers102", **_by("split", "train", "test", "val")),
+    # --- others
+    "country211": Source("Country211", **_by("split", "train", "test", "valid")),
+    "fashion_mnist": Source("FashionMNIST", **_by("train", True, False)),
+    "gtsrb": Source("GTSRB", **_by("split", "train", "test")),
+    "imagenette": Source("Imagenette", **_by("split", "train", "val")),
+    "kmnist": Source("KMNIST", **_by("train", True, False)),
+    "mnist": Source("MNIST", **_by("train", True, False)),
+    "rendered_sst2": Source("RenderedSST2", **_by("split", "train", "test", "val")),
+    "stl10": Source("STL10", **_by("split", "train", "test")),
+    "svhn": Source("SVHN", **_by("split", "train", "test")),
+    "usps": Source("USPS", **_by("train", True, False)),
+}
+
+
+def _known(name: str) -> str:
+    if name not in SOURCES:
+        raise ValueError(nearest(name, SOURCES, most=len(SOURCES)))
+    return name
+
+
+class Picture(NamedTuple):
+    """One image of a torchvision data set, decoded when it is asked for."""
+
+    of: Any
+    place: int
+
+    def picture(self) -> Image.Image:
+        image: Image.Image = self.of[self.place][0]
+        return image
+
+    def __str__(self) -> str:
+        return f"image {self.place} of {type(self.of).__name__}"
+
+
+class Cifar10Pictures:
+    """CIFAR-10 in the shape of a data set of torchvision, from the files that our own command brings.
+
+    torchvision's own class wants the same images a second time, in another format.
+    """
+
+    def __init__(self, root: Path, *, train: bool) -> None:
+        found = Cifar10().load(root)
+        split = found.train if train else found.test
+        assert isinstance(split, Resident)
+        self.images, self.targets, self.classes = split.images, split.labels, found.classes
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, place: int) -> tuple[Image.Image, int]:
+        pixels = self.images[place].permute(1, 2, 0).contiguous().numpy()
+        return Image.fromarray(pixels), int(self.targets[place])
+
+
+@dataset("torchvision")
+@dataclass(frozen=True, kw_only=True)
+class Torchvision:
+    """A data set of torchvision, by the name that ``python -m harness.data`` fetches it under.
+
+    The short side of an image is resized to ``resize`` pixels (None: ``image_size``) and the central square taken;
+    training images are cropped at random from the full picture by the leading crop of the views, as for
+    :class:`ImageFolder`. Bicubic as in appendix B.8.1. ``voc2007`` has several labels per image, int64 [N, 20]: 1 in
+    it, 0 not, -1 in it but too difficult to count (Everingham et al. 2010). ``cifar10`` is read from our own files of it.
+
+    Departures: torchvision's Caltech-101 leaves out the background class.
+    """
+
+    name: Annotated[str, AfterValidator(_known)]
+    image_size: Annotated[int, Field(ge=8)] = 224
+    resize: Annotated[int, Field(ge=8)] | None = None
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+
+    def __post_init__(self) -> None:
+        if self.resize is not None and self.resize < self.image_size:
+            raise ValueError("resize may not be smaller than image_size")
+
+    def load(self, root: Path) -> Dataset:
+        """Raises :class:`SpecError` where torchvision cannot load it from ``root``."""
+        source = SOURCES[self.name]
+        if source.test is None:
+            whole = self._split(root, source.train)
+            chosen = balanced_at_random(whole.labels, CALTECH_TRAIN)
+            rest = torch.ones(len(whole), dtype=torch.bool)
+            rest[chosen] = False
+            train, validation, test = whole.part(chosen), None, whole.part(rest.nonzero().flatten())
+        else:
+            train, test = self._split(root, source.train), self._split(root, source.test)
+            validation = None if source.validation is None else self._split(root, source.validation)
+        return Dataset(train, validation, test, train.listing.classes)
+
+    def _split(self, root: Path, arguments: Arguments) -> Files:
+        found = opened(self.name, root, arguments)
+        labels = labels_of(found)
+        count = labels.shape[1] if labels.ndim == 2 else int(labels.max()) + 1
+        known = getattr(found, "classes", None) or getattr(found, "categories", None) or range(count)
+        listing = Listing(tuple(Picture(found, i) for i in range(len(labels))), labels, tuple(map(str, known)))
+        return Files(listing, Frame(self.image_size, self.resize or self.image_size, self.interpolation))
+
+
+def opened(name: str, root: Path, arguments: Arguments, *, download: bool = False) -> Any:
+    """One split as torchvision's own object. Raises :class:`SpecError` where it cannot be had."""
+    from torchvision import datasets
+
+    source = SOURCES[name]
+    if source.lacks:
+        raise SpecError(f"{name}: {source.lacks}")
+    if name == "cifar10":
+        return Cifar10Pictures(root, **arguments)
+    try:
+        return getattr(datasets, source.cls)(root, download=download, **arguments)
+    except (RuntimeError, OSError, ImportError, ValueError) as error:
+        said = " ".join(str(error).split())
+        if download:
+            raise SpecError(f"{name} could not be fetched: {said}") from None
+        where = f"to fetch it: python -m harness.data {name} --root {root}"
+        raise SpecError(f"{name} is not in {root} ({said}); {where}") from None
+
+
+def fetch(name: str, root: Path) -> list[int]:
+    """Have torchvision download a data set into ``root``; images per split. Raises :class:`SpecError` if it cannot."""
+    root.mkdir(parents=True, exist_ok=True)
+    source = SOURCES[name]
+    splits = [one for one in (source.train, source.validation, source.test) if one is not None]
+    return [len(opened(name, root, arguments, download=True)) for arguments in splits]
+
+
+def labels_of(found: Any) -> Tensor:
+    """int64 [N], or [N, 20] for VOC, without decoding an image where torchvision keeps labels in any known place."""
+    if hasattr(found, "annotations"):
+        return torch.tensor([_voc_labels(Path(path)) for path in found.annotations])
+    for name in ("targets", "_labels", "labels", "y"):
+        held = getattr(found, name, None)
+        if held is not None and len(held) == len(found):
+            return torch.as_tensor(held).long()
+    if len(getattr(found, "_samples", ())) == len(found):
+        return torch.tensor([int(sample[1]) for sample in found._samples])
+    return torch.tensor([int(found[i][1]) for i in range(len(found))])
+
+
+VOC = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
+    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+
+
+def _voc_labels(path: Path) -> list[int]:
+    """Of one annotation: 1 for a class with an object that counts, -1 for one whose objects are all difficult."""
+    labels = [0] * len(VOC)
+    for thing in xml.parse(path).getroot().iter("object"):
+        place = VOC.index(str(thing.findtext("name")))
+        difficult = thing.findtext("difficult") == "1"
+        labels[place] = (labels[place] or -1) if difficult else 1
+    return labels
+
+
+def balanced_at_random(labels: Tensor, per_class: int, seed: int = 0) -> Tensor:
+    """Places of ``per_class`` images of every class drawn at random, in ascending order (all of a smaller class)."""
+    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    ordered = labels[shuffled]
+    kept = [shuffled[(ordered == one).nonzero().flatten()[:per_class]] for one in range(int(labels.max()) + 1)]
+    return torch.cat(kept).sort().values
