@@ -7,8 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from harness.report.entries import Entry
 from harness.report.records import Results
-from harness.report.tables import Entry, Grid, Row, grids
+from harness.report.tables import Grid, Row, grids
 
 
 def tidy(results: Results) -> pd.DataFrame:

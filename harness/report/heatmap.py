@@ -15,7 +15,8 @@ import matplotlib
 import matplotlib.colors
 import seaborn  # registers mako, icefire and vlag with matplotlib
 
-from harness.report.tables import Entry, Grid, row_mean
+from harness.report.entries import Entry
+from harness.report.tables import Grid, row_mean
 
 STEPS = 128
 assert seaborn.__name__  # imported for what it registers

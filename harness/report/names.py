@@ -48,6 +48,25 @@ def arm_name(settings: Mapping[str, Any], other: Mapping[str, Any] | None = None
     return ", ".join(f"{path_name(path)} {value_name(value)}" for path, value in shown.items()) or "any setting"
 
 
+def change_names(base: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """What ``settings`` change against ``base``: ``epochs 100 → 20``, ``views both without color``; "" for nothing."""
+    base, settings = _paired(base), _paired(settings)
+    changed = {path: value for path, value in settings.items() if path in base and base[path] != value}
+    inner = [path for path in changed if any(path.startswith(f"{other}.") for other in changed)]
+    return ", ".join(_change(path, base[path], value) for path, value in changed.items() if path not in inner)
+
+
+def _change(path: str, before: Any, after: Any) -> str:
+    name = path.replace(".", " ").replace("_", " ") if path.startswith("views.") else path_name(path)
+    if isinstance(before, list) and isinstance(after, list):
+        gone, new = [one for one in before if one not in after], [one for one in after if one not in before]
+        if gone and not new:
+            return f"{name} without {value_name(gone)}"
+        if new and not gone:
+            return f"{name} with {value_name(new)}"
+    return f"{name} {value_name(before)} → {value_name(after)}"
+
+
 def _paired(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     """``x.first: crop, x.last: color`` is one thing, ``crop + color``; ``crop`` twice is ``crop alone``."""
     paired = dict(settings)

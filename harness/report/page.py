@@ -13,12 +13,12 @@ import jinja2
 from markupsafe import Markup
 
 from harness.report import figures, heatmap
+from harness.report.entries import Entry
 from harness.report.judging import is_summary, judge_all
 from harness.report.names import duration, signed, value_name
 from harness.report.records import Results, State
 from harness.report.score import Score
 from harness.report.section import Section, tally
-from harness.report.tables import Entry
 from harness.report.verdicts import Verdict
 
 PAPERS = {"simclr": "SimCLR (Chen, Kornblith, Norouzi, Hinton 2020)"}

@@ -10,10 +10,11 @@ from functools import cached_property
 from typing import Any
 
 from harness.report import figures, heatmap, words
+from harness.report.entries import Entry, Metric
 from harness.report.names import arm_name, duration, slug, value_name
 from harness.report.records import Arm, Experiment, Results, Run, State
 from harness.report.score import Score
-from harness.report.tables import Entry, Grid, Metric, grids
+from harness.report.tables import Grid, grids
 from harness.spec.matching import plain
 
 

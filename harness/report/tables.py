@@ -10,72 +10,46 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.report.names import value_name
-from harness.report.records import Cell, Experiment, PublishedCell, Results, State
+from harness.report.entries import Entry, Metric, Places, dropped
+from harness.report.names import arm_name, change_names, value_name
+from harness.report.records import Cell, Experiment, Results
 from harness.report.selection import pool
 from harness.report.stats import Estimate, estimate
-from harness.spec.matching import matches, plain
-
-HIGHER_IS_BETTER = ("top1", "top5")
-
-
-@dataclass(frozen=True)
-class Metric:
-    """How a metric such as ``linear@z/top1`` is written."""
-
-    path: str
-
-    @property
-    def name(self) -> str:
-        label, _, name = self.path.rpartition("/")
-        return f"{label} {name.replace('top', 'top-')}".replace("@", " on ").strip()
-
-    @property
-    def unit(self) -> str:
-        last = self.path.rpartition("/")[2]
-        return "%" if last in HIGHER_IS_BETTER else "nats" if last == "entropy" else ""
-
-    @property
-    def decimals(self) -> int:
-        return 1 if self.unit == "%" else 2
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One place in a table. ``asked`` is the number of seeds planned for it, 0 where this scale has no such arm."""
-
-    metric: Metric
-    estimate: Estimate | None
-    state: State
-    asked: int
-    published: float | None = None
-    cell: Cell | None = None
-    best: bool = False
-
-    @property
-    def difference(self) -> float | None:
-        return None if self.estimate is None or self.published is None else self.estimate.mean - self.published
-
-    @property
-    def absent(self) -> str:
-        """Why there is no number, in a word or two; empty when there is one."""
-        if self.estimate is not None:
-            return ""
-        return "not at this scale" if not self.asked else str(self.state)
+from harness.spec.errors import SpecError
+from harness.spec.matching import matches
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row: a name per stub column, and the raw values behind them."""
+    """One row: a name per stub column, and the raw values behind them; ``baseline`` is what ``against`` names."""
 
     names: tuple[str, ...]
     values: tuple[Any, ...]
     entries: tuple[Entry, ...]
+    baseline: bool = False
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A number of another experiment beside a block, for each of its metrics: the untrained encoder, say.
+
+    ``anchor`` is the experiment's key and arm (empty where that experiment is not in these results).
+    """
+
+    name: str
+    estimates: tuple[Estimate | None, ...]
+    asked: int
+    experiment: str
+    arm: int = 0
+    known: bool = True
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A report block as a table; ``columns`` are metrics (kind "table") or values of a path (the other two)."""
+    """A report block as a table; ``columns`` are metrics (kind "table") or values of a path (the other two).
+
+    ``refused`` says why a block has no rows: its ``best_of`` would have chosen by test images.
+    """
 
     kind: str
     experiment: Experiment
@@ -83,9 +57,10 @@ class Grid:
     column_label: str
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
-    published: str | None = None
-    row_mean: str | None = None
-    log_x: bool = False
+    fields: Mapping[str, Any]
+    metrics: tuple[Metric, ...]
+    references: tuple[Reference, ...] = ()
+    refused: str = ""
 
     @property
     def entries(self) -> list[Entry]:
@@ -93,14 +68,39 @@ class Grid:
 
     @property
     def metric(self) -> Metric:
-        return self.rows[0].entries[0].metric if self.rows else Metric("linear/top1")
+        return self.metrics[0]
+
+    @property
+    def published(self) -> str | None:
+        """Name of the published table that stands beside it."""
+        return self.fields.get("published")
+
+    @property
+    def row_mean(self) -> str | None:
+        """Heading of the column of row means, if there is one."""
+        mean = self.fields.get("row_mean")
+        return "Average" if mean is True else mean or None
+
+    @property
+    def log_x(self) -> bool:
+        return bool(self.fields.get("log_x"))
+
+    @property
+    def where(self) -> str:
+        """What the block is restricted to, in words."""
+        return arm_name(self.fields["where"]) if self.fields.get("where") else ""
+
+    @property
+    def against(self) -> str:
+        """Name of the row that the others are compared with; empty without one."""
+        return next((", ".join(row.names) for row in self.rows if row.baseline), "")
 
 
 def grids(results: Results, experiment: Experiment) -> list[Grid]:
     """All blocks of an experiment's ``report:``, in order; blocks of another kind are left to later versions."""
     builders = {"heatmap": heatmap_grid, "table": table_grid, "lines": lines_grid}
     return [
-        builders[kind](results, experiment, fields)
+        _referenced(results, builders[kind](results, experiment, fields))
         for block in experiment.report
         for kind, fields in block.items()
         if kind in builders
@@ -118,20 +118,71 @@ def lines_grid(results: Results, experiment: Experiment, fields: Mapping[str, An
 
 
 def table_grid(results: Results, experiment: Experiment, fields: Mapping[str, Any]) -> Grid:
-    """Rows are combinations of one or more paths, columns are metrics."""
-    stubs = fields["rows"]
-    metrics = {str(label): Metric(str(path)) for label, path in fields["columns"].items()}
-    build = _Entries(results, experiment, fields.get("published"))
-    keys = build.combinations(tuple(stubs.values()), tuple(metrics.values()))
-    rows = [
+    """Rows are combinations of one or more paths (without ``rows``: the arms, by what they change); columns metrics."""
+    stubs: Mapping[str, str] = fields.get("rows") or {}
+    labels = {str(label): Metric(str(path)) for label, path in fields["columns"].items()}
+    metrics, names = tuple(labels.values()), tuple(stubs) or ("change",)
+    grid = Grid("table", experiment, names, "", tuple(labels), (), fields, metrics)
+    places = Places(results, experiment, fields)
+    try:
+        rows = _rows(places, stubs, metrics) if stubs else _arm_rows(places, metrics)
+    except SpecError as error:
+        return replace(grid, refused=str(error))
+    if fields.get("against"):
+        rows = _against(rows, places, fields)
+    return replace(grid, rows=_bold(rows))
+
+
+def _rows(places: Places, stubs: Mapping[str, str], metrics: Sequence[Metric]) -> list[Row]:
+    rows = []
+    for key in places.combinations(tuple(stubs.values()), metrics):
+        at = dict(zip(stubs.values(), key, strict=True))
+        rows.append(Row(tuple(map(value_name, key)), key, tuple(places.entry(metric, at) for metric in metrics)))
+    return rows
+
+
+def _arm_rows(places: Places, metrics: Sequence[Metric]) -> list[Row]:
+    """One row per arm, named by what it changes against the first (for leave-one-out tables)."""
+    arms = places.experiment.arms
+    if not places.arms:
+        return []
+    base = arms[places.arms[0]].settings
+    return [
         Row(
-            tuple(map(value_name, key)),
-            key,
-            tuple(build(metric, dict(zip(stubs.values(), key, strict=True))) for metric in metrics.values()),
+            (change_names(base, arms[arm].settings) or "baseline",),
+            (arm,),
+            tuple(places.of_arm(metric, arm) for metric in metrics),
         )
-        for key in keys
+        for arm in places.arms
     ]
-    return Grid("table", experiment, tuple(stubs), "", tuple(metrics), _bold(rows), fields.get("published"))
+
+
+def _against(rows: list[Row], places: Places, fields: Mapping[str, Any]) -> list[Row]:
+    """With the difference of every row to the baseline (``against: first``, or its settings), ranked if asked for."""
+    wanted, arms = fields["against"], places.experiment.arms
+    chosen = {arm for arm in places.arms if isinstance(wanted, Mapping) and matches(arms[arm].settings, wanted)}
+    chosen = chosen or set(places.arms[:1])
+    base = next((row for row in rows if any(e.cell and chosen & {*e.cell.arms} for e in row.entries)), None)
+    if base is None:
+        return rows
+    compared = [
+        replace(
+            row,
+            baseline=row is base,
+            entries=tuple(
+                entry if row is base else replace(entry, drop=dropped(entry, of.cell))
+                for entry, of in zip(row.entries, base.entries, strict=True)
+            ),
+        )
+        for row in rows
+    ]
+    return sorted(compared, key=_rank) if fields.get("sort") == "drop" else compared
+
+
+def _rank(row: Row) -> tuple[int, float]:
+    """The baseline first, then the largest drop in the first column, then what has no number yet."""
+    drop = row.entries[0].drop
+    return (0, 0.0) if row.baseline else (2, 0.0) if drop is None else (1, drop.mean)
 
 
 def _crossed(
@@ -143,84 +194,44 @@ def _crossed(
     across: Mapping[str, str],
     path: str,
 ) -> Grid:
-    metric, build = Metric(path), _Entries(results, experiment, fields.get("published"))
+    metric, places = Metric(path), Places(results, experiment, fields)
     paths = tuple(across.values())
-    columns = build.combinations(paths, (metric,)) if paths else [()]
-    rows = []
-    for key in build.combinations(tuple(down.values()), (metric,)):
-        at = dict(zip(down.values(), key, strict=True))
-        entries = tuple(build(metric, at | dict(zip(paths, column, strict=True))) for column in columns)
-        rows.append(Row(tuple(map(value_name, key)), key, entries))
+    columns = places.combinations(paths, (metric,)) if paths else [()]
     names = tuple(", ".join(map(value_name, column)) if column else metric.name for column in columns)
-    published, mean = fields.get("published"), fields.get("row_mean")
-    mean = "Average" if mean is True else mean or None
-    return Grid(
-        kind,
-        experiment,
-        tuple(down),
-        " / ".join(across),
-        names,
-        tuple(rows),
-        published,
-        mean,
-        bool(fields.get("log_x")),
-    )
+    grid = Grid(kind, experiment, tuple(down), " / ".join(across), names, (), fields, (metric,))
+    rows = []
+    try:
+        for key in places.combinations(tuple(down.values()), (metric,)):
+            at = dict(zip(down.values(), key, strict=True))
+            entries = tuple(places.entry(metric, at | dict(zip(paths, column, strict=True))) for column in columns)
+            rows.append(Row(tuple(map(value_name, key)), key, entries))
+    except SpecError as error:
+        return replace(grid, refused=str(error))
+    return replace(grid, rows=tuple(rows))
 
 
-class _Entries:
-    """Builds the entries of one block."""
+def _referenced(results: Results, grid: Grid) -> Grid:
+    """With the numbers of other experiments at the same scale that its ``reference`` names."""
+    found = []
+    for name, about in (grid.fields.get("reference") or {}).items():
+        wanted, at = str(about["experiment"]), about.get("at") or {}
+        other = next(
+            (one for one in results.experiments if (one.name, one.scale) == (wanted, grid.experiment.scale)), None
+        )
+        if other is None:
+            found.append(Reference(name, (None,) * len(grid.metrics), 0, wanted, known=False))
+            continue
+        cells = [_together(results, other, metric, at) for metric in grid.metrics]
+        held = [cell for cell in cells if cell is not None]
+        estimates = tuple(estimate([*cell.values.values()]) if cell else None for cell in cells)
+        asked, arm = (held[0].planned, held[0].arms[0]) if held else (0, 0)
+        found.append(Reference(name, estimates, asked, other.key, arm))
+    return replace(grid, references=tuple(found))
 
-    def __init__(self, results: Results, experiment: Experiment, published: str | None) -> None:
-        self.results, self.experiment = results, experiment
-        found = experiment.published.get(published or "")
-        self.paper: list[PublishedCell] = list(found.cells) if found else []
-        self._cells: dict[Any, dict[Any, list[Cell]]] = {}
 
-    def cells(self, metric: Metric, at: Mapping[str, Any]) -> list[Cell]:
-        """The cells at these values of these paths; indexed, since a table asks for each of its places."""
-        key = metric.path, *at
-        if key not in self._cells:
-            index = self._cells[key] = {}
-            for cell in self.results.cells(self.experiment, metric.path):
-                if all(path in cell.settings for path in at):
-                    index.setdefault(plain([cell.settings[path] for path in at]), []).append(cell)
-        return self._cells[key].get(plain([*at.values()]), [])
-
-    def combinations(self, paths: tuple[str, ...], metrics: Sequence[Metric]) -> list[tuple[Any, ...]]:
-        """Values the paths take together: our arms first, then what only the paper has; one number alone is sorted."""
-        settings = [arm.settings for arm in self.experiment.arms]
-        wanted = {metric.path for metric in metrics}
-        settings += [cell.at for cell in self.paper if cell.metric in wanted]
-        found: dict[Any, tuple[Any, ...]] = {}
-        for one in settings:
-            if all(path in one for path in paths):
-                found.setdefault(plain([one[path] for path in paths]), tuple(one[path] for path in paths))
-        keys = list(found.values())
-        if len(paths) == 1 and all(isinstance(key[0], int | float) for key in keys):
-            keys.sort(key=lambda key: float(key[0]))
-        return keys
-
-    def __call__(self, metric: Metric, at: Mapping[str, Any]) -> Entry:
-        cells = self.cells(metric, at)
-        published = self.published(metric, at, cells)
-        if not cells:
-            return Entry(metric, None, State.NOT_RUN, 0, published)
-        cell = cells[0] if len(cells) == 1 else pool(cells)
-        asked = min(len(one.values) + len(one.states) for one in cells)
-        return Entry(metric, estimate([*cell.values.values()]), cell.state, asked, published, cell)
-
-    def published(self, metric: Metric, at: Mapping[str, Any], cells: Sequence[Cell]) -> float | None:
-        """The paper's number for these arms; where this scale has no such arm, for these row and column values.
-
-        None where several of its numbers lie in one place: our mean over them is not any one of them.
-        """
-        found = [
-            paper.value
-            for paper in self.paper
-            if paper.metric == metric.path
-            and (any(matches(cell.settings, paper.at) for cell in cells) or (not cells and matches(paper.at, at)))
-        ]
-        return found[0] if len(found) == 1 else None
+def _together(results: Results, experiment: Experiment, metric: Metric, at: Mapping[str, Any]) -> Cell | None:
+    cells = [cell for cell in results.cells(experiment, metric.path) if matches(cell.settings, at)]
+    return pool(cells) if cells else None
 
 
 def _bold(rows: Sequence[Row]) -> tuple[Row, ...]:
@@ -229,7 +240,7 @@ def _bold(rows: Sequence[Row]) -> tuple[Row, ...]:
     for index in range(len(rows[0].entries) if rows else 0):
         column = [row.entries[index] for row in rows]
         means = [entry.estimate.mean for entry in column if entry.estimate]
-        if len(means) > 1 and column[0].metric.path.rpartition("/")[2] in HIGHER_IS_BETTER:
+        if len(means) > 1 and column[0].metric.higher_is_better:
             best[index] = max(means)
     return tuple(
         replace(

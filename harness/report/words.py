@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from harness.report.entries import HIGHER_IS_BETTER, Entry, Metric
 from harness.report.records import State
 from harness.report.stats import Estimate, kendall
-from harness.report.tables import HIGHER_IS_BETTER, Entry, Grid, Metric, Row, row_mean
+from harness.report.tables import Grid, Row, row_mean
 
 
 def number(value: float, metric: Metric) -> str:
