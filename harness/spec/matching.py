@@ -37,6 +37,20 @@ def split_side(side: dict[str, Any]) -> tuple[dict[str, Any], str | None, dict[s
     return settings, on, minus
 
 
+def metric_shown(report: Sequence[Mapping[str, Mapping[str, Any]]]) -> str:
+    """What a claim without ``on`` is about: the first metric that the report block names, else linear top-1."""
+    for block in report:
+        for kind, about in block.items():
+            if kind == "heatmap" and about.get("cell"):
+                return str(about["cell"])
+            if kind == "lines" and about.get("y"):
+                return str(about["y"])
+            if kind == "table" and about.get("columns"):
+                metrics = [str(metric) for metric in about["columns"].values()]
+                return "linear/top1" if "linear/top1" in metrics else metrics[-1]
+    return "linear/top1"
+
+
 def touched(
     expect: Mapping[str, Any], arms: Sequence[Settings], published: Mapping[str, Sequence[Settings]]
 ) -> frozenset[int]:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from harness.spec.document import parse_value
 from harness.spec.errors import SpecError
-from harness.spec.experiment import Experiment, load_experiment
+from harness.spec.experiment import load_experiment
 from harness.store import Store, StoreError
+from harness.sweep.hours import hours_of
 from harness.sweep.live import say
-
-if TYPE_CHECKING:
-    from harness.sweep.plan import Plan, PlannedRun
 
 EXAMPLES = """\
 examples:
@@ -28,6 +25,7 @@ examples:
   python -m harness.sweep experiments/temperature.yaml                 the file's own scale; SLURM if there is one
   python -m harness.sweep experiments/temperature.yaml --cluster experiments/clusters/example.yaml
   python -m harness.sweep experiments/temperature.yaml -o optimizer.lars.lr=0.5   another value for every run
+  python -m harness.sweep experiments/*.yaml --plan --budget 40h       the best use of forty GPU-hours, claim by claim
   python -m harness.sweep --status                                     how far every sweep is, from files alone
   python -m harness.sweep --logs 3f2a                                  the log of the run whose id begins so
   python -m harness.sweep experiments/temperature.yaml --retry         failed runs again
@@ -57,7 +55,17 @@ def parser() -> argparse.ArgumentParser:
     which = made.add_argument_group("which runs")
     which.add_argument("--scale", metavar="NAME", help="smoke, micro, cifar10, imagenet: a file of experiments/scales")
     which.add_argument("-o", "--override", action="append", default=[], metavar="PATH=VALUE", dest="overrides")
-    which.add_argument("--only", metavar="ID[,ID]", help="only these runs (first digits of their ids)")
+    which.add_argument(
+        "--only", metavar="ID[,ID]", type=_ids, default=[], help="only these (first digits of their ids)"
+    )
+    which.add_argument("--seeds", metavar="0[,1-2]", type=_seeds, help="only these replicates, e.g. 0 or 1-2")
+    which.add_argument(
+        "--budget",
+        metavar="40h",
+        type=_budget,
+        help="GPU-hours (without GPUs: core-hours; 90m, 2d too) for all files together: seed 0 of every cell first, "
+        "then what claims need; says what is left out and which claims stay open for it",
+    )
     which.add_argument("--retry", action="store_true", help="failed runs too")
     where = made.add_argument_group("where")
     where.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
@@ -74,10 +82,31 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
+    return int(text)
+
+
+def _budget(text: str) -> float:
+    try:
+        return hours_of(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a budget such as 40h, 90m or 2d") from None
+
+
+def _ids(text: str) -> list[str]:
+    return [one.strip() for one in text.split(",") if one.strip()]
+
+
+def _seeds(text: str) -> frozenset[int]:
+    found: set[int] = set()
+    for part in text.split(","):
+        span = re.fullmatch(r"\s*(\d{1,4})(?:-(\d{1,4}))?\s*", part)
+        seeds = range(int(span[1]), int(span[2] or span[1]) + 1) if span else ()
+        if not seeds:
+            raise argparse.ArgumentTypeError(f"{text!r} are no seeds such as 0, 0,2 or 1-2")
+        found |= set(seeds)
+    return frozenset(found)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -113,98 +142,13 @@ def _dispatch(asked: argparse.Namespace, console: Console) -> int:
         if asked.logs:
             return status.logs(console, store, asked.logs)
         if asked.cancel:
-            return status.cancel(console, store, keys, _ids(asked.only), yes=asked.yes)
+            return status.cancel(console, store, keys, asked.only, yes=asked.yes)
         return status.status(console, store, keys)
     if not asked.experiments:
         raise SpecError("name an experiment, e.g. experiments/temperature.yaml (or --help for what else there is)")
-    experiments = [load_experiment(path, asked.scale) for path in asked.experiments]
-    return max(_sweep(asked, console, store, one) for one in experiments)
+    from harness.sweep.command import sweep  # imports torch: a second or two that --status need not wait for
 
-
-def _sweep(asked: argparse.Namespace, console: Console, store: Store, experiment: Experiment) -> int:
-    from harness.sweep.plan import make_plan  # imports torch: a second or two that --status need not wait for
-
-    overrides, code = _overrides(asked.overrides), _code()
-    plan = make_plan(experiment, store, overrides=overrides, code=code)
-    if asked.retry and not asked.plan:
-        from harness.sweep import status
-
-        status.forget_failures(plan, _ids(asked.only))
-        plan = make_plan(experiment, store, overrides=overrides, code=code)
-    runs = _chosen(plan, _ids(asked.only))
-    cluster = _cluster(asked, experiment)
-    if cluster is None:
-        return _here(asked, console, plan, runs)
-    from harness.sweep.launch import sweep_on
-
-    return sweep_on(console, plan, runs, cluster, asked.data.resolve(), only_plan=asked.plan)
-
-
-def _here(asked: argparse.Namespace, console: Console, plan: Plan, runs: list[PlannedRun]) -> int:
-    from harness.sweep import local
-    from harness.sweep.preflight import check_data
-    from harness.sweep.record import record
-    from harness.sweep.show import show_plan
-
-    cost, here = local.cost_here(plan, runs, asked.jobs)
-    many = f"{here.jobs} at a time" if here.jobs > 1 else "one at a time"
-    show_plan(console, plan, cost, f"here, {many}" + (" on GPUs" if here.gpus else ""))
-    if asked.plan:
-        return 0
-    check_data(runs, asked.data)
-    if not local.confirm_long(console, cost, yes=asked.yes):
-        return 2
-    record(plan)
-    outcome = local.run_here(console, plan, runs, cost, here, asked.data) if runs else None
-    return verdict(console, plan, clean=outcome is None or outcome.clean, stopped=bool(outcome and outcome.stopped))
-
-
-def verdict(console: Console, plan: Plan, *, clean: bool, stopped: bool) -> int:
-    """The last line, and the exit code: failures of earlier sweeps count too."""
-    from harness.store import State
-
-    bad = plan.in_state(State.FAILED, State.BROKEN)
-    if clean and not bad:
-        command = f"python -m harness.report {plan.store.root} > report.html"
-        say(console, f"All {len(plan.runs)} runs are accounted for. The report: {command}", style="green")
-        return 0
-    if bad:
-        say(console, f"{len(bad)} runs were left out, as listed above.", style="red")
-    return 130 if stopped else 1
-
-
-def _chosen(plan: Plan, ids: list[str]) -> list[PlannedRun]:
-    for one in ids:
-        if not any(run.startswith(one) for run in plan.runs):
-            raise SpecError(f"--only {one}: no run of {plan.experiment.name}@{plan.experiment.scale.name} begins so")
-    return [one for one in plan.to_do if not ids or one.folder.id.startswith(tuple(ids))]
-
-
-def _ids(only: str | None) -> list[str]:
-    return [one.strip() for one in (only or "").split(",") if one.strip()]
-
-
-def _overrides(written: Sequence[str]) -> dict[str, Any]:
-    overrides = {}
-    for one in written:
-        path, equals, value = one.partition("=")
-        if not equals or not path.strip():
-            raise SpecError(f"-o {one}: expected PATH=VALUE, e.g. -o optimizer.lars.lr=0.5")
-        overrides[path.strip()] = parse_value(value)
-    return overrides
-
-
-def _code() -> str:
-    from harness.provenance import code_fingerprint
-
-    return code_fingerprint()
-
-
-def _cluster(asked: argparse.Namespace, experiment: Experiment) -> Any:
-    """The cluster to submit to, or None for this machine."""
-    from harness.sweep.cluster import find_cluster
-
-    return find_cluster(asked.cluster, experiment.document.path.parent)
+    return sweep(asked, console, store, [load_experiment(path, asked.scale) for path in asked.experiments])
 
 
 def _check_results(results: Path) -> None:

@@ -8,12 +8,15 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness import provenance
 from harness.components import Evaluation
 from harness.spec.run import Run
-from harness.store import Store, StoreError, read_json
+from harness.store import State, Store, StoreError, read_json
+
+if TYPE_CHECKING:
+    from harness.sweep.plan import PlannedRun
 
 IMAGES_PER_SECOND: dict[str, tuple[float, float]] = {
     "micro": (1500.0, 20_000.0),
@@ -34,33 +37,44 @@ EVALUATION_SHARE = 0.25
 class Price:
     """Seconds of one run; ``measured`` if runs with the same encoder on such hardware were timed before."""
 
-    seconds: float
+    training: float
+    evaluating: float
     measured: bool
+
+    @property
+    def seconds(self) -> float:
+        return OVERHEAD_S + self.training + self.evaluating
 
 
 @dataclass
 class Prices:
-    """Rates read from a results folder, for one kind of hardware (``gpu`` name, or None for this CPU)."""
+    """Rates read from a results folder, for one kind of hardware (``gpu`` name, or None for this CPU).
+
+    A run occupies ``devices`` cores (rates are kept per core, and taken as proportional) or GPUs (a part of one
+    where several runs share it; rates are then those of runs that did so too, or a guess).
+    """
 
     gpu: str | None
+    devices: float = 1
     rates: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     evaluations: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
 
     @classmethod
-    def read(cls, store: Store, gpu: str | None, handles: Sequence[str]) -> Prices:
-        """Look at every finished run; unreadable files are no price."""
-        prices = cls(gpu)
+    def read(cls, store: Store, gpu: str | None, handles: Sequence[str], devices: float = 1) -> Prices:
+        """Look at every finished run; unreadable files are no price. ``gpu=""`` is any GPU."""
+        prices = cls(gpu, devices)
         for folder in store.all_runs():
             with suppress(StoreError, KeyError, TypeError):
                 about = read_json(folder.provenance)
                 if not about or "images_per_second" not in about or not prices._same(about["hardware"]):
                     continue
                 key = similar(read_json(folder.spec)["spec"])
-                prices.rates[key].append(float(about["images_per_second"]))
+                cores = about.get("threads", 1) if gpu is None else 1
+                prices.rates[key].append(float(about["images_per_second"]) / cores)
                 for handle in handles:
                     held = read_json(folder.evaluation(handle))
                     if held is not None:
-                        prices.evaluations[key, handle].append(float(held["wall_seconds"]))
+                        prices.evaluations[key, handle].append(float(held["wall_seconds"]) * cores)
         return prices
 
     def _same(self, hardware: dict[str, Any]) -> bool:
@@ -68,17 +82,33 @@ class Prices:
             return bool(hardware["gpu"] == self.gpu or (self.gpu == "" and hardware["gpu"]))
         return not hardware["gpu"] and bool(hardware["cpu"] == provenance.cpu_name())
 
-    def of(self, run: Run, asked: Iterable[Evaluation]) -> Price:
-        """Training plus evaluations of one run."""
+    @property
+    def unit(self) -> str:
+        return "core-hours" if self.gpu is None else "GPU-hours"
+
+    def hours(self, price: Price) -> float:
+        """GPU-hours or core-hours of a run, whichever :attr:`unit` is."""
+        return price.seconds * self.devices / 3600
+
+    def of(self, run: Run, asked: Iterable[Evaluation], *, train: bool = True) -> Price:
+        """Training (unless that is done) plus the evaluations ``asked`` for."""
         key = similar(run.spec())
         images = run.schedule.epochs * train_images(run)
         measured = key in self.rates
-        training = images / (median(self.rates[key]) if measured else guess(run, on_gpu=self.gpu is not None))
+        rate = median(self.rates[key]) if measured else guess(run, on_gpu=self.gpu is not None)
+        speed = self.devices if self.gpu is None else 1.0
+        training = images / rate / speed
         evaluating = 0.0
         for one in asked:
             times = self.evaluations.get((key, one.handle))
-            evaluating += median(times) if times else EVALUATION_SHARE * training
-        return Price(OVERHEAD_S + training + evaluating, measured)
+            evaluating += median(times) / speed if times else EVALUATION_SHARE * training
+        return Price(training if train else 0.0, evaluating, measured)
+
+    def left(self, one: PlannedRun, asked: Iterable[Evaluation]) -> Price:
+        """What a sweep still has to do of a run: where it is trained already, only the evaluations that it lacks."""
+        if one.state is not State.TRAINED:
+            return self.of(one.run, asked)
+        return self.of(one.run, [two for two in asked if two.handle in one.lacking], train=False)
 
 
 def similar(spec: dict[str, Any]) -> str:
@@ -108,27 +138,26 @@ def guess(run: Run, *, on_gpu: bool) -> float:
 class Bill:
     """The price of everything that is to do."""
 
-    compute_seconds: float  # summed over runs
+    hours: float  # of GPUs or cores, as ``unit`` says, summed over runs
+    unit: str
+    mean: float  # seconds of a run
     wall_seconds: float
     longest_seconds: float
     measured: bool  # every run's rate was measured
     runs: int
 
-    @property
-    def mean(self) -> float:
-        return self.compute_seconds / max(1, self.runs)
 
-
-def bill(prices: Prices, runs: Sequence[Run], asked: Sequence[Evaluation], at_once: int) -> Bill:
-    """Sum up; ``at_once`` runs share the work evenly."""
-    cache: dict[tuple[str, int], Price] = {}
-    each = []
-    for run in runs:
-        key = (similar(run.spec()), run.schedule.epochs * train_images(run))
-        if key not in cache:
-            cache[key] = prices.of(run, asked)
-        each.append(cache[key])
+def bill(prices: Prices, runs: Sequence[PlannedRun], asked: Sequence[Evaluation], at_once: int) -> Bill:
+    """Sum up what is left to do of ``runs``; ``at_once`` runs share the work evenly."""
+    each = [prices.left(one, asked) for one in runs]
     total = sum(one.seconds for one in each)
     longest = max((one.seconds for one in each), default=0.0)
-    wall = max(longest, total / max(1, min(at_once, len(each))))
-    return Bill(total, wall, longest, all(one.measured for one in each), len(each))
+    return Bill(
+        hours=sum(prices.hours(one) for one in each),
+        unit=prices.unit,
+        mean=total / max(1, len(each)),
+        wall_seconds=max(longest, total / max(1, min(at_once, len(each)))),
+        longest_seconds=longest,
+        measured=all(one.measured for one in each),
+        runs=len(each),
+    )

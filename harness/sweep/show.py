@@ -92,7 +92,7 @@ def price_line(cost: Bill, place: str, to_do: int) -> str:
 
 def _remarks(plan: Plan) -> Iterable[tuple[str, list[PlannedRun]]]:
     runs = list(plan.runs.values())
-    yield "Stale: the numeric code has changed since", [one for one in runs if one.stale]
+    yield "Stale: the numeric code has changed since", [one for one in runs if one.stale and not one.weightless]
     yield WEIGHTLESS, [one for one in runs if one.weightless]
     yield "Unreadable", [one for one in runs if one.state is State.BROKEN]
     yield "Failed", [one for one in runs if one.state is State.FAILED]
@@ -134,13 +134,20 @@ def show_purchase(console: Console, bought: Purchase) -> None:
         say(console, f"  {claim}  {why}", style="yellow")
 
 
+def _shortened(text: str, most: int = 160) -> str:
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
 def remark(console: Console, title: str, runs: list[PlannedRun]) -> None:
     """A heading and the first few runs under it, with the reason."""
     if not runs:
         return
     say(console, f"\n{title} ({len(runs)}):", style="yellow")
+    said = ""
     for one in runs[:LISTED]:
-        say(console, f"  {one.folder.id}  {one.label}  {one.why or one.stale}".rstrip())
+        why = _shortened(one.why or ("" if one.weightless else one.stale))
+        say(console, f"  {one.folder.id}  {one.label}  {why if why != said else ''}".rstrip())
+        said = why  # a reason that many share is said once
     if len(runs) > LISTED:
         say(console, f"  ... and {len(runs) - LISTED} more")
 

@@ -72,6 +72,7 @@ def status(console: Console, store: Store, keys: Sequence[str]) -> int:
     running: dict[str, RunFolder] = {}
     failed: dict[str, RunFolder] = {}
     broken: list[str] = []
+    weightless: set[str] = set()
     labels: dict[str, str] = {}
     for name, held in chosen.items():
         named = runs_of(store, held)
@@ -83,12 +84,20 @@ def status(console: Console, store: Store, keys: Sequence[str]) -> int:
         running |= {run: store.run(run) for run, state in states.items() if state is State.RUNNING}
         failed |= {run: store.run(run) for run, state in states.items() if state is State.FAILED}
         broken += [run for run, state in states.items() if state is State.BROKEN]
+        weightless |= {run for run, state in states.items() if state is State.TRAINED and not _weights(store, run)}
     console.print(table)
     _show_running(console, running, labels)
     show_failures(console, failed.values(), labels)
     for run in broken:
         say(console, f"{store.run(run).path}: unreadable files; sweep --plan says which", style="red")
+    if weightless:
+        said = f"{len(weightless)} runs lack evaluations, and their weights are not here; sweep --plan says which"
+        say(console, said, style="yellow")
     return 1 if failed or broken else 0
+
+
+def _weights(store: Store, run: str) -> bool:
+    return store.run(run).weights.exists()
 
 
 def _word(state: State, queued: str | None) -> str:

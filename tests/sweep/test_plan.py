@@ -188,7 +188,7 @@ def test_measured_times_replace_the_guess(write: Write, tmp_path: Path) -> None:
 
     made = plan(write(), tmp_path)
     run = next(iter(made.runs))
-    runs = [one.run for one in made.runs.values()]
+    runs = list(made.runs.values())
     handles = [one.handle for one in made.evaluations]
     guessed = bill(Prices.read(made.store, None, handles), runs, made.evaluations, at_once=2)
     finish(made, run)
