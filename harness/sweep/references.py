@@ -10,9 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import ValidationError
+
 from harness.components import Evaluation
 from harness.spec import registry
-from harness.spec.claim import Claim
+from harness.spec.claim import BestOf, Claim
 from harness.spec.document import Keys
 from harness.spec.errors import Complaint, SpecError, nearest
 from harness.spec.experiment import Experiment
@@ -21,11 +23,15 @@ from harness.spec.published import load_published
 from harness.spec.registry import integral
 
 BLOCKS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
-    "heatmap": (frozenset({"rows", "columns", "cell"}), frozenset({"row_mean", "published"})),
-    "table": (frozenset({"rows", "columns"}), frozenset({"published"})),
-    "lines": (frozenset({"x", "y"}), frozenset({"lines", "log_x", "published"})),
+    "heatmap": (frozenset({"rows", "columns", "cell"}), frozenset({"row_mean"})),
+    "table": (frozenset({"columns"}), frozenset({"rows", "against", "sort"})),
+    "lines": (frozenset({"x", "y"}), frozenset({"lines", "log_x"})),
 }
-"""Kind of report block -> (keys it needs, keys it may have)."""
+"""Kind of report block -> (keys it needs, keys it alone may have)."""
+
+ANY_BLOCK = frozenset({"published", "where", "best_of", "reference"})
+"""Keys of every report block: the paper's table beside it, the arms it is restricted to, how one of several settings is
+chosen for a place (on validation images), and numbers of other experiments shown beside it."""
 
 
 @dataclass
@@ -40,7 +46,10 @@ def check_references(
     experiment: Experiment, arms: Sequence[Arm], evaluations: Sequence[Evaluation]
 ) -> tuple[References, list[Complaint]]:
     """Collect what is mentioned, and a complaint for everything that nothing yields."""
-    checker = _Checker(experiment, arms, {one.label: next(iter(one.resolved)) for one in evaluations})
+    names = {one.label: next(iter(one.resolved)) for one in evaluations}
+    fields = {one.label: next(iter(one.resolved.values())) for one in evaluations}
+    splits = {label: [str(held["split"])] for label, held in fields.items() if "split" in held}
+    checker = _Checker(experiment, arms, names, splits)
     checker.report()
     checker.claims()
     checker.add_summaries()
@@ -52,6 +61,7 @@ class _Checker:
     experiment: Experiment
     arms: Sequence[Arm]
     evaluations: Mapping[str, str]  # label -> name
+    splits: Mapping[str, list[str]]  # label -> the images it is made on (test, validation), where it says so
     found: References = field(default_factory=References)
     complaints: list[Complaint] = field(default_factory=list)
 
@@ -68,7 +78,7 @@ class _Checker:
                 self._block(kind, parts, place)
 
     def _block(self, kind: str, parts: Mapping[str, Any], place: Keys) -> None:
-        needs, may = BLOCKS[kind]
+        needs, may = BLOCKS[kind][0], BLOCKS[kind][1] | ANY_BLOCK
         for key in parts:
             if key not in needs | may:
                 self._complain((*place, key), f"{kind} has no {key!r}: {nearest(key, needs | may)}")
@@ -84,8 +94,60 @@ class _Checker:
         if kind == "table":
             for name, metric in self._mapping(parts, "columns", place):
                 self._metric(metric, (*place, "columns", name))
+            self._ranking(parts, place)
         if "published" in parts:
             self._published(parts["published"], (*place, "published"))
+        if "where" in parts and self._is_mapping(parts["where"], (*place, "where")):
+            self._side(parts["where"], (*place, "where"))
+        if "best_of" in parts:
+            reported = [parts.get("cell"), parts.get("y"), *(parts["columns"].values() if kind == "table" else ())]
+            self._best_of(parts["best_of"], [str(one) for one in reported if one], (*place, "best_of"))
+        if "reference" in parts and self._is_mapping(parts["reference"], (*place, "reference")):
+            for name, about in parts["reference"].items():
+                self._reference(about, (*place, "reference", name))
+
+    def _ranking(self, parts: Mapping[str, Any], place: Keys) -> None:
+        """A table without ``rows`` has one row per arm, named by what it changes; ``against`` gives it a baseline."""
+        if "rows" not in parts:
+            for path in dict.fromkeys(path for arm in self.arms for path in arm.settings):
+                self._path(path, place)
+        if parts.get("sort", "drop") != "drop" or ("sort" in parts and "against" not in parts):
+            self._complain((*place, "sort"), "sort is 'drop', the difference to the baseline that `against` names")
+        against = parts.get("against", "first")
+        if isinstance(against, dict):
+            self._side(against, (*place, "against"))
+        elif against != "first":
+            self._complain((*place, "against"), "against is 'first' (the first arm) or the settings of the baseline")
+
+    def _best_of(self, written: Any, reported: Sequence[str], place: Keys) -> None:
+        try:
+            rule = written if isinstance(written, BestOf) else BestOf.model_validate(written)
+        except ValidationError:
+            self._complain(place, "best_of is {over: [dotted.path, ...], by: linear@validation/top1}")
+            return
+        for path in rule.over:
+            self._path(path, (*place, "over"))
+        self._metric(rule.by, (*place, "by"))
+        try:
+            for metric in reported:
+                rule.check(metric, self.splits.get(rule.by.partition("/")[0], ()))
+        except SpecError as error:
+            self._complain((*place, "by"), str(error))
+
+    def _reference(self, about: Any, place: Keys) -> None:
+        if not isinstance(about, dict) or not {"experiment"} <= set(about) <= {"experiment", "at"}:
+            self._complain(place, "reference is {what to print: {experiment: its name, at: {dotted.path: value}}}")
+            return
+        folder = self.experiment.document.path.parent
+        if not (folder / f"{about['experiment']}.yaml").is_file():
+            known = sorted(path.stem for path in folder.glob("*.yaml"))
+            self._complain(place, f"no experiment {about['experiment']!r}: {nearest(str(about['experiment']), known)}")
+
+    def _is_mapping(self, written: Any, place: Keys) -> bool:
+        if isinstance(written, dict):
+            return True
+        self._complain(place, f"{place[-1]} is a mapping")
+        return False
 
     def _mapping(self, parts: Mapping[str, Any], key: str, place: Keys) -> Iterable[tuple[str, Any]]:
         held = parts.get(key, {})
@@ -120,6 +182,9 @@ class _Checker:
             self._metric(claim.on, (*place, "on"))
         elif kind != "agrees" and not (sides and all("on" in side for side in sides)):
             self._complain(place, "says nothing about which metric: add e.g. `on: linear/top1`")
+        if claim.best_of is not None:
+            reported = [claim.on, *(side.get("on") for side in sides or [])]
+            self._best_of(claim.best_of, [one for one in reported if one], (*place, "best_of"))
 
     @staticmethod
     def _sides(kind: str, stated: Any) -> list[dict[str, Any]] | None:
