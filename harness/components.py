@@ -24,7 +24,7 @@ import harness.train.optim
 from harness.data.views import Views
 from harness.methods.method import Method
 from harness.models.norm import Norm
-from harness.spec import registry
+from harness.spec import outside, registry
 from harness.spec.errors import Complaint, SpecError
 from harness.spec.grid import COMPONENTS
 from harness.spec.registry import Resolved, split_entry
@@ -34,6 +34,13 @@ for _package in (harness.data, harness.models, harness.methods, harness.evaluate
     for _module in pkgutil.iter_modules(_package.__path__):
         if _module.name != "__main__":
             importlib.import_module(f"{_package.__name__}.{_module.name}")
+for _entry in outside.entry_points():
+    try:
+        _entry.load()
+    except Exception as error:
+        raise ImportError(
+            f"entry point {_entry.name!r} ({_entry.value}) of group {outside.GROUP!r}: {error}"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -102,10 +109,14 @@ def resolve_evaluations(tree: Mapping[str, Any], entries: list[Any]) -> list[Eva
 
 
 def _label(resolved: Resolved) -> str:
-    """``linear``, ``linear@z``, ``linear@validation``: what is not of h, or not on the test set, says so everywhere."""
+    """``linear``, ``linear@z``, ``linear@validation``: what is not of h, or not on the test set, says so everywhere.
+
+    Before that, what an evaluation that comes in several forms says of itself: ``fine_tune@1%``.
+    """
     ((name, fields),) = resolved.items()
+    variant = getattr(registry.evaluation.build(resolved), "variant", "")
     unusual = [fields[key] for key, usual in (("features", "h"), ("split", "test")) if fields.get(key, usual) != usual]
-    return "@".join([name, *unusual])
+    return "@".join([name, *([variant] if variant else []), *unusual])
 
 
 def _attempt(complaints: list[Complaint], place: str, work: Any) -> Any:

@@ -119,7 +119,7 @@ class Torchvision:
     The short side of an image is resized to ``resize`` pixels (None: ``image_size``) and the central square taken;
     training images are cropped at random from the full picture by the leading crop of the views, as for
     :class:`ImageFolder`. Bicubic as in appendix B.8.1. ``voc2007`` has several labels per image, int64 [N, 20]: 1 in
-    it, 0 not, -1 in it but too difficult to count (Everingham et al. 2010). ``cifar10`` is read from our own files of it.
+    it, 0 not, -1 in it but too difficult to count (Everingham et al. 2010). ``cifar10`` is read from our own files.
 
     Departures: torchvision's Caltech-101 leaves out the background class.
     """

@@ -1,0 +1,137 @@
+"""Training a copy of the whole network on labels: what fine-tuning on few labels and on other data sets share.
+
+The weights of the run are never touched: everything here happens to a copy.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from harness.data import augment
+from harness.data.datasets import Split
+from harness.data.views import Batch, Views, batches
+from harness.evaluate.measurement import Unavailable
+from harness.evaluate.trained import EVALUATION_DRAWS, Trained
+from harness.models.norm import BatchNorm
+from harness.train.optim import SGD, learning_rate
+
+Weights = Literal["pretrained", "random"]
+"""Where fine-tuning starts: from the run, or from the very initialisation that its pretraining started from."""
+
+CROP_FLIP = Views(both=(augment.Crop(), augment.Flip()), count=1)
+_ROWS = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Nesterov SGD from a peak rate ``lr`` along a cosine to zero, without warm-up.
+
+    ``steps`` updates of ``batch_size`` images. ``weight_decay`` spares biases and batch norm, as everywhere here.
+    """
+
+    steps: int
+    batch_size: int
+    lr: float
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+
+
+class Classifier(nn.Module):
+    """An encoder and a linear layer that starts at zero (``zero_init_logits_layer`` of the official README)."""
+
+    def __init__(self, encoder: nn.Module, classes: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.logits = nn.Linear(cast(int, encoder.out_dim), classes)
+        nn.init.zeros_(self.logits.weight)
+        nn.init.zeros_(self.logits.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[N, classes] of images [N, 3, H, W]."""
+        return cast(Tensor, self.logits(self.encoder(images.contiguous(memory_format=torch.channels_last))))
+
+
+def starting_from(trained: Trained, weights: Weights, classes: int, bn_momentum: float | None = None) -> Classifier:
+    """A copy to train, on the run's device. ``bn_momentum`` (torch's convention) replaces the run's.
+
+    Batch statistics are those of the whole batch whatever groups pretraining used: the paper gives none for
+    fine-tuning, and a study of groups should see their effect on the pretraining alone.
+    """
+    if weights == "pretrained":
+        encoder = copy.deepcopy(trained.method.encoder)
+    elif trained.untrained is not None:
+        encoder = trained.untrained().encoder
+    else:
+        raise Unavailable("nothing here can make this run's networks anew")
+    ordinary(encoder)
+    for layer in encoder.modules():
+        if bn_momentum is not None and isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = bn_momentum
+    return Classifier(encoder, classes).to(trained.device)
+
+
+def ordinary(module: nn.Module) -> None:
+    """Replace our batch norm by torch's, in place: no groups, and no other rank to wait for."""
+    for name, child in module.named_children():
+        if isinstance(child, BatchNorm):
+            plain = nn.BatchNorm2d(len(child.weight), child.norm.eps, child.norm.momentum)
+            plain.load_state_dict(child.state_dict(), strict=False)  # all but torch's count of batches
+            setattr(module, name, plain)
+        else:
+            ordinary(child)
+
+
+def train(network: Classifier, split: Split, recipe: Recipe, *, seed: int, device: torch.device) -> None:
+    """Fit all weights, random crop and flip alone; the batch is the split where that is smaller.
+
+    Deterministic given ``seed`` on a CPU. float32 throughout.
+    """
+    network.train()
+    settings = SGD(lr=recipe.lr, momentum=recipe.momentum, nesterov=True, weight_decay=recipe.weight_decay)
+    optimizer = settings.build(network)
+    for step, batch in zip(range(recipe.steps), endless(split, recipe.batch_size, seed, device), strict=False):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, peak=recipe.lr, warmup_steps=0, total_steps=recipe.steps)
+        optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward([loss(network(batch.views[0]), batch.labels)])
+        optimizer.step()
+
+
+def endless(split: Split, batch_size: int, seed: int, device: torch.device) -> Iterator[Batch]:
+    """Epoch after epoch of shuffled batches, the incomplete last one of each left out."""
+    size, epoch = min(batch_size, len(split)), 0
+    while True:
+        yield from batches(split, CROP_FLIP, batch_size=size, seed=seed ^ EVALUATION_DRAWS, epoch=epoch, device=device)
+        epoch += 1
+
+
+def loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Softmax cross-entropy of labels [B]; of labels [B, C] in {1, 0, -1} the logistic loss of those that count."""
+    if labels.ndim == 1:
+        return F.cross_entropy(logits, labels)
+    counts = labels >= 0
+    truth = labels[counts].to(logits.dtype)
+    return F.binary_cross_entropy_with_logits(logits[counts], truth, reduction="sum") / len(labels)
+
+
+@torch.no_grad()
+def predictions(network: Classifier, split: Split, *, seed: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Logits [N, classes] and labels of a split in its own order, batch norm in inference mode.
+
+    Raises :class:`Unavailable` where the logits are not finite: this training diverged, which says nothing of the run.
+    """
+    network.eval()
+    passes = batches(
+        split, Views(count=1), batch_size=_ROWS, seed=seed, epoch=0, device=device, shuffle=False, drop_last=False
+    )
+    logits, labels = zip(*((network(batch.views[0]), batch.labels) for batch in passes), strict=True)
+    if not bool(torch.isfinite(torch.cat(logits)).all()):
+        raise Unavailable("fine-tuning diverged: its logits are not finite")
+    return torch.cat(logits), torch.cat(labels)

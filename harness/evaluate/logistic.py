@@ -1,0 +1,71 @@
+"""Logistic regression with an l2 penalty, by L-BFGS: the linear classifier of the transfer tables (appendix B.8.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Model(NamedTuple):
+    """Weights [C, D] and bias [C], float64."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def scores(self, x: Tensor) -> Tensor:
+        """Logits [N, C] of features [N, D]."""
+        return F.linear(x.double(), self.weight, self.bias)
+
+
+def fit(
+    x: Tensor, labels: Tensor, classes: int, penalty: float, *, iterations: int, start: Model | None = None
+) -> Model:
+    """Minimise ``sum of cross-entropies + penalty / 2 * |W|^2``; the bias is free.
+
+    ``x`` [N, D]; ``labels`` int64 [N] (multinomial), or [N, C] in {1, 0, -1}: one binary problem per class, in which
+    -1 does not count. Stops after ``iterations`` of L-BFGS at the latest. The problem is convex: where it starts
+    only changes how long it takes.
+    """
+    x = x.double()
+    weight, bias = start or Model(x.new_zeros(classes, x.shape[1]), x.new_zeros(classes))
+    weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
+    solver = torch.optim.LBFGS(
+        [weight, bias],
+        max_iter=iterations,
+        max_eval=2 * iterations,
+        tolerance_grad=1e-7,
+        tolerance_change=1e-10,
+        line_search_fn="strong_wolfe",
+    )
+
+    def objective() -> Tensor:
+        solver.zero_grad()
+        total = cross_entropy(F.linear(x, weight, bias), labels) + penalty / 2 * weight.square().sum()
+        value = total / len(x)  # the same minimum at any number of images, and tolerances that mean the same
+        torch.autograd.backward([value])
+        return value
+
+    solver.step(objective)  # type: ignore[no-untyped-call]
+    return Model(weight.detach(), bias.detach())
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Summed over images; over those classes of each that count, where an image may have several."""
+    if labels.ndim == 1:
+        return F.cross_entropy(logits, labels, reduction="sum")
+    counts = labels >= 0
+    return F.binary_cross_entropy_with_logits(logits[counts], labels[counts].to(logits.dtype), reduction="sum")
+
+
+def path(
+    x: Tensor, labels: Tensor, classes: int, penalties: Sequence[float], *, iterations: int
+) -> Iterator[tuple[float, Model]]:
+    """A fit for every penalty, strongest first, each from where the one before ended: that is where it is cheap."""
+    model: Model | None = None
+    for penalty in sorted(penalties, reverse=True):
+        model = fit(x, labels, classes, penalty, iterations=iterations, start=model)
+        yield penalty, model
