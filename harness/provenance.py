@@ -19,6 +19,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from harness.spec import outside
+
 PACKAGE = Path(__file__).resolve().parent
 
 NUMERIC = ("components.py", "data", "models", "methods", "train", "evaluate")
@@ -54,7 +56,8 @@ def is_numeric(name: str) -> bool:
 @cache
 def numeric_files() -> Mapping[str, str]:
     """Twelve hex digits for every numeric file, blind to comments, docstrings and layout."""
-    return {name: _digest(content) for name, content in package_files().items() if is_numeric(name)}
+    ours = {name: _digest(content) for name, content in package_files().items() if is_numeric(name)}
+    return ours | {f"outside/{name}": _digest(content) for name, content in outside.sources().items()}
 
 
 @cache
@@ -66,6 +69,9 @@ def code_fingerprint() -> str:
     for name in sorted(filter(is_numeric, package_files()), key=Path):
         digest.update(name.encode())
         digest.update(_without_prose(package_files()[name].decode()).encode())
+    for name, content in outside.sources().items():
+        digest.update(name.encode())
+        digest.update(_without_prose(content.decode()).encode())
     return digest.hexdigest()[:12]
 
 

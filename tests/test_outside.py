@@ -1,0 +1,184 @@
+"""README's "Adding one thing", done from another package: nothing under harness/ knows of it, and nothing is edited."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.test_experiments import EXPERIMENTS
+
+PARTS = '''
+"""One augmentation, one method, one evaluation, one data set."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from harness.data.datasets import Dataset, Resident
+from harness.methods.simclr import ContrastiveMethod
+from harness.spec.registry import augmentation, dataset, evaluation, method
+
+
+@augmentation("invert")
+@dataclass(frozen=True, kw_only=True)
+class Invert:
+    p: float = 0.5
+
+    def __call__(self, images, rng):
+        chosen = rng.bernoulli(self.p)[:, None, None, None]
+        return torch.where(chosen, 1.0 - images, images)
+
+
+@method("heavier")
+@dataclass(frozen=True, kw_only=True)
+class Heavier:
+    weight: float = 3.0
+
+    def build(self, *, encoder, head, objective, classes):
+        return Weighted(encoder, head, objective, self.weight)
+
+
+class Weighted(ContrastiveMethod):
+    def __init__(self, encoder, head, objective, weight):
+        super().__init__(encoder, head, objective)
+        self.weight = weight
+
+    def compare(self, rows, labels):
+        loss, extra = super().compare(rows, labels)
+        return self.weight * loss, extra
+
+
+@evaluation("norms")
+@dataclass(frozen=True, kw_only=True)
+class Norms:
+    metrics: ClassVar[tuple[str, ...]] = ("mean",)
+
+    def __call__(self, trained) -> Iterator[tuple[str, float]]:
+        features, _ = trained.features("test")
+        yield "mean", features.norm(dim=1).mean().item()
+
+
+@dataset("ramps")
+@dataclass(frozen=True, kw_only=True)
+class Ramps:
+    images: int = 64
+
+    def load(self, root: Path) -> Dataset:
+        steep = torch.arange(self.images) % 3
+        pixels = (torch.arange(16) * 5 * (1 + steep[:, None])).to(torch.uint8)
+        split = Resident(pixels[:, None, None].expand(-1, 3, 16, -1).contiguous(), steep)
+        return Dataset(split, None, split, ("flat", "sloping", "steep"))
+'''
+
+EXPERIMENT = """
+# Does turning colors around help?
+title: An experiment from outside
+scale: smoke
+vary:
+  - views.both: [[crop], [crop, invert]]
+seeds: 1
+runs: 2
+evaluate: [norms]
+report:
+  table: {rows: {augmentations: views.both}, columns: {"Length of h": norms/mean}, published: elsewhere/table_1}
+claims:
+  - id: inverting-lengthens
+    says: inverted images have longer features
+    where: nowhere
+    on: norms/mean
+    expect: {greater: [{views.both: [crop, invert]}, {views.both: [crop]}]}
+"""
+
+PUBLISHED = """
+title: Somebody else's table
+paper: Somebody et al.
+where: Table 1
+read: printed
+context: elsewhere
+table:
+  metrics: [norms/mean]
+  rows:
+    - {at: {views.both: [crop]}, values: [1.25]}
+"""
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An installed distribution, as an installer leaves it, and a folder of experiments beside it."""
+    root = tmp_path_factory.mktemp("study")
+    info = root / "site" / "outside-1.0.dist-info"
+    files = {
+        root / "site" / "outside_study" / "__init__.py": "",
+        root / "site" / "outside_study" / "parts.py": PARTS,
+        info / "METADATA": "Metadata-Version: 2.1\nName: outside\nVersion: 1.0\n",
+        info / "entry_points.txt": "[harness.components]\nstudy = outside_study.parts\n",
+        root / "experiments" / "inverted.yaml": EXPERIMENT,
+        root / "experiments" / "paper" / "elsewhere" / "table_1.yaml": PUBLISHED,
+    }
+    scale = (EXPERIMENTS / "scales" / "smoke.yaml").read_text(encoding="utf-8")
+    for line in scale.splitlines():
+        if line.startswith(("data:", "method:")):
+            scale = scale.replace(line, {"d": "data: {ramps: {}}", "m": "method: {heavier: {}}"}[line[0]])
+    files[root / "experiments" / "scales" / "smoke.yaml"] = scale.replace(
+        "batch_size: 128, epochs", "batch_size: 32, epochs"
+    )
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return root
+
+
+def run(study: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    paths = os.pathsep.join([str(study / "site"), str(EXPERIMENTS.parent)])
+    return subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=study,
+        env={**os.environ, "PYTHONPATH": paths, **variables},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def sweep(study: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    return run(study, "harness.sweep", "experiments/inverted.yaml", "--cluster", "local", "--jobs", "1", "--yes", *more)
+
+
+def test_an_augmentation_a_method_an_evaluation_a_data_set_and_a_table(study: Path) -> None:
+    done = sweep(study)
+    assert done.returncode == 0, done.stdout + done.stderr
+    runs = [json.loads(path.read_text()) for path in sorted((study / "results" / "runs").glob("*/run.json"))]
+    assert [one["spec"]["method"] for one in runs] == [{"heavier": {"weight": 3.0}}] * 2
+    assert [one["spec"]["data"] for one in runs] == [{"ramps": {"images": 64}}] * 2
+    assert sorted(len(one["spec"]["views"]["both"]) for one in runs) == [1, 2]
+    values = [json.loads(path.read_text())["values"] for path in study.glob("results/runs/*/evaluations/*.json")]
+    assert len(values) == 2 and all(one["mean"] > 0 for one in values)
+    page = run(study, "harness.report", "results/")
+    assert page.returncode == 0, page.stderr
+    for wanted in ("an experiment from outside", "length of h", "1.25", "inverted images have longer features"):
+        assert wanted in page.stdout.lower()
+
+
+def test_the_files_of_the_other_package_count_for_what_is_stale(study: Path) -> None:
+    sweep(study)
+    assert "stale" not in sweep(study, "--plan").stdout.lower()
+    parts = study / "site" / "outside_study" / "parts.py"
+    parts.write_text(PARTS.replace("1.0 - images", "0.9 - images"), encoding="utf-8")
+    assert "stale" in sweep(study, "--plan").stdout.lower()
+    parts.write_text(PARTS, encoding="utf-8")
+
+
+def test_a_broken_module_is_named(study: Path) -> None:
+    parts = study / "site" / "outside_study" / "parts.py"
+    parts.write_text("import nothing_of_that_name\n", encoding="utf-8")
+    failed = sweep(study, "--plan")
+    parts.write_text(PARTS, encoding="utf-8")
+    assert failed.returncode != 0
+    assert "outside_study.parts" in failed.stderr and "nothing_of_that_name" in failed.stderr
