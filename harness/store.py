@@ -6,22 +6,16 @@ and carry its id; it is running when a live process holds its claim; what cannot
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import secrets
-import socket
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-STALE_HEARTBEAT_S = 15 * 60.0
-"""A claim of another host without a heartbeat for this long belongs to a dead process."""
-FORMER_LIFE_S = 60.0
-"""The same for a claim in the name of the job that asks: SLURM took it from that host and started it anew here."""
+from harness.liveness import Claim, Holder
 
 
 class StoreError(RuntimeError):
@@ -181,71 +175,37 @@ class RunFolder:
             return State.CANCELLED
         return State.TRAINED if trained else State.TODO
 
-    # --- claims: at most one process works on a run -----------------------------------------------------------
+    def clear_leftovers(self) -> None:
+        """Remove what processes that were killed inside a write left behind. Only for whoever holds the claim."""
+        for path in self.path.rglob(".*.tmp"):
+            if not path.name.startswith(".claim."):  # others may be asking for the claim at this moment
+                path.unlink(missing_ok=True)
+
+    # --- who works on it: at most one process (see harness.liveness) --------------------------------------------
+
+    @property
+    def _claim(self) -> Claim:
+        return Claim(self.claim, self.progress)
 
     def claim_state(self, job: str | None = None) -> State | None:
-        """RUNNING (a live process holds the claim), UNKNOWN (another host, silent), or None (free).
-
-        ``job`` is the scheduler's name of whoever asks, if it has one.
-        """
-        try:
-            holder = json.loads(self.claim.read_text(encoding="utf-8"))
-            heard = max(path.stat().st_mtime for path in (self.claim, self.progress) if path.exists())
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError):
-            holder, heard = {}, time.time()  # being written at this moment
-        if holder.get("host") == socket.gethostname():
-            alive = holder.get("started") == process_start(int(holder.get("pid", -1)))
-            return State.RUNNING if alive else None
-        ours = job is not None and holder.get("job") == job
-        if time.time() - heard < (FORMER_LIFE_S if ours else STALE_HEARTBEAT_S):
-            return State.RUNNING
-        return State.UNKNOWN
+        """RUNNING (a live process holds the claim), UNKNOWN (another machine, silent), or None (free)."""
+        return {Holder.NOBODY: None, Holder.ALIVE: State.RUNNING, Holder.SILENT: State.UNKNOWN}[self._claim.holder(job)]
 
     def claimed_by(self, job: str) -> bool:
         """Whether the claim is in the name of this job: of another life of it, if not of this one."""
-        with contextlib.suppress(OSError, ValueError):
-            return bool(json.loads(self.claim.read_text(encoding="utf-8")).get("job") == job)
-        return False
-
-    def beat(self) -> None:
-        """Sign of life of whoever holds the claim."""
-        with contextlib.suppress(OSError):
-            os.utime(self.claim)
+        return self._claim.read().get("job") == job
 
     def take_claim(self, job: str | None = None) -> bool:
-        """Claim this run for this process; False if a live process holds it already."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        mine = {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "started": process_start(os.getpid()),
-            "job": job,
-        }
-        temporary = self.path / f".claim.{os.getpid()}.{secrets.token_hex(4)}.tmp"
-        temporary.write_text(json.dumps(mine), encoding="utf-8")
-        try:
-            for _ in range(2):
-                try:
-                    os.link(temporary, self.claim)  # atomic, also on NFS, and never replaces a file
-                    return True
-                except FileExistsError:
-                    if self.claim_state(job) is State.RUNNING:
-                        return False
-                    with contextlib.suppress(FileNotFoundError):  # another process may bury it first
-                        self.claim.rename(self.path / f".claim.dead.{secrets.token_hex(4)}.tmp")
-            return False
-        finally:
-            temporary.unlink(missing_ok=True)
-            for buried in self.path.glob(".claim.dead.*.tmp"):
-                buried.unlink(missing_ok=True)
+        """Claim this run for this process; False if a live process holds it already. Raises ``OSError``."""
+        return self._claim.take(job)
+
+    def beat(self, job: str | None = None) -> bool:
+        """Sign of life of whoever holds the claim. False if it is no longer this process's."""
+        return self._claim.beat(job)
 
     def release_claim(self) -> None:
         """Give the claim back, if it is this process's."""
-        with contextlib.suppress(FileNotFoundError, ValueError):
-            if json.loads(self.claim.read_text(encoding="utf-8")).get("pid") == os.getpid():
-                self.claim.unlink(missing_ok=True)
+        self._claim.release()
 
 
 @dataclass(frozen=True)
@@ -289,13 +249,3 @@ class Store:
         """Every run folder there is, sorted by id."""
         if self.runs.is_dir():
             yield from (RunFolder(path) for path in sorted(self.runs.iterdir()) if path.is_dir())
-
-
-def process_start(pid: int) -> str | None:
-    """Start time of a live process (so that a reused pid is another process); None if there is none, or a zombie."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
-    except OSError:
-        return None
-    fields = text.rpartition(")")[2].split()
-    return None if fields[0] == "Z" else fields[19]

@@ -14,6 +14,7 @@ PACKAGE = ROOT / "harness"
 MODULES = sorted(path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".") for path in PACKAGE.rglob("*.py"))
 
 TENSOR_ROOMS = ("data", "models", "methods", "evaluate")
+FILES = ("store", "liveness", "causes")
 PARTS = (*TENSOR_ROOMS, "train.optim", "train.checkpoint", "train.distributed")
 ABOVE_PARTS = (
     "harness.spec.experiment",
@@ -48,15 +49,15 @@ def touches(found: set[str], *names: str) -> set[str]:
     return {one for one in found for name in names if one == name or one.startswith(name + ".")}
 
 
-@pytest.mark.parametrize("module", [one for one in MODULES if inside(one, "spec", "store", "report", "provenance")])
+@pytest.mark.parametrize("module", [one for one in MODULES if inside(one, "spec", *FILES, "report", "provenance")])
 def test_spec_store_and_report_know_nothing_of_torch(module: str) -> None:
     assert not touches(imports(module), "torch", "torchvision", "submitit")
 
 
-@pytest.mark.parametrize("module", [one for one in MODULES if inside(one, "spec", "store")])
+@pytest.mark.parametrize("module", [one for one in MODULES if inside(one, "spec", *FILES)])
 def test_level_zero_imports_nothing_above_itself(module: str) -> None:
     above = {one for one in imports(module) if one.startswith("harness.")}
-    assert not {one for one in above if not one.startswith(("harness.spec", "harness.store"))}
+    assert not {one for one in above if not one.startswith(("harness.spec", *(f"harness.{name}" for name in FILES)))}
 
 
 @pytest.mark.parametrize("module", [one for one in MODULES if inside(one, *PARTS)])

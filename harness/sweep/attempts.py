@@ -1,4 +1,4 @@
-"""What became of each try at a run: the ledger ``attempts/NNN.json``, the causes, and fingerprints of tracebacks.
+"""What became of each try at a run: the ledger ``attempts/NNN.json``, and fingerprints of tracebacks.
 
 A ledger entry is opened when work starts and closed with a cause. One that was never closed belongs to a process that
 died without a word; whoever notices closes it. Unknown is never called failed.
@@ -7,35 +7,19 @@ died without a word; whoever notices closes it. Unknown is never called failed.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
-import socket
 import time
 import traceback
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
+from harness.causes import Cause as Cause
+from harness.liveness import machine
+from harness.spec.errors import SpecError
 from harness.store import RunFolder, StoreError, read_json, write_json
-
-
-class Cause(StrEnum):
-    """Why an attempt ended."""
-
-    DONE = "done"
-    DIVERGED = "diverged"  # an outcome, written by the loop
-    ELSEWHERE = "elsewhere"  # a live process holds the claim
-    INTERRUPTED = "interrupted"  # asked to stop, or killed from outside: the next sweep resumes it
-    TIMEOUT = "timeout"  # the job's time limit: the next sweep resumes it
-    OOM = "out of memory"
-    CODE = "code"  # an exception, or a crash of the interpreter
-    LAUNCH = "launch"  # the job died before Python
-
-    @property
-    def failed(self) -> bool:
-        """Whether the run stays failed until someone asks to retry it (``failed.json`` is there)."""
-        return self in (Cause.OOM, Cause.CODE, Cause.LAUNCH)
 
 
 @dataclass(frozen=True)
@@ -47,17 +31,19 @@ class Attempt:
 
     @classmethod
     def begin(cls, folder: RunFolder, job: str | None = None) -> Attempt:
-        """Open the next entry, in the name of this process."""
+        """Open the next entry, in the name of this process, which holds the claim; close what was left open."""
+        _close_open(folder, job)
         numbers = [int(path.stem) for path in folder.attempts.glob("*.json") if path.stem.isdigit()]
         opened = cls(folder, max(numbers, default=0) + 1)
-        opened._write({"host": socket.gethostname(), "pid": os.getpid(), "job": job, "start": now()})
+        host, boot = machine()
+        opened._write({"host": host, "boot": boot, "pid": os.getpid(), "job": job, "start": now()})
         return opened
 
     @classmethod
     def unfinished(cls, folder: RunFolder, pid: int) -> Attempt | None:
         """The entry that process ``pid`` of this host opened and never closed."""
         newest = last(folder)
-        if newest is None or "cause" in newest or newest.get("pid") != pid or newest["host"] != socket.gethostname():
+        if newest is None or "cause" in newest or newest.get("pid") != pid or newest["host"] != machine()[0]:
             return None
         return cls(folder, newest["attempt"])
 
@@ -72,6 +58,22 @@ class Attempt:
     @property
     def _path(self) -> Any:
         return self.folder.attempts / f"{self.number:03d}.json"
+
+
+def _close_open(folder: RunFolder, job: str | None) -> None:
+    """An entry whose process died without a word, as its successor sees it: it has the claim, so nobody else has."""
+    newest = last(folder)
+    if newest is None or "cause" in newest or "attempt" not in newest:
+        return
+    host, boot = machine()
+    if newest.get("host") != host:
+        again = ", and SLURM started its job anew" if job is not None and newest.get("job") == job else ""
+        cause, detail = Cause.NODE, f"{newest.get('host')} was not heard of any more{again}"
+    elif newest.get("boot", boot) != boot:
+        cause, detail = Cause.NODE, f"{host} restarted"
+    else:
+        cause, detail = Cause.INTERRUPTED, "killed from outside, together with the sweep"
+    Attempt(folder, int(newest["attempt"])).end(cause, f"{detail}; noticed at the next attempt")
 
 
 def last(folder: RunFolder) -> dict[str, Any] | None:
@@ -117,8 +119,13 @@ def fail(folder: RunFolder, cause: Cause, described: dict[str, str], attempt: in
 
 
 _MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory|std::bad_alloc", re.IGNORECASE)
+DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE})
 
 
 def cause_of(error: BaseException) -> Cause:
     """The class of an exception that ended a run (torch's out-of-memory errors are told by their words)."""
-    return Cause.OOM if isinstance(error, MemoryError) or _MEMORY.search(str(error)) else Cause.CODE
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        return Cause.DISK
+    if isinstance(error, MemoryError) or _MEMORY.search(str(error)):
+        return Cause.OOM
+    return Cause.INPUT if isinstance(error, StoreError | SpecError) else Cause.CODE

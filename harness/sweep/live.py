@@ -14,8 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from harness.causes import Cause
 from harness.store import RunFolder, StoreError, read_json
-from harness.sweep.attempts import Cause
 
 STYLE = {Cause.DONE: "green", Cause.DIVERGED: "yellow", Cause.ELSEWHERE: "cyan"}
 PLAIN_TICK_S = 60.0

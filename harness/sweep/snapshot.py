@@ -21,7 +21,7 @@ from typing import Any
 
 import harness
 from harness import provenance
-from harness.store import Store, StoreError, read_json, write_atomic, write_json
+from harness.store import Store, StoreError, read_json, write_json
 
 DIFF_CAP = 1_000_000
 LISTED = 200
@@ -101,13 +101,18 @@ def _origin(store: Store, name: str) -> Path:
 
 
 def _keep(path: Path, content: bytes) -> None:
-    """Content-addressed: what is there already is what we would write, unless a copy stopped half-way."""
+    """Content-addressed: what is there already is what we would write, unless a copy stopped half-way.
+
+    Without the fsync of other files under results/: what a crash takes is written again by the next submission.
+    """
     try:
         if path.read_bytes() == content:
             return
     except FileNotFoundError:
-        pass
-    write_atomic(path, content)
+        path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(content)
+    temporary.replace(path)
 
 
 def _hash(content: bytes) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -16,8 +15,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.liveness import machine, process_start
 from harness.spec.errors import SpecError, nearest
-from harness.store import RunFolder, State, Store, StoreError, process_start, read_json, write_json
+from harness.store import RunFolder, State, Store, StoreError, read_json, write_json
 from harness.sweep import scheduler
 from harness.sweep.attempts import last, now
 from harness.sweep.live import clock, say
@@ -67,7 +67,8 @@ def status(console: Console, store: Store, keys: Sequence[str]) -> int:
         return 0
     queue = scheduler.look(store)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("sweep", "runs", "done", "running", "queued", "failed", "unknown", "to do"):
+    columns = ("done", "running", "queued", "failed", "unknown", "cancelled", "to do")
+    for name in ("sweep", "runs", *columns):
         table.add_column(name, justify="left" if name == "sweep" else "right")
     running: dict[str, RunFolder] = {}
     failed: dict[str, RunFolder] = {}
@@ -79,7 +80,6 @@ def status(console: Console, store: Store, keys: Sequence[str]) -> int:
         labels |= named
         states = {run: store.run(run).state(held["evaluations"].values()) for run in named}
         words = Counter(_word(state, queue.runs.get(run)) for run, state in states.items())
-        columns = ("done", "running", "queued", "failed", "unknown", "to do")
         table.add_row(name, str(len(named)), *(str(words[word]) if words[word] else "-" for word in columns))
         running |= {run: store.run(run) for run, state in states.items() if state is State.RUNNING}
         failed |= {run: store.run(run) for run, state in states.items() if state is State.FAILED}
@@ -105,8 +105,7 @@ def _word(state: State, queued: str | None) -> str:
         return "done"
     if state in (State.TODO, State.TRAINED, State.CANCELLED) and queued is not None:
         return "unknown" if queued == "unknown" else "queued"
-    words = {State.BROKEN: "failed", State.FAILED: "failed", State.RUNNING: "running", State.UNKNOWN: "unknown"}
-    return words.get(state, "to do")
+    return "failed" if state is State.BROKEN else "to do" if state is State.TRAINED else state.value
 
 
 def _show_running(console: Console, running: dict[str, RunFolder], labels: dict[str, str]) -> None:
@@ -213,7 +212,8 @@ def _terminate(folder: RunFolder) -> bool:
         held = read_json(folder.claim) or {}
     except StoreError:
         return False
-    if held.get("host") != socket.gethostname() or held.get("started") != process_start(int(held.get("pid", -1))):
+    here = (held.get("host"), held.get("boot", machine()[1])) == machine()
+    if not here or held.get("started") != process_start(held.get("pid")):
         return False
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(held["pid"], signal.SIGTERM)

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.store import RunFolder, read_json
-from harness.sweep.attempts import Attempt, Cause, cause_of, describe, fail, last
+from harness.causes import Cause, policy
+from harness.spec.errors import SpecError
+from harness.store import RunFolder, StoreError, read_json, write_json
+from harness.sweep.attempts import Attempt, cause_of, describe, fail, last
 
 
 def raised(work: object, *arguments: object) -> dict[str, str]:
@@ -74,6 +76,11 @@ def test_a_truncated_entry_hides_nothing_else(tmp_path: Path) -> None:
         (RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB"), Cause.OOM),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), Cause.OOM),
         (OSError(12, "Cannot allocate memory"), Cause.OOM),
+        (OSError(28, "No space left on device"), Cause.DISK),
+        (OSError(30, "Read-only file system"), Cause.DISK),
+        (FileNotFoundError(2, "No such file or directory"), Cause.CODE),
+        (StoreError("run.json: unreadable"), Cause.INPUT),
+        (SpecError("data_batch_1.bin is damaged"), Cause.INPUT),
         (ValueError("x"), Cause.CODE),
         (RuntimeError("memory format channels_last is not supported"), Cause.CODE),
     ],
@@ -83,7 +90,38 @@ def test_causes(error: Exception, cause: Cause) -> None:
 
 
 def test_only_lasting_faults_are_failures() -> None:
-    assert {cause for cause in Cause if cause.failed} == {Cause.OOM, Cause.CODE, Cause.LAUNCH}
+    assert {cause for cause in Cause if cause.failed} == {Cause.OOM, Cause.INPUT, Cause.CODE, Cause.LAUNCH}
+    assert not any(cause.failed and cause.resumes for cause in Cause)
+
+
+@pytest.mark.parametrize("cause", Cause)
+def test_every_cause_has_a_policy_and_readme_tells_it(cause: Cause) -> None:
+    told = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    assert f"| {cause} |" in told and cause.policy in " ".join(told.split())
+    assert policy(str(cause)) == cause.policy and policy("no such cause") == ""
+
+
+@pytest.mark.parametrize(
+    ("entry", "cause", "said"),
+    [
+        ({"host": "elsewhere"}, Cause.NODE, "elsewhere was not heard of any more; noticed at the next attempt"),
+        ({"host": "elsewhere", "job": "7_0"}, Cause.NODE, "and SLURM started its job anew"),
+        ({"boot": "before"}, Cause.NODE, "restarted"),
+        ({}, Cause.INTERRUPTED, "killed from outside"),
+    ],
+)
+def test_whoever_comes_next_closes_the_entry_of_one_that_died_without_a_word(
+    tmp_path: Path, entry: dict[str, str], cause: Cause, said: str
+) -> None:
+    folder = RunFolder(tmp_path / "abc")
+    Attempt.begin(folder)
+    first = folder.attempts / "001.json"
+    write_json(first, {**read_json(first), **entry})
+    Attempt.begin(folder, job="7_0")
+    closed = read_json(first)
+    assert closed["cause"] == cause.value and said in closed["detail"] and not cause.failed
+    Attempt.begin(folder)
+    assert read_json(first) == closed, "and nobody closes it twice"
 
 
 def test_failed_json_is_what_the_report_reads(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.store import FORMER_LIFE_S, STALE_HEARTBEAT_S, RunFolder, State, read_json, write_json
+from harness import liveness
+from harness.liveness import FORMER_LIFE_S, STALE_HEARTBEAT_S
+from harness.store import RunFolder, State, read_json, write_json
 from harness.sweep import worker
 
 
@@ -36,8 +38,9 @@ def silent(folder: RunFolder, seconds: float) -> None:
     ],
 )
 def test_a_requeued_job_takes_over_from_its_former_life_sooner_than_others(
-    folder: RunFolder, job: str | None, seconds: float, taken: bool
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch, job: str | None, seconds: float, taken: bool
 ) -> None:
+    monkeypatch.setattr(liveness, "WATCH_S", 0.01)
     silent(folder, seconds)
     assert folder.take_claim(job) is taken
     assert (read_json(folder.claim)["pid"] == os.getpid()) is taken
@@ -46,7 +49,7 @@ def test_a_requeued_job_takes_over_from_its_former_life_sooner_than_others(
 def test_a_heartbeat_keeps_the_claim(folder: RunFolder) -> None:
     silent(folder, FORMER_LIFE_S + 5)
     assert folder.claim_state("7_0") is State.UNKNOWN
-    folder.beat()
+    os.utime(folder.claim)
     assert folder.claim_state("7_0") is State.RUNNING
 
 
@@ -60,6 +63,7 @@ def test_a_requeued_job_waits_for_its_former_life_and_no_other_job_does(
         if len(waited) == 3:
             silent(folder, FORMER_LIFE_S + 5)
 
+    monkeypatch.setattr(liveness, "WATCH_S", 0.0)
     monkeypatch.setattr(worker.time, "sleep", sleep)
     assert not worker._take_claim(folder, "7_1") and not worker._take_claim(folder, None) and not waited
     assert worker._take_claim(folder, "7_0") and len(waited) == 3

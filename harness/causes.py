@@ -1,0 +1,56 @@
+"""Why an attempt at a run ended, by class, and what happens then: the one table that sweep, status and report share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Cause(StrEnum):
+    """Why an attempt ended. What is not known is never called failed."""
+
+    DONE = "done"
+    DIVERGED = "diverged"  # an outcome, written by the loop
+    ELSEWHERE = "elsewhere"  # a live process holds the claim
+    INTERRUPTED = "interrupted"  # asked to stop, or killed from outside
+    TIMEOUT = "timeout"  # the job's time limit
+    NODE = "node failure"  # its machine restarted or was not heard of any more
+    DISK = "disk"  # results cannot be written: full, over quota, read-only
+    OOM = "out of memory"
+    INPUT = "input"  # a file that it reads is missing or damaged
+    CODE = "code"  # an exception, or a crash of the interpreter
+    LAUNCH = "launch"  # the job died before Python
+
+    @property
+    def failed(self) -> bool:
+        """Whether the run stays failed until someone asks to retry it (``failed.json`` is there)."""
+        return self in (Cause.OOM, Cause.INPUT, Cause.CODE, Cause.LAUNCH)
+
+    @property
+    def resumes(self) -> bool:
+        """Whether the next sweep, or the requeued job, goes on from the last checkpoint without being asked."""
+        return self in (Cause.INTERRUPTED, Cause.TIMEOUT, Cause.NODE, Cause.DISK)
+
+    @property
+    def policy(self) -> str:
+        """What becomes of the run, in one sentence."""
+        return POLICIES[self]
+
+
+POLICIES = {
+    Cause.DONE: "nothing is left to do",
+    Cause.DIVERGED: "an outcome of the experiment: shown as diverged, never tried again",
+    Cause.ELSEWHERE: "left to the process that works on it",
+    Cause.INTERRUPTED: "goes on from its last checkpoint with the next sweep",
+    Cause.TIMEOUT: "goes on from its last checkpoint: requeued by SLURM, else with the next sweep",
+    Cause.NODE: "goes on from its last checkpoint: requeued by SLURM, else with the next sweep",
+    Cause.DISK: "goes on from its last checkpoint with the next sweep, once results can be written again",
+    Cause.OOM: "if it had neighbours, tried once more alone; then failed until --retry: give it more memory",
+    Cause.INPUT: "failed until --retry: mend the file that the message names",
+    Cause.CODE: "failed until --retry: mend the code; three alike at the start hold the rest back",
+    Cause.LAUNCH: "failed until --retry: the job's own log, named in the message, says why",
+}
+
+
+def policy(cause: str) -> str:
+    """The policy of a cause as a file spells it; empty for a word that is none."""
+    return next((said for one, said in POLICIES.items() if one == cause), "")

@@ -1,0 +1,156 @@
+"""Claims: between real processes, of other machines, before and after a restart, and when clocks jump."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness import liveness
+from harness.liveness import FORMER_LIFE_S, STALE_HEARTBEAT_S, machine, process_start
+from harness.store import RunFolder, State, read_json, write_json
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return RunFolder(tmp_path / "abcdef012345")
+
+
+def _claim_at_once(path: str, start: float, won: multiprocessing.Queue[bool]) -> None:
+    time.sleep(max(0.0, start - time.time()))
+    won.put(RunFolder(Path(path)).take_claim())
+    time.sleep(2)
+
+
+def test_of_many_processes_one_gets_the_claim(folder: RunFolder) -> None:
+    context = multiprocessing.get_context("fork")
+    won: multiprocessing.Queue[bool] = context.Queue()
+    start = time.time() + 0.3
+    many = [context.Process(target=_claim_at_once, args=(str(folder.path), start, won)) for _ in range(8)]
+    for one in many:
+        one.start()
+    answers = [won.get(timeout=20) for _ in many]
+    for one in many:
+        one.join()
+    assert sum(answers) == 1
+
+
+def test_a_dead_process_loses_its_claim_and_a_live_one_does_not(folder: RunFolder) -> None:
+    code = (
+        "import pathlib, time; from harness.store import RunFolder;"
+        f"RunFolder(pathlib.Path({str(folder.path)!r})).take_claim(); print(1, flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert holder.stdout is not None and holder.stdout.readline()
+    assert folder.state() is State.RUNNING
+    assert not folder.take_claim()
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    holder.stdout.close()
+    assert folder.state() is State.TODO
+    assert folder.take_claim()
+    assert folder.state() is State.RUNNING
+    folder.release_claim()
+    assert not folder.claim.exists()
+
+
+def test_another_host_is_believed_while_its_heart_beats_and_then_unknown(folder: RunFolder) -> None:
+    write_json(folder.claim, {"pid": 1, "host": "elsewhere", "started": "1", "job": None})
+    assert folder.state() is State.RUNNING
+    old = time.time() - STALE_HEARTBEAT_S - 1
+    os.utime(folder.claim, (old, old))
+    assert folder.state() is State.UNKNOWN
+    write_json(folder.progress, {"stage": "training"})
+    assert folder.state() is State.RUNNING
+
+
+def test_releasing_leaves_other_peoples_claims_alone(folder: RunFolder) -> None:
+    write_json(folder.claim, {"pid": -5, "host": "elsewhere"})
+    folder.release_claim()
+    assert folder.claim.exists()
+
+
+def foreign(folder: RunFolder, age: float, **about: object) -> None:
+    """A claim of another machine, heard of ``age`` seconds ago by our wall clock."""
+    write_json(folder.claim, {"pid": 1, "host": "elsewhere", "boot": "b", "started": "1", "job": None, **about})
+    os.utime(folder.claim, (time.time() - age,) * 2)
+
+
+def at_once(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], object] = lambda: None) -> None:
+    """Watch a silent claim without waiting; ``meanwhile`` happens while it is watched."""
+    monkeypatch.setattr(liveness, "WATCH_S", 0.02)
+    monkeypatch.setattr(liveness.time, "sleep", lambda _: meanwhile())
+
+
+def test_a_silent_claim_is_watched_and_taken(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    foreign(folder, STALE_HEARTBEAT_S + 5)
+    at_once(monkeypatch)
+    assert folder.take_claim() and read_json(folder.claim)["pid"] == os.getpid()
+
+
+@pytest.mark.parametrize("hours", [1, -1], ids=["ours is ahead", "ours is behind"])
+def test_a_clock_that_jumped_takes_no_claim_from_a_live_process(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    foreign(folder, hours * 3600)
+    assert folder.claim_state() is State.UNKNOWN, "that is all the wall clock says"
+    beats = iter(range(1, 1000))
+    at_once(monkeypatch, lambda: os.utime(folder.claim, (time.time() - hours * 3600 + next(beats),) * 2))
+    assert not folder.take_claim()
+    assert read_json(folder.claim)["host"] == "elsewhere"
+
+
+def test_progress_is_a_sign_of_life_too(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    foreign(folder, STALE_HEARTBEAT_S + 5)
+    at_once(monkeypatch, lambda: write_json(folder.progress, {"stage": "training"}))
+    assert not folder.take_claim()
+
+
+def test_a_claim_from_before_a_restart_is_free_after_a_minute(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, _ = machine()
+    foreign(folder, FORMER_LIFE_S - 30, host=host, boot="before")
+    assert folder.claim_state() is State.RUNNING, "it may be a namesake, or a container beside this one"
+    foreign(folder, FORMER_LIFE_S + 5, host=host, boot="before", pid=os.getpid(), started=process_start(os.getpid()))
+    assert folder.claim_state() is State.UNKNOWN, "another process had this pid then"
+    at_once(monkeypatch)
+    assert folder.take_claim()
+
+
+@pytest.mark.parametrize("content", ["", '{"pid": 1, "ho', "[]", "null"])
+def test_half_a_claim_is_nobodys_once_it_is_old(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    folder.path.mkdir()
+    folder.claim.write_text(content)
+    assert folder.claim_state() is State.RUNNING, "it may be written at this moment, by another machine"
+    os.utime(folder.claim, (time.time() - STALE_HEARTBEAT_S - 5,) * 2)
+    at_once(monkeypatch)
+    assert folder.take_claim()
+
+
+def test_one_that_was_frozen_learns_that_another_took_over(folder: RunFolder) -> None:
+    assert folder.take_claim() and folder.beat()
+    foreign(folder, 0)
+    assert not folder.beat()
+    folder.release_claim()
+    assert folder.claim.exists(), "and leaves the other's claim alone"
+
+
+def test_a_claim_that_somebody_removed_is_taken_again(folder: RunFolder) -> None:
+    assert folder.take_claim()
+    folder.claim.unlink()
+    assert folder.beat() and folder.claim_state() is State.RUNNING
+
+
+def test_own_process_has_a_start_and_absent_ones_none() -> None:
+    assert process_start(os.getpid())
+    assert process_start(2**22 + 1) is None
