@@ -35,11 +35,14 @@ class Norm(BaseModel):
 
 
 class Schedule(BaseModel):
-    """How long and in what batches: ``batch_size`` counts images (a SimCLR batch holds twice as many views)."""
+    """How long and in what batches: ``batch_size`` counts images (a SimCLR batch holds twice as many views).
+
+    No epochs at all is a run too: the network as its seed makes it, evaluated, the floor under every table.
+    """
 
     model_config = _FROZEN
     batch_size: Annotated[int, Field(ge=2)]
-    epochs: Annotated[int, Field(ge=1)]
+    epochs: Annotated[int, Field(ge=0)]
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
 
 

@@ -188,10 +188,11 @@ class Pretraining:
 
     @on_first_rank
     def _finish(self, step: int, clock: Clock) -> None:
-        """Weights first, then the file that says so."""
+        """Weights first, then the file that says so. A run of no epochs has no loss: its weights are the seed's."""
         checkpoint.save(self.folder.weights, {"method": self.method.state_dict()})
         self._write_provenance(clock, finished=True)
-        finish(self.folder, self.parts.run, status="trained", steps=step, loss=self.history[-1]["loss"])
+        loss = self.history[-1]["loss"] if self.history else None
+        finish(self.folder, self.parts.run, status="trained", steps=step, loss=loss)
         checkpoint.clear_steps(self.folder.checkpoints)
 
     @on_first_rank
@@ -235,11 +236,9 @@ class Pretraining:
         about: dict[str, Any] = provenance.describe(gpu=gpu, threads=torch.get_num_threads())
         about |= {"processes": distributed.world(), "started": clock.started_at}
         if finished:
-            about |= {
-                "finished": time.time(),
-                "wall_seconds": round(clock.total_seconds(), 3),
-                "images_per_second": round(clock.images_per_second(), 1),
-            }
+            about |= {"finished": time.time(), "wall_seconds": round(clock.total_seconds(), 3)}
+            if self.history:  # a run of no epochs has no speed, and is no measure of any other's
+                about["images_per_second"] = round(clock.images_per_second(), 1)
         write_json(self.folder.provenance, about)
 
 

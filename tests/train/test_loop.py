@@ -85,6 +85,21 @@ def test_a_run_leaves_what_the_design_says(tmp_path: Path) -> None:
     assert not list(folder.checkpoints.glob("step-*"))
 
 
+def test_a_run_of_no_epochs_is_the_network_as_its_seed_makes_it(tmp_path: Path) -> None:
+    none = {"schedule": {"batch_size": 16, "epochs": 0, "warmup_epochs": 0}}
+    folder, asked = tiny(tmp_path, **none)
+    loop.execute(folder, asked, HERE)
+    assert folder.state([one.handle for one in asked]) is State.DONE
+    outcome = read_json(folder.outcome)
+    assert outcome == {"run": folder.id, "status": "trained", "epochs": 0, "steps": 0, "loss": None}
+    parts = components.build(components.resolve(tree(**none), 0))
+    fresh = loop.seeded_method(parts, parts.dataset.load(tmp_path), torch.device("cpu")).state_dict()
+    saved = checkpoint.load(folder.weights, torch.device("cpu"))["method"]
+    assert fresh.keys() == saved.keys() and all(torch.equal(fresh[name], saved[name]) for name in fresh)
+    assert 0 <= read_json(folder.evaluation(asked[0].handle))["values"]["top1"] <= 100
+    assert not folder.metrics.exists() and "images_per_second" not in read_json(folder.provenance)
+
+
 def test_a_run_learns(tmp_path: Path) -> None:
     longer = {"schedule": {"batch_size": 32, "epochs": 20, "warmup_epochs": 1}}
     folder, _ = tiny(tmp_path, optimizer={"adam": {"lr": 3e-3}}, **longer)
