@@ -92,7 +92,8 @@ TREE = normalised(
         "head": {"linear": {"out_dim": 8}},
         "objective": {"nt_xent": {"temperature": 0.5}},
         "optimizer": {"lars": {"lr": 1}},
-        "views": {"targeted": ["crop", {"color": {"strength": 1}}]},
+        "augmentations": {"crop": {"flip": 0.5}, "color": {"strength": 1}, "blur": {"p": 0.5}},
+        "views": {"shared": ["crop"], "targeted": ["crop", {"color": {"strength": 1}}]},
         "norm": {"groups": 1},
     }
 )
@@ -110,6 +111,9 @@ TREE = normalised(
         ("head.hidden_layers", None),
         ("views.targeted.first", "crop"),
         ("views.targeted.last", "color"),
+        ("augmentations.crop.flip", 0.5),
+        ("augmentations.color.strength", 1),
+        ("augmentations.blur.p", None),  # no view is blurred
     ],
 )
 def test_lookup(path: str, value: Any) -> None:
@@ -121,9 +125,10 @@ def test_lookup_prefers_the_value_as_written() -> None:
     assert lookup(TREE, {"views.targeted": ["blur"]}, "views.targeted.last") == "blur"
 
 
-def test_lookup_of_nothing_is_an_error() -> None:
+@pytest.mark.parametrize("path", ["norm.grups", "augmentations.blurr.p", "augmentations.blur.q"])
+def test_lookup_of_nothing_is_an_error(path: str) -> None:
     with pytest.raises(SpecError, match="does not exist"):
-        lookup(TREE, {}, "norm.grups")
+        lookup(TREE, {}, path)
 
 
 def test_assigning_a_component_replaces_it_whole() -> None:
