@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from harness.models.norm import groups_of
+from harness.models.norm import groups_of, in_passes
 from harness.train import distributed
 
 
@@ -25,6 +26,7 @@ class Method(nn.Module, ABC):
         self.encoder = encoder
         self.head = head
         self._groups = max(groups_of(encoder), groups_of(head))
+        self._passes = 1
 
     @abstractmethod
     def forward(self, views: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -52,7 +54,7 @@ class Method(nn.Module, ABC):
         batch-norm group of whole images is a contiguous block of rows. Raises ``ValueError`` if the groups
         would cut an image's views apart.
         """
-        batch = len(views[0]) * distributed.world()
+        batch = len(views[0]) * self._passes * distributed.world()
         if self._groups > 1 and batch % self._groups:
             raise ValueError(f"norm.groups: a batch of {batch} images does not divide into {self._groups} groups")
         return torch.stack(list(views), dim=1).flatten(0, 1)
@@ -60,3 +62,32 @@ class Method(nn.Module, ABC):
     def part(self, rows: Tensor, count: int) -> list[Tensor]:
         """The inverse of :meth:`interleave` on outputs: [B*V, D] -> V tensors [B, D]."""
         return list(rows.view(-1, count, *rows.shape[1:]).unbind(dim=1))
+
+
+class EmbeddingMethod(Method):
+    """A method that first embeds every image, then compares embeddings: its batch may be larger than memory.
+
+    The networks are in ``embed``, everything that looks at more than one batch-norm group at a time in ``compare``.
+    """
+
+    @abstractmethod
+    def embed(self, views: Sequence[Tensor]) -> Tensor:
+        """V tensors [B, 3, H, W] -> rows [B*V, D], image-major as :meth:`interleave` makes them."""
+
+    @abstractmethod
+    def compare(self, rows: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Rows [B*V, D] of all of this rank's images and their labels [B] -> what :meth:`forward` returns."""
+
+    def forward(self, views: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """See :meth:`Method.forward`."""
+        return self.compare(self.embed(views), labels)
+
+    @contextmanager
+    def in_passes(self, passes: int, *, track: bool) -> Iterator[None]:
+        """Within, ``embed`` gets one of ``passes`` parts of the slice; see :func:`harness.models.norm.in_passes`."""
+        self._passes = passes
+        try:
+            with in_passes(self, passes, track=track):
+                yield
+        finally:
+            self._passes = 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from harness.methods.method import Method
+from harness.methods.method import EmbeddingMethod, Method
 from harness.methods.objectives import Contrastive
 from harness.spec import registry
 from harness.spec.errors import SpecError
@@ -27,18 +27,20 @@ class SimCLR:
         return ContrastiveMethod(encoder, head, objective)
 
 
-class ContrastiveMethod(Method):
+class ContrastiveMethod(EmbeddingMethod):
     """Encode and project all views in one pass, and compare the projections."""
 
     def __init__(self, encoder: nn.Module, head: nn.Module, objective: Contrastive) -> None:
         super().__init__(encoder, head)
         self.objective = objective
 
-    def forward(self, views: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """See :meth:`Method.forward`; labels are not looked at."""
-        del labels
-        z = self.project(self.represent(self.interleave(views)))
-        return self.objective(self.part(z, len(views))), {}
+    def embed(self, views: Sequence[Tensor]) -> Tensor:
+        """z of all views."""
+        return self.project(self.represent(self.interleave(views)))
+
+    def compare(self, rows: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The objective on z; of the labels only the number is looked at."""
+        return self.objective(self.part(rows, len(rows) // len(labels))), {}
 
 
 def contrastive() -> list[str]:

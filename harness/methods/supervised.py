@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from harness.methods.method import Method
+from harness.methods.method import EmbeddingMethod, Method
 from harness.methods.objectives import CrossEntropy
 from harness.spec.errors import SpecError
 from harness.spec.registry import method
@@ -33,7 +33,7 @@ class Supervised:
         return SupervisedMethod(encoder, head, objective, classes)
 
 
-class SupervisedMethod(Method):
+class SupervisedMethod(EmbeddingMethod):
     """Encoder and linear classifier; the classifier starts as the official code's, N(0, 0.01) and zero bias."""
 
     def __init__(self, encoder: nn.Module, head: nn.Module, objective: CrossEntropy, classes: int) -> None:
@@ -43,10 +43,13 @@ class SupervisedMethod(Method):
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)
 
-    def forward(self, views: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """See :meth:`Method.forward`. Also gives ``top1``: percent of the views classified correctly."""
-        logits = self.classifier(self.represent(self.interleave(views)))
-        labels = labels.repeat_interleave(len(views))
+    def embed(self, views: Sequence[Tensor]) -> Tensor:
+        """The logits of all views."""
+        return cast(Tensor, self.classifier(self.represent(self.interleave(views))))
+
+    def compare(self, rows: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Cross-entropy of the logits; also ``top1``: percent of the views classified correctly."""
+        labels = labels.repeat_interleave(len(rows) // len(labels))
         with torch.no_grad():
-            top1 = 100 * (logits.argmax(1) == labels).float().mean()
-        return self.objective(logits, labels), {"top1": top1}
+            top1 = 100 * (rows.argmax(1) == labels).float().mean()
+        return self.objective(rows, labels), {"top1": top1}

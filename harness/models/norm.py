@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -47,21 +49,25 @@ class BatchNorm(nn.Module):
     def __init__(self, channels: int, norm: Norm, *, affine_bias: bool = True) -> None:
         super().__init__()
         self.norm = norm
+        self.passes = 1  # see in_passes
+        self.noted: list[tuple[Tensor, Tensor]] | None = None
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels)) if affine_bias else None
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise ``x``. Raises ``ValueError`` where rows or ranks do not divide into the groups."""
+        """Normalise ``x``. Raises ``ValueError`` where rows, ranks or passes do not divide into the groups."""
         world, groups = distributed.world(), self.norm.groups
         if not self.training or groups == world == 1:
             return self._batch_norm(x, self.running_mean, self.running_var, self.norm.momentum)
         if groups % world and world % groups:
             raise ValueError(f"norm.groups: {groups} groups cannot be laid out on {world} processes")
+        if groups % (world * self.passes) and self.passes > 1:
+            raise ValueError(f"norm.groups: {groups} groups cannot be cut into {self.passes} passes each on {world}")
         if groups < world:
             return self._shared_between_ranks(x, world // groups)
-        return self._groups_of_this_rank(x, groups // world)
+        return self._groups_of_this_rank(x, groups // world // self.passes)
 
     def _batch_norm(self, x: Tensor, mean: Tensor, var: Tensor, momentum: float) -> Tensor:
         return F.batch_norm(x, mean, var, self.weight, self.bias, self.training, momentum, self.norm.eps)
@@ -91,11 +97,38 @@ class BatchNorm(nn.Module):
 
     @torch.no_grad()
     def _track(self, mean: Tensor, var: Tensor) -> None:
+        if self.noted is not None:
+            self.noted.append((mean, var))
+            return
         self.running_mean.lerp_(mean, self.norm.momentum)
         self.running_var.lerp_(var, self.norm.momentum)
 
     def extra_repr(self) -> str:
         return f"{len(self.weight)}, {self.norm}, bias={self.bias is not None}"
+
+
+@contextmanager
+def in_passes(module: nn.Module, passes: int, *, track: bool) -> Iterator[None]:
+    """Within, each forward of ``module`` gets one of ``passes`` equal parts of this rank's slice of a batch.
+
+    A part holds whole groups, so it is normalised as it would be among the others. With ``track`` the running
+    statistics move at the end, once, by the mean over all groups of the slice, as after one forward of the whole
+    slice; without it they stay.
+    """
+    layers = [layer for layer in module.modules() if isinstance(layer, BatchNorm)]
+    for layer in layers:
+        layer.passes, layer.noted = passes, []
+    noted = []
+    try:
+        yield
+    finally:
+        for layer in layers:
+            noted.append(layer.noted or [])
+            layer.passes, layer.noted = 1, None
+    for layer, pairs in zip(layers, noted, strict=True):
+        if track and pairs:
+            means, variances = zip(*pairs, strict=True)
+            layer._track(torch.stack(means).mean(0), torch.stack(variances).mean(0))
 
 
 def groups_of(module: nn.Module) -> int:

@@ -1,45 +1,109 @@
-"""Several processes as one: start them, gather tensors with gradient, average gradients and statistics.
+"""Several processes as one: they meet, gather tensors with gradient, average, and agree.
 
 The convention everywhere: every rank computes a loss over its slice of the global batch, and the loss of the
 run is the *mean* over ranks. The backward of a collective therefore yields the gradient of the *sum* of all
-ranks' losses, and :func:`replicate` divides by the number of ranks when it averages parameter gradients.
-Without an initialised process group every function is the identity, so callers never branch.
+ranks' losses, and :func:`average` divides by the number of ranks when it exchanges parameter gradients.
+Alone, every function is the identity, so callers never branch.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import os
-from typing import Any, cast
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import Any, ParamSpec, TypeVar, cast
+from urllib.parse import urlsplit
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
+from torch.distributed import FileStore, TCPStore  # type: ignore[attr-defined]  # public, but not in its __all__
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
+
+from harness.train.place import Rank
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+PATIENCE = timedelta(minutes=30)
+"""How long a rank waits for another within a run: the first may be writing a large checkpoint to a slow disk."""
+BUCKET_ELEMENTS = 1 << 23
+"""So many numbers are averaged in one exchange (32 MiB of float32)."""
 
 
-def initialise() -> torch.device:
-    """Join the process group that the environment describes, if any; the device this process computes on.
+# --- meeting and parting --------------------------------------------------------------------------------------
 
-    Understands the variables of torchrun (``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK``, ``MASTER_ADDR``,
-    ``MASTER_PORT``), which submitit's ``TorchDistributedEnvironment().export()`` sets as well. One process, or
-    none of these variables, means: not distributed. NCCL on GPUs, gloo on CPUs.
+
+def initialise(me: Rank) -> None:
+    """Meet the other processes of a run; alone, nothing happens. NCCL carries what is on GPUs, gloo the rest.
+
+    The other ranks wait for the first without a limit of time: it may still be busy with an earlier run. On GPUs, the
+    process takes the one of its ``LOCAL_RANK`` (torchrun) among those it sees.
     """
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    on_gpu = torch.cuda.is_available()
-    device = torch.device("cuda", local_rank) if on_gpu else torch.device("cpu")
-    if on_gpu:
-        torch.cuda.set_device(device)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if on_gpu else "gloo")
-    return device
+    if me.world == 1:
+        return
+    if sys.platform == "linux" and me.on_one_machine:  # or gloo would look up the machine's name: not all can do that
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    backend = "gloo"
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+        backend = "cpu:gloo,cuda:nccl"
+    store = _store(me)
+    if me.rank == 0:
+        store.set("the first is here", "")
+    while not store.check(["the first is here"]):  # not store.wait: no signal would be heard meanwhile
+        time.sleep(0.05)
+    dist.init_process_group(backend, store=store, rank=me.rank, world_size=me.world, timeout=PATIENCE)
+
+
+def _store(me: Rank) -> Store:
+    where = urlsplit(me.meeting)
+    if where.scheme == "file":
+        return FileStore(where.path, me.world)
+    if where.scheme == "tcp":
+        kept = TCPStore(where.hostname or "", where.port or 0, is_master=False, timeout=PATIENCE)
+        return PrefixStore(where.path, kept)
+    return PrefixStore(f"run {next(_meetings)}", _store_of_environment())
+
+
+_meetings = itertools.count()
+
+
+@functools.cache
+def _store_of_environment() -> Store:
+    """The store of ``MASTER_ADDR`` and ``MASTER_PORT``: torchrun's agent keeps it, or else the first rank does."""
+    store: Store = next(rendezvous("env://", timeout=PATIENCE))[0]
+    return store
 
 
 def shutdown() -> None:
-    """Leave the process group, if one was joined."""
+    """Leave the process group, if one was joined; all ranks should at about the same time."""
     if dist.is_initialized():
         subgroup.cache_clear()
         dist.destroy_process_group()
+
+
+def go_on_alone() -> bool:
+    """All ranks part; whether this is the first, which goes on as a process that was never one of several."""
+    first = rank() == 0
+    shutdown()
+    return first
+
+
+def lost_another(error: BaseException) -> bool:
+    """Whether ``error`` says that a collective failed: as a rule because another rank is no more."""
+    if world() == 1:
+        return False
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
+
+
+# --- one process among others ---------------------------------------------------------------------------------
 
 
 def rank() -> int:
@@ -52,10 +116,68 @@ def world() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def barrier() -> None:
-    """Wait for all ranks."""
-    if world() > 1:
-        dist.barrier()
+def on_first_rank(function: Callable[P, None]) -> Callable[P, None]:
+    """``function``, which writes something down, does so on rank 0 only: elsewhere it does nothing."""
+
+    @functools.wraps(function)
+    def only_there(*args: P.args, **kwargs: P.kwargs) -> None:
+        if rank() == 0:
+            function(*args, **kwargs)
+
+    return only_there
+
+
+def from_first(compute: Callable[[], T]) -> T:
+    """What ``compute`` returns on rank 0, on every rank; it is called there only. Tensors in it must be on the CPU."""
+    if world() == 1:
+        return compute()
+    box = [compute() if rank() == 0 else None]
+    dist.broadcast_object_list(box, device=torch.device("cpu"))
+    return cast(T, box[0])
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether ``flag`` is true on any rank. Does not wait for the GPU: the host asks the other hosts."""
+    if world() == 1:
+        return flag
+    raised = torch.tensor(int(flag))
+    dist.all_reduce(raised, dist.ReduceOp.MAX)
+    return bool(raised)
+
+
+@torch.no_grad()
+def average(tensors: Iterable[Tensor]) -> None:
+    """Replace every floating-point tensor by its mean over ranks, in place; all ranks then hold the same bits.
+
+    One exchange for many tensors. It follows the backward pass and does not overlap with it, as that of DDP does:
+    DDP ties the exchange to one forward and one backward pass, and a batch beyond memory has many of them.
+    """
+    if world() == 1:
+        return
+    kinds: dict[tuple[torch.dtype, torch.device], list[Tensor]] = defaultdict(list)
+    for tensor in tensors:
+        kinds[tensor.dtype, tensor.device].append(tensor)
+    for alike in kinds.values():
+        for bucket in _buckets(alike):
+            flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
+            dist.all_reduce(flat)
+            flat /= world()
+            for tensor, mean in zip(bucket, torch.split(flat, [one.numel() for one in bucket]), strict=True):
+                tensor.copy_(mean.view(tensor.shape))
+
+
+def _buckets(tensors: Iterable[Tensor]) -> Iterable[list[Tensor]]:
+    bucket: list[Tensor] = []
+    for tensor in tensors:
+        if bucket and sum(one.numel() for one in bucket) + tensor.numel() > BUCKET_ELEMENTS:
+            yield bucket
+            bucket = []
+        bucket.append(tensor)
+    if bucket:
+        yield bucket
+
+
+# --- collectives with gradient --------------------------------------------------------------------------------
 
 
 @functools.cache
@@ -76,32 +198,6 @@ def mean_over_ranks(x: Tensor, ranks: int) -> Tensor:
     if ranks == 1:
         return x
     return cast(Tensor, _Sum.apply(x, subgroup(ranks))) / ranks
-
-
-def replicate(module: nn.Module) -> nn.Module:
-    """``module`` whose backward averages gradients over ranks (DDP); ``module`` itself when not distributed.
-
-    Buffers are not broadcast from rank 0 as DDP would by default: batch statistics belong to the ranks that
-    saw them until :func:`average_buffers` merges them.
-    """
-    if world() == 1:
-        return module
-    return DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
-
-
-@torch.no_grad()
-def average_buffers(module: nn.Module) -> None:
-    """Replace every floating-point buffer by its mean over ranks: call before evaluating and before saving.
-
-    Running statistics are linear in the batch statistics, so the mean of the ranks' moving averages *is* the
-    moving average of the mean over all groups: one exchange per epoch instead of one per layer and step.
-    """
-    if world() == 1:
-        return
-    for buffer in module.buffers():
-        if buffer.is_floating_point():
-            dist.all_reduce(buffer)
-            buffer /= world()
 
 
 class _Gather(torch.autograd.Function):

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from harness.store import RunFolder, write_json
+from harness.train.distributed import on_first_rank
 from harness.train.place import Place
 
 
@@ -73,6 +74,7 @@ class Clock:
         self.last_save = time.monotonic()
 
 
+@on_first_rank
 def report_progress(folder: RunFolder, stage: str, **about: Any) -> None:
     """Write ``progress.json`` (live state; never committed)."""
     write_json(folder.progress, {"stage": stage, "time": time.time(), **about})

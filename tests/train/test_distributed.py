@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +17,8 @@ from harness.methods.method import Method
 from harness.models.norm import Norm
 from harness.spec.registry import encoder, head, method, objective
 from harness.train import distributed
+from harness.train.gradient import gradient
+from harness.train.place import Rank
 
 Scenario = Callable[[], dict[str, Tensor]]
 
@@ -47,7 +47,7 @@ def normalising(groups: int) -> dict[str, Tensor]:
     x = half(given(8, 3, 2, 2) * 3 + 1).requires_grad_()
     y = layer(x)
     (y * half(given(8, 3, 2, 2, seed=1))).sum().backward()
-    distributed.average_buffers(layer)
+    distributed.average(layer.buffers())
     mean_weight = distributed.gather(layer.weight.grad[None]).sum(0)
     return {
         "rows/y": y.detach(),
@@ -58,8 +58,8 @@ def normalising(groups: int) -> dict[str, Tensor]:
     }
 
 
-def simclr(groups: int, objective_name: str) -> dict[str, Tensor]:
-    """Three steps of training: losses, weights and running statistics."""
+def simclr(groups: int, objective_name: str, cuts: int = 1) -> dict[str, Tensor]:
+    """Three steps of training: losses, weights and running statistics, equal on all ranks after every step."""
     torch.manual_seed(0)
     norm = Norm(groups=groups)
     body = encoder.build({"micro": {"stem": 8, "widths": [8, 16]}}).build(norm)
@@ -69,18 +69,27 @@ def simclr(groups: int, objective_name: str) -> dict[str, Tensor]:
         objective=objective.build(objective_name),
         classes=2,
     )
-    network = distributed.replicate(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     losses = []
     for step in range(3):
         views = [half(given(8, 3, 8, 8, seed=10 * step + view)) for view in (0, 1)]
-        loss, _ = network(views, torch.zeros(len(views[0]), dtype=torch.long))
-        optimizer.zero_grad()
-        loss.backward()
+        values = gradient(model, views, torch.zeros(len(views[0]), dtype=torch.long), passes=cuts)
         optimizer.step()
-        losses.append(distributed.gather(loss.detach()[None]).mean())
-    distributed.average_buffers(model)
+        losses.append(values["loss"])
     return {"losses": torch.stack(losses), **{name: value.clone() for name, value in model.state_dict().items()}}
+
+
+def agreeing() -> dict[str, Tensor]:
+    """Sums of what only the first and only the last rank know."""
+    last = distributed.world() - 1
+    known = [
+        distributed.any_rank(distributed.rank() == last),
+        distributed.any_rank(False),
+        distributed.from_first(lambda: {"rank": distributed.rank()}) == {"rank": 0},
+    ]
+    odd = [torch.arange(6.0).view(2, 3).T, torch.tensor(2.0), torch.ones(3, dtype=torch.float64)]
+    distributed.average(odd)
+    return {"known": torch.tensor(known), **{f"average of {one.dtype} {one.dim()}": one for one in odd}}
 
 
 SCENARIOS: dict[str, Scenario] = {
@@ -88,24 +97,18 @@ SCENARIOS: dict[str, Scenario] = {
     **{f"norm of {groups}": lambda groups=groups: normalising(groups) for groups in (1, 2, 4)},
     **{f"simclr, {groups} groups": lambda groups=groups: simclr(groups, "nt_xent") for groups in (1, 2, 4)},
     "simclr, triplets": lambda: simclr(1, "margin_triplet"),
+    "simclr, in two passes": lambda: simclr(4, "nt_xent", 2),
+    "agreement": agreeing,
 }
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return int(probe.getsockname()[1])
-
-
-def one_of_two(rank: int, port: int, folder: str) -> None:
+def one_of_two(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
-    distributed.initialise()
+    distributed.initialise(Rank(rank=rank, world=2, meeting=f"file://{folder}/meeting"))
     assert (distributed.rank(), distributed.world()) == (rank, 2)
     results = {name: scenario() for name, scenario in SCENARIOS.items()}
     torch.save(results, Path(folder) / f"{rank}.pt")
-    distributed.barrier()
-    distributed.shutdown()
+    assert distributed.go_on_alone() is (rank == 0)
     assert distributed.world() == 1
 
 
@@ -113,7 +116,7 @@ def one_of_two(rank: int, port: int, folder: str) -> None:
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, dict[str, Tensor]]]]:
     """What every scenario gives on either of two processes, started once for all tests."""
     folder = tmp_path_factory.mktemp("ranks")
-    mp.spawn(one_of_two, args=(free_port(), str(folder)), nprocs=2)
+    mp.spawn(one_of_two, args=(str(folder),), nprocs=2)
     yield [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
 
 
@@ -129,16 +132,28 @@ def test_two_processes_are_one(name: str, both: list[dict[str, dict[str, Tensor]
             torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-4, msg=lambda text, key=key: f"{key}: {text}")
 
 
+@pytest.mark.slow
+def test_all_ranks_hold_the_same_bits(both: list[dict[str, dict[str, Tensor]]]) -> None:
+    """Or the state that rank 0 writes down would be another than the one that rank 1 goes on with."""
+    for name, one in both[0].items():
+        for key, value in one.items():
+            if name.startswith("simclr"):
+                assert torch.equal(value, both[1][name][key]), f"{name}: {key}"
+
+
 def test_alone_everything_is_the_identity() -> None:
     x = torch.ones(2, 2)
-    model = torch.nn.BatchNorm1d(2)
     assert (distributed.rank(), distributed.world()) == (0, 1)
     assert distributed.gather(x) is x
-    assert distributed.replicate(model) is model
-    distributed.average_buffers(model)
-    distributed.barrier()
-    distributed.shutdown()
-    assert distributed.initialise().type in ("cpu", "cuda")
+    distributed.average([x])
+    assert torch.equal(x, torch.ones(2, 2))
+    assert distributed.any_rank(True) and not distributed.any_rank(False)
+    assert distributed.from_first(lambda: x) is x
+    distributed.initialise(Rank())
+    assert distributed.go_on_alone() and distributed.world() == 1
+    written = []
+    distributed.on_first_rank(written.append)("once")
+    assert written == ["once"]
 
 
 @pytest.mark.parametrize(("world", "groups"), [(2, 3), (4, 6)])

@@ -1,0 +1,31 @@
+"""Being asked to stop: a flag that signals raise and the loop looks at between steps."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Interrupted(RuntimeError):
+    """A signal asked this process to stop; everything up to the last step is in the checkpoint."""
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[threading.Event]:
+    """An event that SIGTERM, SIGINT and SIGUSR2 (submitit's warning) set; the loop looks at it between steps.
+
+    Nothing is saved inside the handler: a handler may run in the middle of an optimiser step.
+    """
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in signals}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
