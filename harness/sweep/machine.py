@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -49,3 +51,13 @@ def crew(runs: int, jobs: int | None) -> Crew:
     at_once = jobs or (len(devices) if devices else cores())
     at_once = max(1, min(at_once, runs)) if runs else max(1, at_once)
     return Crew(at_once, max(1, cores() // at_once), devices)
+
+
+def oom_kills() -> int:
+    """How often the kernel has killed in this control group for memory; 0 where it does not say."""
+    with suppress(OSError, ValueError):
+        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+        group = next((line.split("::", 1)[1].strip() for line in lines if "::" in line), "/")
+        events = Path(f"/sys/fs/cgroup{group.rstrip('/')}/memory.events").read_text(encoding="utf-8").splitlines()
+        return sum(int(line.split()[1]) for line in events if line.startswith("oom_kill "))
+    return 0

@@ -1,6 +1,7 @@
-"""One run in one process: claim it, keep its log, call the loop, leave a ledger entry and, at worst, ``failed.json``.
+"""One process of a run: claim it, keep its log, call the loop, leave a ledger entry and, at worst, ``failed.json``.
 
-The same function runs under the local pool and inside a SLURM job.
+The same function runs under the local pool and inside a SLURM job. Where several processes share a run, claim and
+ledger are the first one's; the others do as it says.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +21,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import harness
 from harness.store import RunFolder, State
-from harness.sweep.attempts import Attempt, Cause, cause_of, describe, fail, now
-from harness.train.place import Place
+from harness.sweep.attempts import Attempt, Cause, cause_of, describe, fail, last, now
+from harness.train.place import ALONE, Place, Rank
 
 if TYPE_CHECKING:
     from harness.components import Evaluation
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
 Execute = Callable[[RunFolder, "Sequence[Evaluation]", Place], None]
 """What does the work: trains what is untrained and evaluates what is missing; raises on failure."""
 
-EXIT_FAILED, EXIT_INTERRUPTED, EXIT_ELSEWHERE = 1, 75, 76
+EXIT_FAILED, EXIT_INTERRUPTED, EXIT_ELSEWHERE, EXIT_LOST, EXIT_OOM = 1, 75, 76, 77, 78
+"""LOST: another process of the run is no more; whoever started them knows why. OOM: a pool's word for one killed so."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
 BEAT_S, WAIT_S = 10.0, 2.0
 
@@ -51,6 +54,12 @@ class Assignment:
     job: str | None = None
     gpu: str | None = None
     code: Path | None = None  # the snapshot that has to be imported
+    rank: Rank = ALONE
+
+    @property
+    def log(self) -> Path:
+        """Of this process: the run's own for the first, one beside it for each of the others."""
+        return self.folder.path / f"run.rank{self.rank.rank}.log" if self.rank.rank else self.folder.log
 
 
 def work(assignment: Assignment) -> NoReturn:
@@ -61,8 +70,55 @@ def work(assignment: Assignment) -> NoReturn:
         signal.signal(number, _leave)
     if assignment.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = assignment.gpu
-    _redirect(assignment.folder.log)
-    sys.exit(_claimed(assignment))
+    _redirect(assignment.log)
+    sys.exit(take_part(assignment))
+
+
+def take_part(assignment: Assignment) -> int:
+    """Meet the other processes of the run, if there are any, and do this one's part; returns the exit code."""
+    if assignment.rank.world == 1:
+        return _claimed(assignment)
+    from harness.train import distributed
+
+    distributed.initialise(assignment.rank)
+    try:
+        code = _followed(assignment) if assignment.rank.rank else _claimed(assignment)
+    except Exception as error:  # before the work began
+        if not distributed.lost_another(error):
+            raise
+        traceback.print_exception(error)
+        code = EXIT_LOST
+    if code != EXIT_LOST:  # to part takes all of them
+        distributed.shutdown()
+    return code
+
+
+def _say(assignment: Assignment, go: bool) -> bool:
+    """The first process tells the others whether there is something to do; what it said."""
+    if assignment.rank.world == 1:
+        return go
+    from harness.train import distributed
+
+    return distributed.from_first(lambda: go)
+
+
+def _followed(assignment: Assignment) -> int:
+    """The part of every process but the first: no claim, no ledger, only the work; a fault of its own is the run's."""
+    if not _say(assignment, False):
+        return 0
+    try:
+        _execute(assignment)
+    except Exception as error:
+        if _asked_to_stop(error):
+            return EXIT_INTERRUPTED
+        described = describe(error)
+        print(described["traceback"], file=sys.stderr, flush=True)
+        if _lost_another(error):
+            return EXIT_LOST
+        number = (last(assignment.folder) or {}).get("attempt", 0)
+        fail(assignment.folder, cause_of(error), described, number)
+        return EXIT_FAILED
+    return 0
 
 
 def _leave(*_: object) -> NoReturn:
@@ -79,10 +135,11 @@ def _claimed(assignment: Assignment) -> int:
     folder, handles = assignment.folder, [one.handle for one in assignment.asked]
     if not _take_claim(folder, assignment.job):
         print(f"{now()} a live process holds this run; leaving it alone")
+        _say(assignment, False)
         return EXIT_ELSEWHERE
     threading.Thread(target=_beat, args=(folder,), daemon=True).start()
     try:
-        if folder.state(handles).finished:
+        if not _say(assignment, not folder.state(handles).finished):
             return 0
         attempt = Attempt.begin(folder, assignment.job)
         print(f"{now()} attempt {attempt.number}: pid {os.getpid()}, job {assignment.job or '-'}", flush=True)
@@ -114,11 +171,7 @@ def _beat(folder: RunFolder) -> None:
 def _attempted(assignment: Assignment, attempt: Attempt) -> int:
     folder, handles = assignment.folder, [one.handle for one in assignment.asked]
     try:
-        try:
-            _check_code(assignment.code)
-            assignment.execute(folder, assignment.asked, assignment.place)
-        finally:
-            _ignore_stops()  # the sweep asks again and again; what is left to do takes milliseconds
+        _execute(assignment)
         if not folder.state(handles).finished:
             raise RuntimeError("the loop returned, but its results are not all there")
     except Exception as error:
@@ -127,6 +180,8 @@ def _attempted(assignment: Assignment, attempt: Attempt) -> int:
             return EXIT_INTERRUPTED
         described = describe(error)
         print(described["traceback"], file=sys.stderr, flush=True)
+        if _lost_another(error):
+            return EXIT_LOST  # the entry stays open for whoever knows why
         attempt.end(cause_of(error), f"{described['type']}: {described['message']}")
         fail(folder, cause_of(error), described, attempt.number)
         return EXIT_FAILED
@@ -136,6 +191,14 @@ def _attempted(assignment: Assignment, attempt: Attempt) -> int:
     return 0
 
 
+def _execute(assignment: Assignment) -> None:
+    try:
+        _check_code(assignment.code)
+        assignment.execute(assignment.folder, assignment.asked, assignment.place)
+    finally:
+        _ignore_stops()  # the sweep asks again and again; what is left to do takes milliseconds
+
+
 def _check_code(submitted: Path | None) -> None:
     """Refuse to compute with other code than the run was submitted with."""
     imported = Path(harness.__file__).resolve().parents[1]
@@ -143,8 +206,14 @@ def _check_code(submitted: Path | None) -> None:
         raise ImportError(f"harness was imported from {imported}, not from the snapshot {submitted}")
 
 
+def _lost_another(error: BaseException) -> bool:
+    from harness.train import distributed
+
+    return distributed.lost_another(error)
+
+
 def _asked_to_stop(error: BaseException) -> bool:
-    from harness.train.loop import Interrupted
+    from harness.train.stop import Interrupted
 
     return isinstance(error, Interrupted)
 
