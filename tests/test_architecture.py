@@ -141,3 +141,23 @@ def test_importing_does_not_pull_in_torch(module: str) -> None:
 def test_importing_the_sweep_does_not_pull_in_the_report_or_pandas() -> None:
     code = "import sys, harness.sweep.plan; sys.exit('pandas' in sys.modules or 'matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+PICKLERS = ("pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "pandas.read_pickle")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_is_unpickled(module: str) -> None:
+    """Whoever can write into results/ must not run code here. (submitit pickles a class and a path, in results/jobs.)
+
+    ``torch.load`` is called in one place, for tensors and plain values only.
+    """
+    assert not touches(imports(module), *PICKLERS)
+    tree = ast.parse((ROOT / (module.replace(".", "/") + ".py")).read_text(encoding="utf-8"))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+    loads = [
+        call for call in calls if ast.unparse(call.func) in ("torch.load", "numpy.load", "np.load", "torch.jit.load")
+    ]
+    for call in loads:
+        arguments = {one.arg: ast.unparse(one.value) for one in call.keywords}
+        assert module == "harness.train.checkpoint" and arguments.get("weights_only") == "True", ast.unparse(call)

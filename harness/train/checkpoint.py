@@ -1,7 +1,7 @@
 """Save and resume exactly: whole files only, newest whole one first, never unpickled without ``weights_only``.
 
 A file is ``sha256`` in hex, a newline, and what ``torch.save`` wrote. A kill inside a write leaves a temporary name
-that nothing reads; a truncated or flipped file fails its checksum and the one before it is taken.
+that nothing reads; a truncated or flipped file fails its checksum, is moved aside, and the one before it is taken.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 
-from harness.store import write_atomic
+from harness.store import StoreError, write_atomic
 
 KEPT = 2
 
 
-class CorruptCheckpoint(RuntimeError):
+class CorruptCheckpoint(StoreError):
     """A checkpoint file whose content does not match its checksum; the message names it."""
 
 
@@ -52,16 +52,24 @@ def save_step(folder: Path, step: int, state: dict[str, Any]) -> None:
 
 
 def load_newest(folder: Path, device: torch.device) -> dict[str, Any] | None:
-    """The newest whole checkpoint of a folder, or None; says which files it passed over."""
+    """The newest whole checkpoint of a folder, or None; says which files it passed over.
+
+    A damaged one is moved aside, to ``step-<step>.pt.damaged``: under its own name it would count as one of the two
+    that are kept, for ever, and whole ones would be removed in its stead.
+    """
     for path in _steps(folder):
         try:
             return load(path, device)
-        except (CorruptCheckpoint, OSError) as error:
+        except CorruptCheckpoint as error:
+            aside = path.with_name(f"{path.name}.damaged")
+            path.replace(aside)
+            print(f"checkpoint passed over: {error}; moved aside to {aside.name}", flush=True)
+        except OSError as error:
             print(f"checkpoint passed over: {error}", flush=True)
     return None
 
 
 def clear_steps(folder: Path) -> None:
     """Remove the resume points of a finished run (its final weights stay)."""
-    for path in _steps(folder):
+    for path in folder.glob("step-*.pt*"):
         path.unlink(missing_ok=True)

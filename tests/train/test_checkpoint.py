@@ -49,7 +49,22 @@ def test_a_damaged_file_is_passed_over(tmp_path: Path, damage: str, capsys: pyte
     newest.write_bytes(bytes(content))
     older = checkpoint.load_newest(tmp_path, CPU)
     assert older is not None and older["step"] == 1
-    assert newest.name in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert newest.name in said and "moved aside" in said
+    assert newest.with_name(f"{newest.name}.damaged").read_bytes() == bytes(content), "nothing is thrown away"
+
+
+def test_a_damaged_file_does_not_crowd_out_whole_ones(tmp_path: Path) -> None:
+    for step in (90, 100):
+        checkpoint.save_step(tmp_path, step, state(step))
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"")
+    assert checkpoint.load_newest(tmp_path, CPU) is None, "the run starts anew"
+    checkpoint.save_step(tmp_path, 10, state(10))
+    newest = checkpoint.load_newest(tmp_path, CPU)
+    assert newest is not None and newest["step"] == 10
+    checkpoint.clear_steps(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_to_resume_from(tmp_path: Path) -> None:
