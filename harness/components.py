@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
+from torch.overrides import TorchFunctionMode
 
 import harness.data
 import harness.evaluate
@@ -212,9 +213,20 @@ class _Structure:
         return cls(run.model_dump_json(include={"encoder", "head", "norm", "method"}) + objective, run)
 
 
+class _Unfilled(TorchFunctionMode):
+    """Skips the filling of tensors: on meta they have no values, and torch would import its compiler to do nothing."""
+
+    FILLING = frozenset({"normal_", "trunc_normal_", "uniform_", "kaiming_normal_", "kaiming_uniform_", "bernoulli_"})
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in self.FILLING:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
 @lru_cache(maxsize=512)
 def parameters(structure: _Structure) -> int:
     """Number of parameters of a run's networks, built on torch's meta device."""
-    with torch.device("meta"):
+    with torch.device("meta"), _Unfilled():
         method = build(structure.run).build_method(classes=10)
     return sum(one.numel() for one in method.parameters())

@@ -37,9 +37,9 @@ def split_entry(entry: Any) -> tuple[str, dict[str, Any]]:
     """``"crop"`` or ``{"crop": {...}}`` -> ``("crop", {...})``; raises :class:`SpecError` on any other form."""
     if isinstance(entry, str):
         return entry, {}
-    if isinstance(entry, Mapping) and len(entry) == 1:
+    if (type(entry) is dict or isinstance(entry, Mapping)) and len(entry) == 1:
         name, fields = next(iter(entry.items()))
-        if isinstance(name, str) and (fields is None or isinstance(fields, Mapping)):
+        if isinstance(name, str) and (fields is None or type(fields) is dict or isinstance(fields, Mapping)):
             return name, dict(fields or {})
     raise SpecError(f"{json.dumps(entry, default=str)} is neither a name nor one {{name: {{field: value}}}}")
 
@@ -62,6 +62,8 @@ class Registry:
         self.kind = kind
         self._classes: dict[str, type] = {}
         self._adapters: dict[str, TypeAdapter[Any]] = {}
+        self._built: dict[tuple[str, str], Any] = {}
+        self._resolved: dict[tuple[str, str], str] = {}
 
     def __call__(self, name: str) -> Callable[[C], C]:
         def register(cls: C) -> C:
@@ -73,6 +75,8 @@ class Registry:
             setattr(cls, "__pydantic_config__", ConfigDict(extra="forbid", allow_inf_nan=False))  # noqa: B010 (mypy knows no such field)
             self._classes[name] = cls
             self._adapters.pop(name, None)
+            self._built.clear()
+            self._resolved.clear()
             return cls
 
         return register
@@ -99,12 +103,18 @@ class Registry:
         return self._adapters[name]
 
     def build(self, entry: Any) -> Any:
-        """The component an entry names. Raises :class:`SpecError`: unknown name or field, wrong type, out of range."""
+        """The component an entry names. Raises :class:`SpecError`: unknown name or field, wrong type, out of range.
+
+        Equal entries give one object (components are frozen): a grid of ten thousand runs has few different ones.
+        """
         name, fields = split_entry(entry)
         adapter = self.adapter(name)
         try:
             # JSON strict mode: lists become tuples, ints become floats, but "10" never becomes 10.
-            return adapter.validate_json(json.dumps(integral(fields)), strict=True)
+            key = name, json.dumps(fields)
+            if key not in self._built:
+                self._built[key] = adapter.validate_json(json.dumps(integral(fields)), strict=True)
+            return self._built[key]
         except ValidationError as error:
             raise SpecError([self._complaint(name, one) for one in error.errors()]) from None
         except TypeError as error:
@@ -112,13 +122,18 @@ class Registry:
 
     def resolve(self, entry: Any) -> Resolved:
         """The canonical form of an entry: all fields typed and filled in, neutral knobs left out."""
-        component = self.build(entry)
-        name = split_entry(entry)[0]
+        name, fields = split_entry(entry)
+        key = name, json.dumps(fields, default=str)
+        if key not in self._resolved:
+            self._resolved[key] = json.dumps(self._without_neutral(name, self.build(entry)))
+        return {name: json.loads(self._resolved[key])}
+
+    def _without_neutral(self, name: str, component: Any) -> dict[str, Any]:
         dumped = cast(dict[str, Any], json.loads(self.adapter(name).dump_json(component)))
         for field in dataclasses.fields(component):
             if "neutral" in field.metadata and dumped.get(field.name) == field.metadata["neutral"]:
                 del dumped[field.name]
-        return {name: dumped}
+        return dumped
 
     def fields(self, name: str) -> tuple[str, ...]:
         """Field names of a component, in order of declaration."""

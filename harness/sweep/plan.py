@@ -102,16 +102,15 @@ def make_plan(
     complaints += _dead_axes(experiment, arms, resolved)
     runs: dict[str, Run] = {}
     labels: dict[str, str] = {}
-    planned_arms: list[PlannedArm] = []
+    planned_arms: dict[str, PlannedArm] = {}
     for arm, run in zip(arms, resolved, strict=True):
-        seeds = {seed: run.model_copy(update={"seed": seed}) for seed in range(experiment.seeds)}
-        ids = {seed: one.id for seed, one in seeds.items()}
-        for seed, one in seeds.items():
-            runs.setdefault(ids[seed], one)
-            labels.setdefault(ids[seed], f"{label(arm.settings)}, seed {seed}")
+        spec, name = run.spec(), label(arm.settings)
+        ids = {seed: identity({**spec, "seed": seed}, 12) for seed in range(experiment.seeds)}
+        for seed, run_id in ids.items():
+            runs.setdefault(run_id, run.model_copy(update={"seed": seed}))
+            labels.setdefault(run_id, f"{name}, seed {seed}")
         planned = PlannedArm(_settings(arm, references.paths), ids)
-        if planned not in planned_arms:
-            planned_arms.append(planned)
+        planned_arms.setdefault(f"{ids[0]} {json.dumps(planned.settings, sort_keys=True, default=str)}", planned)
     if len(runs) != experiment.runs:
         line = experiment.where("runs")
         complaints.append(
@@ -122,12 +121,13 @@ def make_plan(
     if complaints:
         raise SpecError(complaints)
     others = _other_experiments(store, manifest_path(store, experiment, overrides).stem)
-    look = _Look(store, [one.handle for one in evaluations], code, others)
+    present = frozenset(folder.id for folder in store.all_runs())
+    look = _Look(store, [one.handle for one in evaluations], code, others, present)
     return Plan(
         experiment=experiment,
         overrides=overrides,
         store=store,
-        arms=planned_arms,
+        arms=list(planned_arms.values()),
         evaluations=evaluations,
         runs={run_id: look.at(run_id, run, labels[run_id]) for run_id, run in runs.items()},
         references=references,
@@ -252,12 +252,13 @@ class _Look:
     handles: list[str]
     code: str | None
     others: Mapping[str, tuple[str, ...]]
+    present: frozenset[str]  # listed once: to ask for ten thousand folders one by one is slow on a network
     reasons: dict[str, str] = field(default_factory=dict)  # why a fingerprint is stale, found out once
 
     def at(self, run_id: str, run: Run, name: str) -> PlannedRun:
         folder = self.store.run(run_id)
         also_in = self.others.get(run_id, ())
-        if not folder.path.exists():
+        if run_id not in self.present:
             return PlannedRun(run, folder, name, State.TODO, also_in=also_in)
         state = folder.state(self.handles)
         try:
