@@ -20,9 +20,9 @@ class Spectrum:
     """Yields ``width`` of h, ``rank`` and ``stable_rank``, and two spectra of W in g(h) = W h.
 
     ``squared_eigenvalues`` [width]: squares of the real parts of W's eigenvalues, falling; W is not symmetric, and
-    so we read the figure's "squared real eigenvalue". ``singular_values`` [min(width, out)], falling. ``rank`` counts the squared
-    eigenvalues that make up ``share`` of their sum; ``stable_rank`` is the squared Frobenius over the squared spectral
-    norm. Batch norm after W rescales the rows of z and is no part of it.
+    so we read the figure's "squared real eigenvalue". ``singular_values`` [width], falling. ``rank`` counts the
+    squared eigenvalues that make up ``share`` of their sum; ``stable_rank`` is the squared Frobenius over the squared
+    spectral norm. Batch norm after W rescales the rows of z and is no part of it.
 
     Raises :class:`Unavailable` where the head is not linear, or not square: eigenvalues need z as wide as h.
     """

@@ -22,7 +22,7 @@ class TSNE:
     """Yields ``same_class_h`` and ``same_class_z``, and the pictures: ``h`` [N, 2], ``z`` [N, 2], ``labels`` [N].
 
     ``images`` of ``split``, equally many of each of ``classes`` classes drawn with the run's seed (of all classes where
-    there are no more). scikit-learn's t-SNE (exact, started from the principal components) of the features at the
+    there are no more). scikit-learn's t-SNE (Barnes-Hut, started from the principal components) of the features at the
     given ``perplexity``; the paper gives no settings. ``same_class``: the percentage of the ten nearest points in the
     plane that are of a point's own class, a number for "better separated" as the eye judges it.
     """
@@ -31,7 +31,7 @@ class TSNE:
     arrays: ClassVar[tuple[str, ...]] = ("h", "z", "labels")
     split: Literal["test", "validation"] = "test"
     classes: Annotated[int, Field(ge=2)] = 10
-    images: Annotated[int, Field(ge=40, le=2000)] = 500
+    images: Annotated[int, Field(ge=40, le=2000)] = 300
     perplexity: Annotated[float, Field(gt=1)] = 30.0
 
     def __call__(self, trained: Trained) -> Measurements:
@@ -63,7 +63,7 @@ class TSNE:
         """[N, 2] of features [N, D]."""
         from sklearn.manifold import TSNE as Embedding  # its import takes a second, which no other run should pay
 
-        settings: dict[str, Any] = {"init": "pca", "method": "exact", "learning_rate": "auto"}
+        settings: dict[str, Any] = {"init": "pca", "learning_rate": "auto"}
         embedding = Embedding(perplexity=self.perplexity, random_state=seed, **settings)
         return torch.from_numpy(embedding.fit_transform(x.double().numpy()))
 

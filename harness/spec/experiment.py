@@ -19,7 +19,7 @@ from harness.spec.run import Precision
 
 _STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-REPORT_KINDS = ("heatmap", "table", "lines")
+REPORT_KINDS = ("heatmap", "table", "lines", "scatter", "spectrum")
 
 Entry = str | dict[str, dict[str, Any] | None]
 Grid = dict[str, list[Any] | dict[Literal["pairs"], list[str]]]
@@ -65,7 +65,7 @@ class ExperimentFile(BaseModel):
     runs: Positive = Field(description="Expected number of runs; the plan refuses any other.")
     evaluate: list[Entry] = Field(description="Evaluations; {linear: {features: z}} overrides a field.")
     report: list[dict[str, dict[str, Any]]] | dict[str, dict[str, Any]] = Field(
-        default=[], description="heatmap, table or lines blocks."
+        default=[], description="heatmap, table, lines, scatter or spectrum blocks."
     )
     claims: list[Claim] = Field(default=[], description="What the paper says about this artefact, as predicates.")
     at: dict[str, AtScale] = Field(default={}, description="Replacements at other scales.")

@@ -26,6 +26,8 @@ BLOCKS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "heatmap": (frozenset({"rows", "columns", "cell"}), frozenset({"row_mean"})),
     "table": (frozenset({"columns"}), frozenset({"rows", "against", "sort"})),
     "lines": (frozenset({"x", "y"}), frozenset({"lines", "log_x"})),
+    "scatter": (frozenset({"of", "panels"}), frozenset({"color"})),
+    "spectrum": (frozenset({"of", "curves"}), frozenset()),
 }
 """Kind of report block -> (keys it needs, keys it alone may have)."""
 
@@ -91,6 +93,8 @@ class _Checker:
         for key in ("cell", "y"):
             if key in parts:
                 self._metric(parts[key], (*place, key))
+        if "of" in parts:
+            self._arrays(parts, place)
         if kind == "table":
             for name, metric in self._mapping(parts, "columns", place):
                 self._metric(metric, (*place, "columns", name))
@@ -105,6 +109,18 @@ class _Checker:
         if "reference" in parts and self._is_mapping(parts["reference"], (*place, "reference")):
             for name, about in parts["reference"].items():
                 self._reference(about, (*place, "reference", name))
+
+    def _arrays(self, parts: Mapping[str, Any], place: Keys) -> None:
+        """A figure is drawn from arrays that an evaluation yields beside its numbers."""
+        label = str(parts["of"])
+        if label not in self.evaluations:
+            self._complain((*place, "of"), f"no evaluation {label!r} here; {nearest(label, self.evaluations)}")
+            return
+        known = getattr(registry.evaluation.get(self.evaluations[label]), "arrays", ())
+        for key in ("panels", "curves", "color"):
+            for name in parts.get(key, []) if key != "color" else [parts[key]] if key in parts else []:
+                if name not in known:
+                    self._complain((*place, key), f"{label} yields no array {name!r}: {nearest(str(name), known)}")
 
     def _ranking(self, parts: Mapping[str, Any], place: Keys) -> None:
         """A table without ``rows`` has one row per arm, named by what it changes; ``against`` gives it a baseline."""
