@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from harness.spec.document import read_yaml
 from harness.spec.errors import SpecError, nearest
@@ -26,13 +26,18 @@ class Cluster(BaseModel):
     qos: str | None = Field(default=None, description="sbatch --qos")
     constraint: str | None = Field(default=None, description="sbatch --constraint")
     time: str = Field(default="auto", description="Limit of one job, HH:MM:SS, D-HH:MM:SS or auto (from the price).")
-    gpus: Annotated[int, Field(ge=0)] = Field(default=1, description="GPUs of one job.")
+    gpus: Annotated[int, Field(ge=0)] = Field(default=1, description="GPUs of one job, on each of its nodes.")
     gres: str | None = Field(default=None, description="Where --gpus-per-node is not understood, e.g. gpu:a100:1")
-    cpus: Positive = Field(default=8, description="Cores of one job.")
-    mem: str | None = Field(default="32G", description="Memory of one job.")
+    cpus: Positive = Field(default=8, description="Cores of one job, on each of its nodes.")
+    mem: str | None = Field(default="32G", description="Memory of one job, on each of its nodes.")
     array_cap: Positive = Field(default=64, description="Jobs at a time, over all arrays of one sweep.")
     runs_per_job: Positive = Field(default=1, description="Runs one job works through.")
     at_once: Positive = Field(default=1, description="Runs side by side within a job (small runs share a GPU).")
+    processes_per_run: Positive = Field(default=1, description="Processes (tasks) that share one run, a GPU each.")
+    nodes: Positive = Field(default=1, description="Nodes that the processes of one run are spread over, evenly.")
+    images_per_pass: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Most images a process takes through its networks at once; 0: its part of the batch."
+    )
     signal_seconds: Positive = Field(default=180, description="Warning before the time limit: a step and a checkpoint.")
     setup: list[str] = Field(default=[], description="Shell lines before the job, e.g. module load cuda")
     sbatch: Flags = Field(default={}, description="Further sbatch options, as they are.")
@@ -45,6 +50,31 @@ class Cluster(BaseModel):
         if time != "auto" and not re.fullmatch(r"(\d+-)?\d{1,2}:\d{2}:\d{2}", time):
             raise ValueError("time must be auto, HH:MM:SS or D-HH:MM:SS, in quotes")
         return time
+
+    @model_validator(mode="after")
+    def consistent(self) -> Cluster:
+        """Raises ``ValueError`` where the processes of a run cannot have what they need."""
+        if self.processes_per_run % self.nodes:
+            raise ValueError(f"processes_per_run: {self.processes_per_run} do not divide among {self.nodes} nodes")
+        if self.processes_per_run > 1 and self.at_once > 1:
+            raise ValueError("at_once: runs that several processes share go one at a time")
+        if not self.gres and 0 < self.gpus < self.tasks_per_node:
+            raise ValueError(f"gpus: {self.tasks_per_node} processes on a node need as many GPUs, not {self.gpus}")
+        if self.cpus < self.tasks_per_node:
+            raise ValueError(
+                f"cpus: {self.tasks_per_node} processes on a node need a core each, not {self.cpus} in all"
+            )
+        return self
+
+    @property
+    def tasks_per_node(self) -> int:
+        """Tasks of a job on each of its nodes: one, or the processes of a run."""
+        return self.processes_per_run // self.nodes
+
+    @property
+    def cpus_per_task(self) -> int:
+        """Cores of each task."""
+        return self.cpus // self.tasks_per_node
 
     @property
     def minutes(self) -> int | None:

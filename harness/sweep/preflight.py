@@ -1,4 +1,4 @@
-"""Checks that need the machine: is the data there? Said before the first run starts, not by all of them."""
+"""Checks of runs against the place where they are to run, said before the first one starts, not by all of them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from harness.spec import registry
-from harness.spec.errors import SpecError
+from harness.spec.errors import Complaint, SpecError
 from harness.sweep.plan import PlannedRun
+from harness.train.place import passes
 
 
 def check_data(runs: Iterable[PlannedRun], root: Path) -> None:
@@ -19,5 +20,17 @@ def check_data(runs: Iterable[PlannedRun], root: Path) -> None:
             registry.dataset.build(json.loads(entry)).load(root)
         except SpecError as error:
             complaints += [one for one in error.complaints if one not in complaints]
+    if complaints:
+        raise SpecError(complaints)
+
+
+def check_processes(runs: Iterable[PlannedRun], processes: int, images_per_pass: int) -> None:
+    """Whether so many processes can share every run. Raises :class:`SpecError` with each reason why not."""
+    complaints: list[Complaint] = []
+    for batch_size, groups in sorted({(one.run.schedule.batch_size, one.run.norm.groups) for one in runs}):
+        try:
+            passes(batch_size=batch_size, groups=groups, world=processes, images_per_pass=images_per_pass)
+        except SpecError as error:
+            complaints += error.complaints
     if complaints:
         raise SpecError(complaints)

@@ -158,6 +158,7 @@ def _ended_as(process: BaseProcess, oom_before: int) -> int:
 #   over/n         its first process has ended: theirs is to end, or is killed
 #   ended/n/rank   the exit code of the process in the task `rank`
 #   the end        the job is done
+#   gone/rank      the task `rank` has heard so
 # The processes of the n-th run meet in the same store, under names that begin with meet/n.
 
 
@@ -178,8 +179,11 @@ class Tasks:
         return rank_of_task(rank, self.world, self.address, number)
 
     def dismiss(self) -> None:
-        """There are no more runs."""
+        """There are no more runs. Waits until the other tasks have heard so: the store ends with this one."""
         self.store.set("the end", "")
+        deadline = time.monotonic() + AWAY_S
+        while not self.store.check([f"gone/{rank}" for rank in range(1, self.world)]) and time.monotonic() < deadline:
+            time.sleep(POLL_S)
 
 
 def rank_of_task(rank: int, world: int, address: str, number: int) -> Rank:
@@ -233,3 +237,4 @@ def follow(store: Store, rank: int, start: Callable[[str, int], BaseProcess]) ->
             sweep_up(process)
         store.set(f"ended/{number}/{rank}", str(_ended_as(process, before)))
         number += 1
+    store.set(f"gone/{rank}", "")

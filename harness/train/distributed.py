@@ -72,6 +72,12 @@ def _store(me: Rank) -> Store:
     return PrefixStore(f"run {next(_meetings)}", _store_of_environment())
 
 
+def keep_store(host: str, port: int, *, first: bool) -> Store:
+    """A store at that address, for as long as the first process lives, which keeps it."""
+    store: Store = TCPStore(host, port, is_master=first, wait_for_workers=False, timeout=PATIENCE)
+    return store
+
+
 _meetings = itertools.count()
 
 

@@ -24,7 +24,7 @@ from tests.train.test_loop import HERE, assert_same, final, tiny
 SIX_STEPS = {
     "data.synthetic.train_images": 32,
     "schedule": {"batch_size": 32, "epochs": 6, "warmup_epochs": 1},
-    "optimizer": {"sgd": {"lr": 0.3, "lr_scaling": "none"}},
+    "optimizer": {"sgd": {"lr": 0.03, "lr_scaling": "none"}},
 }
 """Full-batch epochs: every line of the metrics is a step. SGD, because LARS is blind to the scale of a gradient."""
 OBJECTIVES: dict[str, dict[str, Any]] = {
@@ -122,11 +122,11 @@ def assert_close(ours: RunFolder, theirs: RunFolder) -> None:
     assert ours.id == theirs.id
     lines, others = losses(ours), losses(theirs)
     assert len(lines) == len(others)
-    for line, other in zip(lines, others, strict=True):
-        assert line == pytest.approx(other, rel=2e-4)
+    for line, other in zip(lines, others, strict=True):  # networks double a difference at every step, or worse
+        assert line == pytest.approx(other, rel=1e-5 if line["step"] <= 4 else 2e-3)
     (weights, _, values), (expected, _, other_values) = final(ours), final(theirs)
     for name, tensor in expected.items():
-        torch.testing.assert_close(weights[name], tensor, rtol=2e-3, atol=2e-4, msg=lambda text, name=name: name + text)
+        torch.testing.assert_close(weights[name], tensor, rtol=1e-2, atol=3e-3, msg=lambda text, name=name: name + text)
     for name, numbers in other_values.items():
         assert values[name] == pytest.approx(numbers, abs=4)  # percent of 32 images: one more or less
 
