@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from benchmarks.clock import Contender
-from harness.sweep.pool import PRELOAD, start_server
+from harness.sweep.server import PRELOAD, start_server
 
 FORKED, FRESH = "forked from the server", "fresh interpreter"
 ONE_STEP = {

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from harness.causes import Cause
+from harness.liveness import machine
 from harness.store import RunFolder, StoreError, read_json
-from harness.sweep.attempts import Attempt, Cause, fail, fingerprint, last
-from harness.sweep.machine import oom_kills
+from harness.sweep.attempts import Attempt, fail, fingerprint, last
+from harness.sweep.machine import disk_fault, killed_for_memory
 from harness.sweep.ranks import NOBODY, Peers, sweep_up
-from harness.sweep.worker import EXIT_ELSEWHERE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_LOST, EXIT_OOM
+from harness.sweep.worker import EXIT_DISK, EXIT_ELSEWHERE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_LOST, EXIT_OOM
 
 KILLED_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP)
 NOTICE_S = 30.0
@@ -76,7 +77,7 @@ class Child:
         """A run that was killed could not give its claim back; on another machine it would seem alive for a while."""
         with suppress(OSError, StoreError):
             held = read_json(self.folder.claim) or {}
-            if held.get("pid") == self.process.pid and held.get("host") == socket.gethostname():
+            if held.get("pid") == self.process.pid and held.get("host") == machine()[0]:
                 self.folder.claim.unlink()
 
     def _cause(self) -> tuple[Cause, str]:
@@ -93,7 +94,7 @@ class Child:
                 if code == 0:
                     return Cause.DONE, "nothing was left to do"
             return self._died(code, attempt)
-        return Cause.CODE, f"exit code {code}; its ledger cannot be read or written"
+        return Cause.DISK, f"exit code {code}, and its ledger cannot be written: {disk_fault(self.folder.path)}"
 
     def _died(self, code: int, attempt: Attempt | None) -> tuple[Cause, str]:
         rank, code = self._first_to_die(code)
@@ -120,8 +121,10 @@ class Child:
     def _manner(self, code: int) -> tuple[Cause, str, str]:
         """(cause, name, detail) of a death without a word."""
         name = _signal_name(-code) if code < 0 else f"exit code {code}"
-        if code == EXIT_OOM or (code == -signal.SIGKILL and oom_kills() > self.oom_kills):
+        if code == EXIT_OOM or (code == -signal.SIGKILL and killed_for_memory(self.oom_kills)):
             return Cause.OOM, name, "killed by the kernel for memory"
+        if code == EXIT_DISK:
+            return Cause.DISK, name, disk_fault(self.folder.path)
         if code == EXIT_INTERRUPTED:
             return Cause.INTERRUPTED, name, "stopped by a signal before its first step"
         if -code in KILLED_FROM_OUTSIDE:

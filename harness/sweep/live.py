@@ -61,7 +61,10 @@ class Watch:
         self._say(f"{line}  {detail}" if detail else line, STYLE.get(cause, "red"))
 
     def held(self, count: int, detail: str) -> None:
-        self._say(f"The first runs all died alike, so the other {count} are held back: {detail}", "bold red")
+        self._say(f"Three runs died alike, so the other {count} are held back: {detail}", "bold red")
+
+    def note(self, text: str) -> None:
+        self._say(text, "yellow")
 
     def tick(self, running: Sequence[RunFolder]) -> None:
         if self.live:

@@ -12,11 +12,13 @@ from harness.components import Evaluation
 from harness.spec.errors import SpecError
 from harness.store import Store
 from harness.sweep import snapshot, worker
+from harness.sweep.leases import Leases
 from harness.sweep.live import Watch, clock, say
 from harness.sweep.machine import Crew, gpus
 from harness.sweep.plan import Plan, PlannedRun
 from harness.sweep.pool import Outcome, Pool
 from harness.sweep.price import Bill, Prices
+from harness.sweep.ranks import ProcessesHere
 from harness.sweep.show import show_failures
 from harness.sweep.worker import Execute
 from harness.train.place import Place
@@ -28,8 +30,8 @@ LONG_S = 8 * 3600.0
 def prices_here(store: Store, asked: Iterable[Evaluation], here: Crew) -> Prices:
     """What runs cost on this machine when so many share it."""
     gpu = gpus()[0][1] if here.gpus else None
-    devices = max(1.0, here.jobs / len(here.gpus)) ** -1 if here.gpus else here.threads
-    return Prices.read(store, gpu, [one.handle for one in asked], devices)
+    each = max(1.0, here.jobs * here.processes / len(here.gpus)) ** -1 if here.gpus else here.threads
+    return Prices.read(store, gpu, [one.handle for one in asked], each * here.processes, here.processes)
 
 
 def confirm_long(console: Console, cost: Bill, *, yes: bool) -> bool:
@@ -51,14 +53,21 @@ def run_here(
     here: Crew,
     data: Path,
     execute: Execute = worker.train,
+    *,
+    images_per_pass: int = 0,
 ) -> Outcome:
     """Run them and print a table of what failed."""
     labels = {one.folder.id: one.label for one in runs}
-    place = Place(data=data, device="auto" if here.gpus else "cpu", threads=here.threads)
+    device = "auto" if here.gpus else "cpu"
+    place = Place(data=data, device=device, threads=here.threads, images_per_pass=images_per_pass)
+    ranks = ProcessesHere(here.processes) if here.processes > 1 else None
     code = snapshot.take(plan.store, plan.experiment.document.path)
     with Watch(console, len(runs), here.jobs, cost.mean, labels) as watch:
         folders = [one.folder for one in runs]
-        pool = Pool(folders, plan.evaluations, place, watch, jobs=here.jobs, gpus=here.gpus, execute=execute, code=code)
+        pool = Pool(
+            folders, plan.evaluations, place, watch,
+            jobs=here.jobs, gpus=here.gpus, execute=execute, code=code, leases=Leases(), ranks=ranks,
+        )  # fmt: skip
         outcome = pool.run()
     show_failures(console, [plan.store.run(run) for run in outcome.failed], labels)
     if outcome.held:

@@ -6,6 +6,7 @@ this machine and, unchanged, inside a SLURM job.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import signal
 import threading
@@ -14,15 +15,18 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
-from multiprocessing import connection, forkserver
+from multiprocessing import connection
 from typing import TYPE_CHECKING, Any, Protocol
 
+from harness.causes import Cause
 from harness.store import RunFolder, StoreError, read_json
 from harness.sweep import worker
-from harness.sweep.attempts import Cause
+from harness.sweep.attempts import cause_of
 from harness.sweep.child import Child
+from harness.sweep.leases import Leases
 from harness.sweep.machine import oom_kills
 from harness.sweep.ranks import OneProcess, Ranks, start_process
+from harness.sweep.server import start_server
 from harness.sweep.snapshot import Snapshot
 from harness.sweep.worker import Assignment, Execute
 from harness.train.place import Place
@@ -33,7 +37,6 @@ if TYPE_CHECKING:
 HOLD_AFTER = 3
 """So many runs that die alike, before any has succeeded, hold the rest of the sweep."""
 
-PRELOAD = ["harness.components", "harness.train.loop", "torch._dynamo"]  # the last: every optimiser imports it (3 s)
 POLL_S = 0.2
 
 
@@ -43,6 +46,7 @@ class View(Protocol):
     def started(self, folder: RunFolder) -> None: ...
     def ended(self, folder: RunFolder, cause: Cause, detail: str) -> None: ...
     def held(self, count: int, detail: str) -> None: ...
+    def note(self, text: str) -> None: ...
     def tick(self, running: Sequence[RunFolder]) -> None: ...
 
 
@@ -61,13 +65,13 @@ class Outcome:
     @property
     def clean(self) -> bool:
         """Nothing failed, nothing was held back or interrupted."""
-        unfinished = (Cause.INTERRUPTED, Cause.TIMEOUT)
-        return not (self.failed or self.held or self.stopped or any(c in unfinished for c in self.causes.values()))
+        return not (self.failed or self.held or self.stopped or any(one.resumes for one in self.causes.values()))
 
 
 class Pool:
-    """Runs ``folders`` in order. ``gpus`` are leased to the runs, fewest tenants first; none = the CPU.
+    """Runs ``folders`` in order. ``gpus`` are given to the runs, fewest tenants first; none = the CPU.
 
+    With ``leases`` a GPU that another sweep of this machine has is waited for (in a job, the scheduler sees to that).
     With ``code``, every run imports that snapshot of the package, whatever becomes of the checkout meanwhile. ``ranks``
     makes several processes of every run.
     """
@@ -85,13 +89,17 @@ class Pool:
         job: str | None = None,
         code: Snapshot | None = None,
         ranks: Ranks | None = None,
+        leases: Leases | None = None,
     ) -> None:
         self.waiting = list(folders)
+        self.alone: list[RunFolder] = []  # ran out of memory beside others: once more, by themselves, at the end
+        self.leases, self.told_to_wait = leases, False
         self.asked, self.place, self.execute, self.job, self.code = tuple(asked), place, execute, job, code
         self.view, self.jobs, self.gpus = view, jobs, list(gpus)
         self.children: list[Child] = []
         self.outcome = Outcome()
         self.alike: list[str] = []
+        self.disk_faults = 0
         self.context = multiprocessing.get_context("forkserver")
         self.ranks: Ranks = ranks or OneProcess()
 
@@ -99,9 +107,8 @@ class Pool:
         """Work until nothing is left. With ``own_signals``, Ctrl-C and SIGTERM stop it cleanly; twice, at once."""
         start_server(self.code)
         with self._signals() if own_signals else nullcontext():
-            while self.children or (self.waiting and not self.outcome.stopped):
-                while self.waiting and len(self.children) < self.jobs and not self.outcome.stopped:
-                    self._start(self.waiting.pop(0))
+            while self.children or ((self.waiting or self.alone) and not self.outcome.stopped):
+                self._fill()
                 if self.outcome.stopped:
                     self._ask_to_stop()
                 connection.wait([child.process.sentinel for child in self.children], timeout=POLL_S)
@@ -110,6 +117,8 @@ class Pool:
                     if not child.process.is_alive():
                         self._ended(child)
                 self.view.tick([child.folder for child in self.children])
+        if self.leases is not None:
+            self.leases.release_all()
         return self.outcome
 
     def stop(self, grace_s: float = 0.0) -> None:
@@ -130,46 +139,98 @@ class Pool:
         for child in self.children:
             child.kill()
 
-    def _start(self, folder: RunFolder) -> None:
-        folder.path.mkdir(parents=True, exist_ok=True)
+    def _fill(self) -> None:
+        """Start runs until all places are taken."""
+        while not self.outcome.stopped and len(self.children) < self.jobs:
+            if not self.waiting and (self.children or not self.alone):
+                return
+            gpus = self._lease(self.ranks.here)
+            if gpus is None:
+                return
+            self._start((self.waiting or self.alone).pop(0), gpus)
+
+    def _start(self, folder: RunFolder, gpus: tuple[str, ...]) -> None:
+        try:
+            folder.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            self._note_end(folder, cause_of(error), str(error))
+            return
         if folder.cancelled.exists():  # `--cancel` from another terminal
-            self.outcome.causes[folder.id] = Cause.INTERRUPTED
-            self.view.ended(folder, Cause.INTERRUPTED, "cancelled")
+            self._note_end(folder, Cause.INTERRUPTED, "cancelled")
             return
         start_server(self.code)  # it may have died; a new one is to import the same code
-        before, gpus = oom_kills(), self._lease(self.ranks.here)
+        before = oom_kills()
         code = self.code.folder if self.code else None
         assignment = Assignment(folder, self.asked, self.place, self.execute, self.job, code=code)
         first, peers = self.ranks.start(assignment, gpus)
         self.children.append(Child(folder, start_process(self.context, first), gpus, before, peers))
         self.view.started(folder)
 
-    def _lease(self, count: int) -> tuple[str, ...]:
-        """So many GPUs, those with the fewest tenants."""
-        tenants = Counter(gpu for child in self.children for gpu in child.gpus)
-        return tuple(sorted(self.gpus, key=lambda one: tenants[one])[:count])
+    def _lease(self, count: int) -> tuple[str, ...] | None:
+        """So many GPUs (or all, if there are fewer), those with the fewest tenants; None if other sweeps have them."""
+        tenants, found = self._tenants(), list[str]()
+        count = min(count, len(self.gpus))
+        crowd = math.ceil(self.jobs * count / len(self.gpus)) if self.gpus else 0
+        for gpu in sorted(self.gpus, key=lambda one: tenants[one]):
+            if len(found) < count and tenants[gpu] < crowd and (self.leases is None or self.leases.take(gpu)):
+                found.append(gpu)
+        if len(found) == count:
+            return tuple(found)
+        self._give_back()
+        if not self.told_to_wait and self.leases is not None:
+            others = ", ".join(f"{gpu} has {self.leases.holder(gpu)}" for gpu in self.gpus if not tenants[gpu])
+            self.view.note(f"Waiting for GPUs that other sweeps on this machine have: {others}")
+            self.told_to_wait = True
+        return None
+
+    def _tenants(self) -> Counter[str]:
+        return Counter(gpu for child in self.children for gpu in child.gpus)
+
+    def _give_back(self) -> None:
+        """GPUs without a run of ours are for other sweeps too."""
+        tenants = self._tenants()
+        for gpu in self.gpus:
+            if self.leases is not None and not tenants[gpu]:
+                self.leases.release(gpu)
 
     def _ended(self, child: Child) -> None:
         cause, detail = child.bury()
+        packed = len(self.children) > 1
         self.children.remove(child)
-        self.outcome.causes[child.folder.id] = cause
-        self.view.ended(child.folder, cause, detail)
+        self._give_back()
+        if cause is Cause.OOM and packed and child.folder.id not in self.outcome.causes and not self.outcome.stopped:
+            self.outcome.causes[child.folder.id] = cause
+            self.alone.append(child.folder)
+            self.view.note(f"{child.folder.id} ran out of memory beside others; once more at the end, alone: {detail}")
+            return
         told = cause in (Cause.INTERRUPTED, Cause.TIMEOUT) and child.process.exitcode != -signal.SIGKILL
         if told and self.job is not None:
             self.outcome.stopped = True  # the node is being taken away: start nothing more on it
-        self._hold_if_alike(child.folder, cause)
+        self._note_end(child.folder, cause, detail)
 
-    def _hold_if_alike(self, folder: RunFolder, cause: Cause) -> None:
-        if not cause.failed:
-            if cause in (Cause.DONE, Cause.DIVERGED):
-                self.alike = ["something succeeded"]
-            return
+    def _note_end(self, folder: RunFolder, cause: Cause, detail: str) -> None:
+        self.outcome.causes[folder.id] = cause
+        self.view.ended(folder, cause, detail)
+        self.disk_faults = self.disk_faults + 1 if cause is Cause.DISK else 0
+        if self.disk_faults == HOLD_AFTER:  # whether or not others succeeded before: nothing can be written now
+            self._hold(detail)
+        elif cause.failed:
+            self._hold_if_alike(folder)
+        elif cause in (Cause.DONE, Cause.DIVERGED):
+            self.alike = ["something succeeded"]
+
+    def _hold_if_alike(self, folder: RunFolder) -> None:
+        failure: dict[str, Any] = {}
         with suppress(StoreError):
-            failure: dict[str, Any] = read_json(folder.failure) or {}
-            self.alike.append(failure.get("fingerprint", "?"))
-            if self.alike == [self.alike[0]] * HOLD_AFTER and self.waiting:
-                self.outcome.held, self.waiting = self.waiting, []
-                self.view.held(len(self.outcome.held), f"{failure.get('type')}: {failure.get('message')}")
+            failure = read_json(folder.failure) or {}
+        self.alike.append(failure.get("fingerprint", "?"))
+        if self.alike == [self.alike[0]] * HOLD_AFTER:
+            self._hold(f"{failure.get('type')}: {failure.get('message')}")
+
+    def _hold(self, why: str) -> None:
+        if self.waiting:
+            self.outcome.held, self.waiting = self.waiting, []
+            self.view.held(len(self.outcome.held), why)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -187,33 +248,3 @@ class Pool:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def start_server(code: Snapshot | None = None) -> None:
-    """Start the fork server with torch preloaded, unless it runs. With ``code`` it is one that imported that snapshot.
-
-    It ignores SLURM's signals, and so does a run until it listens.
-    """
-    multiprocessing.set_forkserver_preload(PRELOAD)
-    if code is not None and [code.folder.name] != _SERVED:
-        forkserver._forkserver._stop()  # type: ignore[attr-defined]
-        _SERVED[:] = [code.folder.name]
-    with _stops_ignored(), code.exported() if code else nullcontext():
-        forkserver.ensure_running()
-
-
-_SERVED: list[str] = []
-"""The snapshot that the fork server has imported, if it was started for one. There is one server in a process."""
-
-
-@contextmanager
-def _stops_ignored() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in worker.STOP_SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

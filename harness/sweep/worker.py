@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import io
 import os
 import signal
 import sys
@@ -17,11 +18,12 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import harness
+from harness.causes import Cause
 from harness.store import RunFolder, State
-from harness.sweep.attempts import Attempt, Cause, cause_of, describe, fail, last, now
+from harness.sweep.attempts import Attempt, cause_of, describe, fail, last, now
 from harness.train.place import ALONE, Place, Rank
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 Execute = Callable[[RunFolder, "Sequence[Evaluation]", Place], None]
 """What does the work: trains what is untrained and evaluates what is missing; raises on failure."""
 
-EXIT_FAILED, EXIT_INTERRUPTED, EXIT_ELSEWHERE, EXIT_LOST, EXIT_OOM = 1, 75, 76, 77, 78
+EXIT_FAILED, EXIT_DISK, EXIT_INTERRUPTED, EXIT_ELSEWHERE, EXIT_LOST, EXIT_OOM = 1, 74, 75, 76, 77, 78
 """LOST: another process of the run is no more; whoever started them knows why. OOM: a pool's word for one killed so."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
 BEAT_S, WAIT_S = 10.0, 2.0
@@ -70,8 +72,13 @@ def work(assignment: Assignment) -> NoReturn:
         signal.signal(number, _leave)
     if assignment.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = assignment.gpu
-    _redirect(assignment.log)
-    sys.exit(take_part(assignment))
+    try:
+        redirect(assignment.log)
+        sys.exit(take_part(assignment))
+    except OSError as error:
+        if cause_of(error) is not Cause.DISK:
+            raise
+        sys.exit(EXIT_DISK)  # not even the claim or the ledger could be written
 
 
 def take_part(assignment: Assignment) -> int:
@@ -137,15 +144,18 @@ def _claimed(assignment: Assignment) -> int:
         print(f"{now()} a live process holds this run; leaving it alone")
         _say(assignment, False)
         return EXIT_ELSEWHERE
-    threading.Thread(target=_beat, args=(folder,), daemon=True).start()
+    heart = Heart(folder, assignment.job)
     try:
+        folder.clear_leftovers()
         if not _say(assignment, not folder.state(handles).finished):
             return 0
         attempt = Attempt.begin(folder, assignment.job)
         print(f"{now()} attempt {attempt.number}: pid {os.getpid()}, job {assignment.job or '-'}", flush=True)
         return _attempted(assignment, attempt)
     finally:
-        folder.release_claim()
+        heart.stop()  # first: it would claim the run anew
+        with contextlib.suppress(OSError):
+            folder.release_claim()
 
 
 def _take_claim(folder: RunFolder, job: str | None) -> bool:
@@ -161,11 +171,24 @@ def _take_claim(folder: RunFolder, job: str | None) -> bool:
     return True
 
 
-def _beat(folder: RunFolder) -> None:
-    """Heartbeat of the claim, whatever the run is busy with; ends with the process."""
-    while True:
-        time.sleep(BEAT_S)
-        folder.beat()
+class Heart:
+    """Heartbeat of the claim, whatever the run is busy with. It ends the process if the claim is another's by now."""
+
+    def __init__(self, folder: RunFolder, job: str | None) -> None:
+        self.folder, self.job, self.over = folder, job, threading.Event()
+        self.thread = threading.Thread(target=self._beat, daemon=True)
+        self.thread.start()
+
+    def stop(self) -> None:
+        self.over.set()
+        self.thread.join()
+
+    def _beat(self) -> None:
+        while not self.over.wait(BEAT_S):
+            with contextlib.suppress(OSError):
+                if not self.folder.beat(self.job):
+                    print(f"{now()} frozen for so long that another process took this run over; leaving", flush=True)
+                    os._exit(EXIT_ELSEWHERE)
 
 
 def _attempted(assignment: Assignment, attempt: Attempt) -> int:
@@ -182,9 +205,12 @@ def _attempted(assignment: Assignment, attempt: Attempt) -> int:
         print(described["traceback"], file=sys.stderr, flush=True)
         if _lost_another(error):
             return EXIT_LOST  # the entry stays open for whoever knows why
-        attempt.end(cause_of(error), f"{described['type']}: {described['message']}")
-        fail(folder, cause_of(error), described, attempt.number)
-        return EXIT_FAILED
+        cause = cause_of(error)
+        with contextlib.suppress(OSError) if cause is Cause.DISK else contextlib.nullcontext():
+            attempt.end(cause, f"{described['type']}: {described['message']}")
+        if cause.failed:
+            fail(folder, cause, described, attempt.number)
+        return EXIT_DISK if cause is Cause.DISK else EXIT_FAILED
     diverged = folder.state(handles) is State.DIVERGED
     attempt.end(Cause.DIVERGED if diverged else Cause.DONE)
     folder.failure.unlink(missing_ok=True)
@@ -225,7 +251,17 @@ def stop_cause() -> Cause:
     return Cause.TIMEOUT if near else Cause.INTERRUPTED
 
 
-def _redirect(log: Path) -> None:
+class Log(io.FileIO):
+    """A log that cannot be written, on a full disk, must not be what ends a run."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data) or 0
+        except OSError:
+            return len(data)
+
+
+def redirect(log: Path) -> None:
     """Everything this process and its children print goes to the run's own log; crashes leave a stack there."""
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     sys.stdout.flush()
@@ -233,6 +269,6 @@ def _redirect(log: Path) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
-    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115 (lives as long as we do)
-    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stdout = io.TextIOWrapper(Log(1, "w", closefd=False), encoding="utf-8", write_through=True)
+    sys.stderr = io.TextIOWrapper(Log(2, "w", closefd=False), encoding="utf-8", write_through=True)
     faulthandler.enable(file=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -30,6 +31,11 @@ def behave(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> None
         raise KeyError("abcdefghij"[spec["seed"] :])
     if what == "oom":
         raise MemoryError
+    if what == "oom at first" and (folder.path / "executed").stat().st_size == 1:
+        raise MemoryError
+    if what == "full disk":
+        os.fsync = no_space  # from now on nothing is written, the ledger neither
+        no_space()
     if what == "cuda oom":
         raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
     if what == "segfault":
@@ -52,6 +58,10 @@ def behave(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> None
     write_json(folder.outcome, {"run": folder.id, "status": status, "gpu": gpu, "threads": place.threads})
     for one in asked:
         write_json(folder.evaluation(one.handle), {"run": folder.id, "values": {"top1": 1.0}})
+
+
+def no_space(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def wait_for_signal(folder: RunFolder) -> None:

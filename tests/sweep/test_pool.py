@@ -12,9 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from harness.causes import Cause
 from harness.components import Evaluation
-from harness.store import RunFolder, State, process_start, read_json, write_json
-from harness.sweep.attempts import Cause, last
+from harness.liveness import process_start
+from harness.store import RunFolder, State, read_json, write_json
+from harness.sweep import machine
+from harness.sweep.attempts import last
+from harness.sweep.leases import Leases
 from harness.sweep.pool import Outcome, Pool
 from harness.train.place import Place
 from tests.sweep.fake_executors import behave
@@ -39,6 +43,9 @@ class Record:
     def held(self, count: int, detail: str) -> None:
         self.lines.append(("held", detail))
 
+    def note(self, text: str) -> None:
+        self.lines.append(("note", text))
+
     def tick(self, running: Sequence[RunFolder]) -> None:
         self.most = max(self.most, len(running))
 
@@ -51,10 +58,15 @@ def runs(tmp_path: Path, *behaviours: str) -> list[RunFolder]:
 
 
 def swim(
-    folders: list[RunFolder], jobs: int = 2, gpus: Sequence[str] = (), job: str | None = None
+    folders: list[RunFolder],
+    jobs: int = 2,
+    gpus: Sequence[str] = (),
+    job: str | None = None,
+    leases: Leases | None = None,
+    view: Record | None = None,
 ) -> tuple[Outcome, Record]:
-    view = Record()
-    pool = Pool(folders, [LINEAR], Place(threads=3), view, jobs=jobs, gpus=gpus, execute=behave, job=job)
+    view = view or Record()
+    pool = Pool(folders, [LINEAR], Place(threads=3), view, jobs=jobs, gpus=gpus, execute=behave, job=job, leases=leases)
     return pool.run(), view
 
 
@@ -146,6 +158,66 @@ def test_gpus_are_leased_one_run_each(tmp_path: Path) -> None:
     outcome, _ = swim(folders, jobs=2, gpus=["0", "GPU-aa"])
     assert outcome.clean
     assert {read_json(folder.outcome)["gpu"] for folder in folders} == {"0", "GPU-aa"}
+
+
+def test_a_gpu_that_another_sweep_has_is_waited_for(tmp_path: Path) -> None:
+    other, ours = Leases(tmp_path / "leases"), Leases(tmp_path / "leases")
+    assert other.take("GPU-b")
+    outcome, _ = swim(runs(tmp_path / "one", "work", "work"), jobs=2, gpus=["GPU-a", "GPU-b"], leases=ours)
+    used = [read_json(RunFolder(tmp_path / "one" / name).outcome)["gpu"] for name in ("run0", "run1")]
+    assert outcome.clean and used == ["GPU-a", "GPU-a"], "one after the other on the free one"
+    assert other.take("GPU-a"), "and given back"
+
+    class Releasing(Record):
+        def note(self, text: str) -> None:
+            super().note(text)
+            other.release("GPU-a")
+
+    outcome, view = swim(runs(tmp_path / "two", "work"), gpus=["GPU-a", "GPU-b"], leases=ours, view=Releasing())
+    assert outcome.clean and read_json(RunFolder(tmp_path / "two" / "run0").outcome)["gpu"] == "GPU-a"
+    (said,) = [text for kind, text in view.lines if kind == "note"]
+    assert "Waiting for GPUs" in said and f"GPU-b has process {os.getpid()}" in said
+
+
+def test_out_of_memory_beside_others_is_tried_once_more_alone(tmp_path: Path) -> None:
+    folders = runs(tmp_path, "oom at first", "oom", "work", "work")
+    outcome, view = swim(folders, jobs=4)
+    assert outcome.causes == {"run0": Cause.DONE, "run1": Cause.OOM, "run2": Cause.DONE, "run3": Cause.DONE}
+    assert not folders[0].failure.exists() and folders[1].state() is State.FAILED
+    assert [len(list(folder.attempts.iterdir())) for folder in folders] == [2, 2, 1, 1]
+    assert view.lines.count(("out of memory", "run1")) == 1 and view.lines[-1] in {
+        ("done", "run0"),
+        ("out of memory", "run1"),
+    }
+    (alone,) = runs(tmp_path / "alone", "oom")
+    assert swim([alone])[0].causes == {"run0": Cause.OOM} and len(list(alone.attempts.iterdir())) == 1
+
+
+def test_a_kill_for_memory_answers_for_one_death(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "oom_kills", lambda: 4)
+    monkeypatch.setattr(machine, "_ANSWERED", [0])
+    assert [machine.killed_for_memory(3) for _ in range(2)] == [True, False]
+    assert not machine.killed_for_memory(0), "a run that started before is killed by somebody else"
+
+
+def test_a_full_disk_is_no_failure_and_ends_a_sweep_that_cannot_write(tmp_path: Path) -> None:
+    folders = runs(tmp_path, "work", *["full disk"] * 4)
+    outcome, _ = swim(folders, jobs=1)
+    assert [outcome.causes[f"run{index}"] for index in range(4)] == [Cause.DONE, *[Cause.DISK] * 3]
+    assert [one.id for one in outcome.held] == ["run4"] and not outcome.failed and not outcome.clean
+    assert [folder.state() for folder in folders[1:]] == [State.TODO] * 4
+    assert "No space left on device" in folders[1].log.read_text()
+    write_json(folders[1].spec, {"id": "run1", "spec": {"behave": "work", "seed": 1}})
+    assert swim(folders[1:2])[0].clean, "once there is room it goes on"
+    entry = read_json(folders[1].attempts / "001.json")
+    assert entry["cause"] == "disk" and "a write failed" in entry["detail"]
+
+
+def test_a_run_whose_folder_cannot_be_made_spoils_no_other(tmp_path: Path) -> None:
+    folders = runs(tmp_path, "work", "work")
+    (tmp_path / "file").touch()
+    outcome, _ = swim([RunFolder(tmp_path / "file" / "run"), *folders])
+    assert outcome.causes == {"run": Cause.CODE, "run0": Cause.DONE, "run1": Cause.DONE}
 
 
 def test_what_a_dead_run_started_dies_with_it(tmp_path: Path) -> None:
