@@ -5,6 +5,7 @@ Nothing here fails on a bad file: it becomes a :class:`Problem` that the page pr
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -96,17 +97,39 @@ class _Reader:
         else:
             state, note = State.NOT_RUN, "cancelled" if folder.cancelled.exists() else ""
         spec = _mapping((self.json(folder.spec) or {}).get("spec"))
-        values, splits = self.evaluations(folder)
-        return Run(name, state, spec, self.json(folder.provenance) or {}, values, note, splits)
+        found = self.evaluations(folder)
+        about = self.json(folder.provenance) or {}
+        return Run(name, state, spec, about, note=note, history=self.history(folder), **found)
+
+    def history(self, folder: RunFolder) -> tuple[dict[str, float], ...]:
+        """The numbers of ``metrics.jsonl``, epoch by epoch; a line that is none ends them, and is complained of."""
+        try:
+            lines = folder.metrics.read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return ()
+        except (OSError, ValueError) as error:
+            self.complain(folder.metrics, str(error))
+            return ()
+        found = []
+        for number, line in enumerate(lines, start=1):
+            try:
+                held = json.loads(line)
+                found.append({str(k): float(v) for k, v in held.items() if isinstance(v, int | float)})
+            except (ValueError, AttributeError, OverflowError, RecursionError):
+                self.complain(folder.metrics, f"line {number} is not an epoch's numbers; the rest was left out")
+                break
+        return tuple(found)
 
     def progress(self, folder: RunFolder) -> str:
         data = self.json(folder.progress) or {}
         return f"epoch {data['epoch']} of {data['epochs']}" if {"epoch", "epochs"} <= data.keys() else ""
 
-    def evaluations(self, folder: RunFolder) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
-        """Values by handle, and on which images (test, validation) each says it was made."""
+    def evaluations(self, folder: RunFolder) -> dict[str, dict[str, Any]]:
+        """By handle: values, the images each says it was made on (test, validation), what could not be had, arrays."""
         found: dict[str, dict[str, float]] = {}
         splits: dict[str, str] = {}
+        unavailable: dict[str, str] = {}
+        arrays: dict[str, Mapping[str, Any]] = {}
         for path in sorted((folder.path / "evaluations").glob("*.json")):
             data = self.json(path)
             if data is None:
@@ -120,10 +143,14 @@ class _Reader:
                 for key, value in _mapping(data.get("values")).items()
                 if isinstance(value, int | float) and not isinstance(value, bool)
             }
+            if isinstance(reason := data.get("unavailable"), str):
+                unavailable[handle] = reason
+            if arrays_of := _mapping(data.get("arrays")):
+                arrays[handle] = arrays_of
             for fields in _mapping(data.get("evaluation")).values():
                 if isinstance(split := _mapping(fields).get("split"), str):
                     splits[handle] = split
-        return found, splits
+        return {"evaluations": found, "splits": splits, "unavailable": unavailable, "arrays": arrays}
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

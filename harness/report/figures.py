@@ -91,7 +91,7 @@ def charts(grid: Grid) -> list[Chart]:
             middle = sum(ranges[paper]) / 2
             drawing = _draw(grid, drawn, (middle - span / 2, middle + span / 2))
             prefix = f"{slug(grid.experiment.key)}-{slug(grid.stubs[0])}-{slug(title)}"
-            found.append(Chart(title, _inline(drawing, prefix, label), paper))
+            found.append(Chart(title, inline(drawing, prefix, label), paper))
     return found
 
 
@@ -107,7 +107,7 @@ def _limits(lines: Sequence[Line]) -> tuple[float, float]:
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def style() -> Iterator[None]:
     settings: Any = {
         "svg.hashsalt": "harness", "svg.fonttype": "none", "font.family": "DejaVu Sans", "font.size": 10,
         "axes.spines.top": False, "axes.spines.right": False, "text.color": INK, "axes.labelcolor": INK,
@@ -120,7 +120,7 @@ def _style() -> Iterator[None]:
 
 
 def _draw(grid: Grid, lines: Sequence[Line], limits: tuple[float, float]) -> str:
-    with _style():
+    with style():
         figure = matplotlib.figure.Figure(figsize=(5.4, 3.5))
         axes = figure.add_axes((0.10, 0.15, 0.66 if grid.column_label else 0.87, 0.80))
         if grid.log_x:
@@ -166,7 +166,7 @@ def _marker(index: int) -> str:
     return f"#fe00{index:02x}"
 
 
-def _inline(svg: str, prefix: str, label: str) -> str:
+def inline(svg: str, prefix: str, label: str) -> str:
     """Only the ``<svg>`` element, with unique ids, the page's font and colours, and a name for screen readers."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)

@@ -68,8 +68,8 @@ def judge_claim(results: Results, experiment: Experiment, claim: Claim) -> Judge
     except SpecError as error:
         wrong = Judgement(Verdict.NOT_RUN, 0, f"this claim cannot be read: {error}", untestable=True)
         return Judged(experiment, claim, metric, wrong, None)
-    names = [name for name in published_order(experiment) if _printed(experiment, name, metric)]
-    papers = {name: _printed(experiment, name, metric) for name in names if not is_summary(name)}
+    names = [name for name in published_order(experiment) if printed_cells(experiment, name, metric)]
+    papers = {name: printed_cells(experiment, name, metric) for name in names if not is_summary(name)}
     printed = partial(_first_printed, experiment, kind, papers)
     reference = isinstance(kind, Close | Agrees)
     paper = None if reference else printed(metric, papers)
@@ -107,7 +107,7 @@ def _first_printed(
 ) -> Printed | None:
     """The claim on the first of these printed tables that has all the numbers it needs."""
     for name in names:
-        cells = partial(_printed, experiment, name)
+        cells = partial(printed_cells, experiment, name)
         try:
             return holds(kind.alternatives(Evidence(cells(metric), papers, cells)))
         except (NoEvidence, SpecError):
@@ -142,7 +142,7 @@ def _partial(experiment: Experiment, kind: Any, papers: dict[str, list[Cell]]) -
     return f"{len(paper & ours)} of the paper’s {len(paper)} values of {path_name(path)}"
 
 
-def _printed(experiment: Experiment, name: str, metric: str) -> list[Cell]:
+def printed_cells(experiment: Experiment, name: str, metric: str) -> list[Cell]:
     """The paper's cells with what our arms say about the same place, e.g. the pair that a row and a column make."""
     placed = []
     for cell in published_cells(experiment.published[name], metric):

@@ -19,7 +19,7 @@ from harness.report.names import duration, signed, value_name
 from harness.report.records import Results, State
 from harness.report.score import Score
 from harness.report.section import Section, tally
-from harness.report.verdicts import Verdict
+from harness.report.verdicts import DECIDED, Verdict
 
 PAPERS = {"simclr": "SimCLR (Chen, Kornblith, Norouzi, Hinton 2020)"}
 
@@ -75,6 +75,19 @@ class Page:
         """Every verdict with its count, zero included: what was not run is part of the result."""
         count = Counter(score.judged.ours.verdict for score in self.scores)
         return [(verdict, count[verdict]) for verdict in Verdict]
+
+    @property
+    def jointly(self) -> tuple[int, int]:
+        """Verdicts that stand together with all others of their table, and all verdicts."""
+        decided = [score for score in self.scores if score.judged.ours.verdict in DECIDED]
+        return sum(score.judged.jointly for score in decided), len(decided)
+
+    @property
+    def summary(self) -> tuple[int, int]:
+        """Claims on which the summary's figures contradict the paper's, and all on which both have some."""
+        told = {score.judged.claim.id: score.judged.summary_agrees for score in self.scores}
+        known = [agrees for agrees in told.values() if agrees is not None]
+        return known.count(False), len(known)
 
     @cached_property
     def states(self) -> list[tuple[str, int]]:

@@ -119,7 +119,9 @@ class Experiment(_Read):
 class Run:
     """One pretraining as its folder shows it.
 
-    ``evaluations`` maps a handle to ``{name: value}``, ``splits`` a handle to the images it was evaluated on.
+    ``evaluations`` maps a handle to ``{name: value}``, ``splits`` a handle to the images it was evaluated on,
+    ``unavailable`` a handle to the reason why it could not be had, ``arrays`` a handle to what figures are drawn from;
+    ``history`` is what was measured at the end of each epoch.
     """
 
     id: str
@@ -129,12 +131,24 @@ class Run:
     evaluations: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     note: str = ""
     splits: Mapping[str, str] = field(default_factory=dict)
+    unavailable: Mapping[str, str] = field(default_factory=dict)
+    arrays: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    history: tuple[Mapping[str, float], ...] = ()
+
+    @property
+    def epochs(self) -> int:
+        """Epochs it is to train for; those it has where its specification does not say."""
+        schedule = self.spec.get("schedule")
+        planned = schedule.get("epochs") if isinstance(schedule, Mapping) else None
+        return planned if isinstance(planned, int) else len(self.history)
 
     def value(self, handle: str | None, name: str) -> float | State:
         """A number, or the reason why there is none. A NaN counts as diverged: it is a result, but not a number."""
         if self.state is State.DIVERGED:
             return self.state
         value = self.evaluations.get(handle or "", {}).get(name)
+        if value is None and handle in self.unavailable:
+            return State.NOT_RUN
         if value is None:
             return State.TRAINED if self.state is State.DONE else self.state
         return value if math.isfinite(value) else State.DIVERGED

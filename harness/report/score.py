@@ -9,6 +9,7 @@ from harness.report.comparison import Comparison
 from harness.report.judging import Judged
 from harness.report.names import signed, slug, value_name
 from harness.report.stats import CONFIDENCE
+from harness.report.verdicts import DECIDED
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,34 @@ class Score:
             text = summary.get("text")
             return str(text) if text is not None else value_name(summary.get("value"))
         return "" if summary is None else str(summary)
+
+    @property
+    def summary_reading(self) -> Reading | None:
+        return reading(self.judged.summary[1], confidence=None) if self.judged.summary else None
+
+    @property
+    def summary_verdict(self) -> str:
+        """What the summary's figures say of the claim, held against the paper's own."""
+        agrees = self.judged.summary_agrees
+        if agrees is None:
+            return "on the line" if self.judged.summary else ""
+        return "agrees with the paper" if agrees else "contradicts the paper"
+
+    @property
+    def count(self) -> str:
+        """Seeds that are in, and how many were planned where that is more: ``2/3``."""
+        ours = self.judged.ours
+        return f"{ours.n}/{ours.planned}" if ours.planned > ours.n else str(ours.n)
+
+    @property
+    def decide(self) -> str:
+        """What would decide it; of a verdict, whether it stands together with the others of its table too."""
+        judged, others = self.judged, self.judged.together_with - 1
+        if judged.ours.verdict not in DECIDED or others < 1:
+            return judged.ours.decide
+        if judged.jointly:
+            return f"decided, also together with the {others} other claims here"
+        return f"decided by itself, but not together with the {others} other claims here"
 
     @property
     def anchor(self) -> str:

@@ -10,11 +10,15 @@ from functools import cached_property
 from typing import Any
 
 from harness.report import figures, heatmap, words
+from harness.report.curves import Curves, curves
 from harness.report.entries import Entry, Metric
+from harness.report.hearsay import Said, said
+from harness.report.inert import Inert, inert_arms
 from harness.report.names import arm_name, duration, slug, value_name
+from harness.report.pictures import Picture, pictures
 from harness.report.records import Arm, Experiment, Results, Run, State
 from harness.report.score import Score
-from harness.report.tables import Grid, grids
+from harness.report.tables import Grid, Reference, grids
 from harness.spec.matching import plain
 
 
@@ -70,10 +74,15 @@ class Section:
     def _state(self, run: Run) -> State:
         for metric in self.metrics:
             label, _, name = metric.path.rpartition("/")
-            found = run.value(self.experiment.evaluations.get(label), name)
-            if isinstance(found, State):
+            handle = self.experiment.evaluations.get(label)
+            found = run.value(handle, name)
+            if isinstance(found, State) and handle not in run.unavailable:
                 return found
         return run.state
+
+    def reference_link(self, reference: Reference) -> str:
+        """Where the runs of another experiment's number are listed."""
+        return f"#{slug(reference.experiment)}-arm-{reference.arm}" if reference.known else ""
 
     def link(self, entry: Entry) -> str:
         """Where the runs behind a number are listed."""
@@ -122,6 +131,34 @@ class Section:
             (self.results.runs[run].spec for _, run in sorted(arm.runs.items()) if self.results.runs[run].spec), {}
         )
         return {path: value for path, value in flat(spec or arm.settings) if path != "seed"}
+
+    @cached_property
+    def pictures(self) -> list[Picture]:
+        """Its ``scatter`` and ``spectrum`` blocks."""
+        return pictures(self.results, self.experiment)
+
+    @cached_property
+    def unavailable(self) -> list[tuple[str, str, int]]:
+        """Evaluations that could not be had: label, reason, and for how many runs."""
+        labels = {handle: label for label, handle in self.experiment.evaluations.items()}
+        reasons = [(labels[h], why) for run in self.runs for h, why in run.unavailable.items() if h in labels]
+        return [(label, why, count) for (label, why), count in Counter(reasons).items()]
+
+    @cached_property
+    def curves(self) -> list[Curves]:
+        """Learning curves, one set per metric that was measured while training."""
+        return curves(self.experiment, self.results.runs, [arm.name for arm in self.arms])
+
+    @cached_property
+    def hearsay(self) -> list[Said]:
+        """The summary's numbers beside the paper's."""
+        return said(self.results, self.experiment)
+
+    @cached_property
+    def inert(self) -> list[tuple[Inert, ArmView, ArmView]]:
+        """Arms that repeat another's losses, with both."""
+        found = inert_arms(self.experiment, self.results.runs)
+        return [(one, self.arms[one.first], self.arms[one.second]) for one in found]
 
     @cached_property
     def provenance(self) -> list[tuple[str, str]]:
