@@ -77,6 +77,15 @@ def parser() -> argparse.ArgumentParser:
         help="local, slurm, a file like experiments/clusters/example.yaml, or auto: SLURM if sbatch is here",
     )
     where.add_argument("--jobs", type=_positive, metavar="N", help="runs at a time here (default: one per GPU or core)")
+    where.add_argument(
+        "--processes-per-run", type=_positive, metavar="N", help="processes that share one run, each with a GPU if any"
+    )
+    where.add_argument(
+        "--images-per-pass",
+        type=_positive,
+        metavar="N",
+        help="most images a process takes through its networks at once, where its part of a batch does not fit",
+    )
     where.add_argument("--yes", action="store_true", help="do not ask")
     return made
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from harness.spec.document import read_yaml
-from harness.spec.errors import SpecError, nearest
+from harness.spec.errors import Complaint, SpecError, nearest
 
 Positive = Annotated[int, Field(ge=1)]
 Flags = dict[str, str | int | float | bool]
@@ -100,6 +100,14 @@ def load_cluster(path: Path) -> Cluster:
                 said = f"unknown key: {nearest(str(one['loc'][-1]), Cluster.model_fields)}"
             complaints.append(document.complaint(keys, f"{'.'.join(map(str, one['loc'][:2]))}: {said}"))
         raise SpecError(complaints) from None
+
+
+def altered(cluster: Cluster, **changes: int) -> Cluster:
+    """The same with other values. Raises :class:`SpecError` where they do not go together."""
+    try:
+        return Cluster.model_validate({**cluster.model_dump(), **changes})
+    except ValidationError as error:
+        raise SpecError([Complaint("", one["msg"].removeprefix("Value error, ")) for one in error.errors()]) from None
 
 
 def find_cluster(asked: str, experiments: Path) -> tuple[str, Cluster] | None:

@@ -19,11 +19,11 @@ from harness.spec.experiment import Experiment
 from harness.store import State, Store
 from harness.sweep import local, status
 from harness.sweep.budget import Offer, Purchase, buy
-from harness.sweep.cluster import find_cluster
+from harness.sweep.cluster import altered, find_cluster
 from harness.sweep.live import say
-from harness.sweep.machine import crew
+from harness.sweep.machine import Crew, crew
 from harness.sweep.plan import Plan, PlannedRun, make_plan
-from harness.sweep.preflight import check_data
+from harness.sweep.preflight import check_data, check_processes
 from harness.sweep.price import bill
 from harness.sweep.record import record
 from harness.sweep.show import show_claims, show_plan, show_purchase
@@ -31,7 +31,7 @@ from harness.sweep.show import show_claims, show_plan, show_purchase
 
 def sweep(asked: argparse.Namespace, console: Console, store: Store, experiments: Sequence[Experiment]) -> int:
     """Returns the worst exit code of all files. Raises :class:`SpecError` before anything is written or started."""
-    look = partial(make_plan, store=store, overrides=_overrides(asked.overrides), code=code_fingerprint())
+    look = partial(make_plan, store=store, overrides=read_overrides(asked.overrides), code=code_fingerprint())
     plans = [look(one) for one in experiments]
     _check_choice(asked, plans)
     if asked.retry and not asked.plan:
@@ -61,22 +61,29 @@ def _one(asked: argparse.Namespace, console: Console, plan: Plan, runs: Sequence
 
 
 def _here(asked: argparse.Namespace, console: Console, plan: Plan, runs: Sequence[PlannedRun]) -> int:
-    here = crew(len(runs), asked.jobs)
+    here = _crew(asked, len(runs))
     prices = local.prices_here(plan.store, plan.evaluations, here)
     cost = bill(prices, runs, plan.evaluations, here.jobs)
     many = f"{here.jobs} at a time" if here.jobs > 1 else "one at a time"
+    many += f", {here.processes} processes each" if here.processes > 1 else ""
     show_plan(console, plan, cost, f"here, {many}" + (" on GPUs" if here.gpus else ""))
     if asked.plan:
         show_claims(console, plan, prices, {one.folder.id for one in runs})
         return 0
     check_data(runs, asked.data)
+    check_processes(runs, here.processes, asked.images_per_pass or 0)
     if not local.confirm_long(console, cost, yes=asked.yes):
         return 2
     record(plan)
-    outcome = local.run_here(console, plan, runs, cost, here, asked.data) if runs else None
+    passes = asked.images_per_pass or 0
+    outcome = local.run_here(console, plan, runs, cost, here, asked.data, images_per_pass=passes) if runs else None
     left = len(plan.to_do) - len(runs)
     clean = outcome is None or outcome.clean
     return verdict(console, plan, left, clean=clean, stopped=bool(outcome and outcome.stopped))
+
+
+def _crew(asked: argparse.Namespace, runs: int) -> Crew:
+    return crew(runs, asked.jobs, asked.processes_per_run or 1)
 
 
 def verdict(console: Console, plan: Plan, left: int, *, clean: bool, stopped: bool) -> int:
@@ -123,7 +130,7 @@ def _purchase(asked: argparse.Namespace, console: Console, offer: Offer) -> Purc
     cluster = _cluster(asked, offer[0][0])
     queued: Collection[str] = ()
     if cluster is None:
-        prices = local.prices_here(store, wanted, crew(sum(len(runs) for _, runs in offer), asked.jobs))
+        prices = local.prices_here(store, wanted, _crew(asked, sum(len(runs) for _, runs in offer)))
     else:
         from harness.sweep import scheduler
         from harness.sweep.launch import prices_on
@@ -136,11 +143,14 @@ def _purchase(asked: argparse.Namespace, console: Console, offer: Offer) -> Purc
 
 
 def _cluster(asked: argparse.Namespace, plan: Plan) -> Any:
-    """The cluster to submit to, or None for this machine."""
-    return find_cluster(asked.cluster, plan.experiment.document.path.parent)
+    """The cluster to submit to, or None for this machine. What is said on the command line goes before its file."""
+    found = find_cluster(asked.cluster, plan.experiment.document.path.parent)
+    said = {"processes_per_run": asked.processes_per_run, "images_per_pass": asked.images_per_pass}
+    said = {key: value for key, value in said.items() if value is not None}
+    return (found[0], altered(found[1], **said)) if found and said else found
 
 
-def _overrides(written: Sequence[str]) -> dict[str, Any]:
+def read_overrides(written: Sequence[str]) -> dict[str, Any]:
     overrides = {}
     for one in written:
         path, equals, value = one.partition("=")

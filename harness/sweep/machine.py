@@ -14,7 +14,7 @@ from harness.spec.errors import SpecError
 
 @dataclass(frozen=True)
 class Crew:
-    """``jobs`` runs at a time, each of ``processes`` with ``threads`` threads each; ``gpus`` to lease (empty: the CPU)."""
+    """``jobs`` runs at a time, each of ``processes`` with ``threads`` threads; ``gpus`` to lease (empty: the CPU)."""
 
     jobs: int
     threads: int

@@ -51,18 +51,22 @@ class Prices:
     """Rates read from a results folder, for one kind of hardware (``gpu`` name, or None for this CPU).
 
     A run occupies ``devices`` cores (rates are kept per core, and taken as proportional) or GPUs (a part of one
-    where several runs share it; rates are then those of runs that did so too, or a guess).
+    where several runs share it; rates are then those of runs that did so too, or a guess). Where ``processes`` share
+    one run, each has such a rate: taken as proportional too.
     """
 
     gpu: str | None
     devices: float = 1
+    processes: int = 1
     rates: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     evaluations: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
 
     @classmethod
-    def read(cls, store: Store, gpu: str | None, handles: Sequence[str], devices: float = 1) -> Prices:
+    def read(
+        cls, store: Store, gpu: str | None, handles: Sequence[str], devices: float = 1, processes: int = 1
+    ) -> Prices:
         """Look at every finished run; unreadable files are no price. ``gpu=""`` is any GPU."""
-        prices = cls(gpu, devices)
+        prices = cls(gpu, devices, processes)
         for folder in store.all_runs():
             with suppress(StoreError, KeyError, TypeError):
                 about = read_json(folder.provenance)
@@ -70,7 +74,7 @@ class Prices:
                     continue
                 key = similar(read_json(folder.spec)["spec"])
                 cores = about.get("threads", 1) if gpu is None else 1
-                prices.rates[key].append(float(about["images_per_second"]) / cores)
+                prices.rates[key].append(float(about["images_per_second"]) / cores / about.get("processes", 1))
                 for handle in handles:
                     held = read_json(folder.evaluation(handle))
                     if held is not None:
@@ -96,7 +100,7 @@ class Prices:
         images = run.schedule.epochs * train_images(run)
         measured = key in self.rates
         rate = median(self.rates[key]) if measured else guess(run, on_gpu=self.gpu is not None)
-        speed = self.devices if self.gpu is None else 1.0
+        speed = self.devices if self.gpu is None else self.processes
         training = images / rate / speed
         evaluating = 0.0
         for one in asked:

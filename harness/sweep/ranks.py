@@ -7,6 +7,7 @@ of the pool in the first task (:class:`Tasks`).
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import signal
@@ -15,7 +16,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -88,8 +88,8 @@ class OneProcess:
 class ProcessesHere:
     """A run is ``world`` processes of this machine, each with one of its GPUs if it has any; they meet at a file."""
 
-    def __init__(self, context: BaseContext, world: int) -> None:
-        self.context = context
+    def __init__(self, world: int) -> None:
+        self.context = multiprocessing.get_context("forkserver")
         self.world = self.here = world
 
     def start(self, assignment: Assignment, gpus: Sequence[str]) -> tuple[Assignment, Peers]:

@@ -117,18 +117,26 @@ def losses(folder: RunFolder) -> list[dict[str, float]]:
     return [json.loads(line) for line in folder.metrics.read_text(encoding="utf-8").splitlines()]
 
 
-def assert_close(ours: RunFolder, theirs: RunFolder) -> None:
-    """The same id, and equal numbers up to rounding: metrics, weights, running statistics, evaluations."""
+def assert_close(ours: RunFolder, theirs: RunFolder, exact: int = 4) -> None:
+    """The same id, and equal numbers up to rounding: metrics, weights, running statistics, evaluations.
+
+    Training doubles a difference at every step, or worse; after ``exact`` steps it is no longer called rounding.
+    """
     assert ours.id == theirs.id
     lines, others = losses(ours), losses(theirs)
     assert len(lines) == len(others)
-    for line, other in zip(lines, others, strict=True):  # networks double a difference at every step, or worse
-        assert line == pytest.approx(other, rel=1e-5 if line["step"] <= 4 else 2e-3)
+    for line, other in zip(lines, others, strict=True):
+        assert line == pytest.approx(other, rel=1e-5 if line["step"] <= exact else 2e-3)
     (weights, _, values), (expected, _, other_values) = final(ours), final(theirs)
     for name, tensor in expected.items():
         torch.testing.assert_close(weights[name], tensor, rtol=1e-2, atol=3e-3, msg=lambda text, name=name: name + text)
     for name, numbers in other_values.items():
         assert values[name] == pytest.approx(numbers, abs=4)  # percent of 32 images: one more or less
+
+
+def exact_steps(name: str) -> int:
+    """The closest negative may be another one after the last digit of a projection has changed."""
+    return 2 if "semi-hard" in name else 4
 
 
 @pytest.mark.slow
@@ -140,7 +148,7 @@ def test_two_processes_give_what_one_gives(
     loop.execute(alone, [], HERE)
     shared, _ = tiny(where(two / "two", name, groups, images_per_pass), **case(name, groups))
     assert len(losses(alone)) == 6 and shared.state() is State.DONE
-    assert_close(shared, alone)
+    assert_close(shared, alone, exact_steps(name))
     assert read_json(shared.provenance)["processes"] == 2
 
 
@@ -152,7 +160,7 @@ def test_a_batch_in_passes_gives_what_it_gives_at_once(
     loop.execute(once, [], HERE)
     cut, _ = tiny(tmp_path / "cut", **case(name, groups))
     loop.execute(cut, [], place(images_per_pass))
-    assert_close(cut, once)
+    assert_close(cut, once, exact_steps(name))
 
 
 @pytest.mark.slow
@@ -170,7 +178,7 @@ def test_a_run_of_two_processes_can_be_resumed_by_one(two: Path) -> None:
     assert state is not None and state["step"] == STEP
     loop.execute(folder, asked, HERE)
     whole, _ = tiny(two / "whole", **LONGER)
-    assert_close(folder, whole)
+    assert_close(folder, whole, exact=4 * (STEP // 4))
 
 
 @pytest.mark.slow

@@ -1,0 +1,148 @@
+"""``torchrun --nproc-per-node 8 -m harness.sweep.torchrun experiments/temperature.yaml``: for sites with neither SLURM
+nor a wish for the local pool. The processes that torchrun started share each missing run, one run after another.
+
+The first that fails or is stopped ends the command; the same command again goes on (or ``torchrun --max-restarts``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from rich.console import Console
+
+from harness.causes import Cause
+from harness.provenance import code_fingerprint
+from harness.spec.errors import SpecError
+from harness.spec.experiment import load_experiment
+from harness.store import RunFolder, Store, StoreError, read_json
+from harness.sweep import worker
+from harness.sweep.attempts import Attempt
+from harness.sweep.command import read_overrides
+from harness.sweep.live import say
+from harness.sweep.machine import cores
+from harness.sweep.plan import make_plan
+from harness.sweep.preflight import check_data, check_processes
+from harness.sweep.record import record
+from harness.sweep.worker import Assignment
+from harness.train import distributed
+from harness.train.place import Place, Rank
+
+REPORT_S = 5.0
+"""So long the first process waits for the word of one that failed."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line: those options of ``python -m harness.sweep`` that mean something here."""
+    made = argparse.ArgumentParser(
+        prog="torchrun --nproc-per-node N -m harness.sweep.torchrun", description=__doc__, allow_abbrev=False
+    )
+    made.add_argument("experiment", type=Path, metavar="EXPERIMENT.yaml")
+    made.add_argument("--scale", metavar="NAME")
+    made.add_argument("-o", "--override", action="append", default=[], metavar="PATH=VALUE", dest="overrides")
+    made.add_argument("--only", default="", metavar="ID[,ID]", help="only these (first digits of their ids)")
+    made.add_argument("--results", type=Path, default=Path("results"), metavar="DIR")
+    made.add_argument("--data", type=Path, default=Path("data"), metavar="DIR")
+    made.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    made.add_argument("--images-per-pass", type=int, default=0, metavar="N")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of every process; returns the exit code, 2 for bad input."""
+    asked = parser().parse_args(argv)
+    me = Rank(rank=int(os.environ.get("RANK", "0")), world=int(os.environ.get("WORLD_SIZE", "1")))
+    with _own_terminal(me) as console:
+        try:
+            return work(asked, me, console)
+        except (SpecError, StoreError) as error:
+            for one in getattr(error, "complaints", (error,)):
+                say(console, str(one))
+            return 2
+
+
+def work(asked: argparse.Namespace, me: Rank, console: Console) -> int:
+    """Plan, agree on what is missing, and share run after run."""
+    plan = make_plan(
+        load_experiment(asked.experiment, asked.scale),
+        Store(asked.results),
+        overrides=read_overrides(asked.overrides),
+        code=code_fingerprint(),
+    )
+    wanted = tuple(one for one in asked.only.split(",") if one)
+    missing = [one for one in plan.to_do if not wanted or one.folder.id.startswith(wanted)]
+    check_data(missing, asked.data)
+    check_processes(missing, me.world, asked.images_per_pass)
+    distributed.initialise(me)  # what is missing may look another way from another node
+    runs = distributed.from_first(lambda: [one.folder.id for one in missing])
+    distributed.shutdown()
+    if me.rank == 0:
+        record(plan)
+    say(console, f"{len(runs)} runs are missing; {me.world} processes share each")
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    place = Place(
+        data=asked.data,
+        device=asked.device,
+        threads=max(1, cores() // here),
+        images_per_pass=asked.images_per_pass,
+    )
+    for run in runs:
+        folder = plan.store.run(run)
+        code = _share(Assignment(folder, tuple(plan.evaluations), place, rank=me))
+        say(console, f"{run}  {_ended(folder, code) if me.rank == 0 else ''}")
+        if code not in (0, worker.EXIT_ELSEWHERE):
+            return code
+    return 0
+
+
+def _share(assignment: Assignment) -> int:
+    """One run, its output in its log."""
+    for number in worker.STOP_SIGNALS:  # the run before has left them ignored
+        signal.signal(number, signal.SIG_DFL)
+    before = [os.dup(descriptor) for descriptor in (1, 2)]
+    streams = sys.stdout, sys.stderr
+    worker.redirect(assignment.log)
+    try:
+        return worker.take_part(assignment)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for descriptor, saved in zip((1, 2), before, strict=True):
+            os.dup2(saved, descriptor)
+            os.close(saved)
+        sys.stdout, sys.stderr = streams
+
+
+def _ended(folder: RunFolder, code: int) -> str:
+    """How the first process's part ended; closes the ledger if another process took this one along."""
+    attempt = Attempt.unfinished(folder, os.getpid())
+    if attempt is None:
+        return {0: "done", worker.EXIT_ELSEWHERE: "a live process holds it"}.get(code, "see its log")
+    deadline = time.monotonic() + REPORT_S
+    while not folder.failure.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    failure = None
+    with suppress(StoreError):
+        failure = read_json(folder.failure)
+    if failure is None:
+        attempt.end(Cause.INTERRUPTED, "another process of the run died without a word")
+        return "another process died; see the run's logs"
+    attempt.end(Cause(failure["cause"]), f"{failure['type']}: {failure['message']}")
+    return f"{failure['type']}: {failure['message']}"
+
+
+@contextmanager
+def _own_terminal(me: Rank) -> Iterator[Console]:
+    """A console that the runs' redirections leave alone; only the first process has one that prints."""
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as stream:
+        yield Console(file=stream, highlight=False, quiet=me.rank != 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
