@@ -36,6 +36,7 @@ OTHER: dict[str, Any] = {
     "interpolation": "bicubic", "jitter_p": 0.2, "k": 1, "kernel": 0.5, "label_smoothing": 0.2, "lr": 0.7,
     "lr_scaling": "sqrt", "margin": 0.1, "mining": "semi_hard", "momentum": 0.5, "negatives": "other_view",
     "nesterov": True, "normalize": False, "offset": 0.1, "order": "fixed", "out_dim": 16, "p": 0.3, "path": "other",
+    "policy": "cifar10", "threshold": 0.3,
     "ratio": [0.5, 2.0], "resize": 24, "scale": [0.5, 0.6], "sigma": [3.0, 4.0], "size": 0.2, "split": "validation",
     "std": [0.3, 0.4], "stem": "cifar", "strength": 0.3, "temperature": 0.05, "test_images": 32, "train_images": 20,
     "trust_coefficient": 0.1, "upright": True, "validation_images": 10, "weight_decay": 0.3, "width": 2,
