@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import submitit
 from rich.console import Console
 
-from harness.store import Store
-from harness.sweep import scheduler
+from harness.store import RunFolder, Store
+from harness.sweep.attempts import Cause, fail, fingerprint
 from harness.sweep.live import Watch
 from harness.sweep.machine import gpus
 from harness.sweep.pool import Pool
 from harness.sweep.snapshot import Snapshot
+from harness.sweep.submission import read_task
 from harness.train.place import Place
 
 
@@ -32,13 +34,13 @@ class Job:
             return {}
         from harness.components import Evaluation
 
-        task = scheduler.read_task(Path(order))
+        task = read_task(Path(order))
         job = os.environ.get("SLURM_ARRAY_JOB_ID")
         name = f"{job}_{os.environ['SLURM_ARRAY_TASK_ID']}" if job else os.environ.get("SLURM_JOB_ID", "?")
         _mark_started(Path(task["submission"]) / "started" / name)
-        _check_cores(task["cpus"])
         store = Store(Path(task["results"]))
         runs = [store.run(run) for run in task["runs"]]
+        _assert_cores(task["cpus"], runs, name)
         place = Place(data=Path(task["data"]), device=task["device"], threads=max(1, task["cpus"] // task["at_once"]))
         leased = [gpu for gpu, _ in gpus()] if task["device"] != "cpu" else []
         with Watch(Console(highlight=False), len(runs), task["at_once"], task["seconds"], task["labels"]) as watch:
@@ -64,10 +66,27 @@ def _mark_started(path: Path) -> None:
     path.touch()
 
 
-def _check_cores(wanted: int) -> None:
+def _assert_cores(wanted: int, runs: Sequence[RunFolder], job: str) -> None:
+    """A step may be bound to fewer cores than the job was given: SLURM 22.05 and later forget ``--cpus-per-task`` in
+    srun (we repeat it), and sites bind in their own ways. Runs many times slower than planned are no runs: they fail.
+    Raises ``RuntimeError``.
+    """
     have = len(os.sched_getaffinity(0))
-    if have < wanted:
-        print(f"warning: {wanted} cores were asked for, but this job may use {have}; runs will be slow", flush=True)
+    print(f"cores: {have}, asked for: {wanted}", flush=True)
+    if have >= wanted:
+        return
+    said = f"job {job} asked for {wanted} cores, but srun lets it use {have}"
+    advice = "in the cluster file, lower cpus or add srun: ['--cpu-bind=none']; then --retry"
+    about = {
+        "type": "TooFewCores",
+        "message": f"{said}: {advice}",
+        "traceback": "",
+        "fingerprint": fingerprint("cores"),
+    }
+    for run in runs:
+        if not run.outcome.exists() and run.claim_state() is None:
+            fail(run, Cause.LAUNCH, about, 0)
+    raise RuntimeError(f"{said}: {advice}")
 
 
 def _await_the_end(seconds: float = 120.0) -> None:

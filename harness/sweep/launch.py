@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 import os
 import secrets
+import shlex
 import subprocess
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -33,9 +35,9 @@ from harness.sweep.plan import Plan, PlannedRun
 from harness.sweep.preflight import check_data
 from harness.sweep.price import Prices, bill
 from harness.sweep.record import record
-from harness.sweep.scheduler import Chunk, Submission
 from harness.sweep.show import show_claims, show_plan
 from harness.sweep.snapshot import Snapshot
+from harness.sweep.submission import Chunk, Submission, submitting, write_task
 
 TIME_CLASSES = (30, 60, 120, 240, 480, 720, 1440, 2880, 4320, 10_080)
 """Minutes. Below half an hour submitit takes every signal for a time-out."""
@@ -63,11 +65,11 @@ def sweep_on(
 ) -> int:
     """Submit what is neither done nor in the queue, and return at once. Returns the exit code."""
     name, cluster = named
-    with scheduler.submitting(plan.store):
+    with submitting(plan.store):
         if not only_plan:
             for line in scheduler.adopt(plan.store):
                 say(console, line, style="yellow")
-        queue = scheduler.look(plan.store)
+        queue = scheduler.look(plan.store, exclusive=not only_plan)
         waiting = [one for one in runs if one.folder.id in queue.runs]
         missing = [one for one in runs if one.folder.id not in queue.runs]
         prices = prices_on(plan.store, plan.evaluations, cluster)
@@ -143,11 +145,11 @@ def submit(plan: Plan, submission: Submission, groups: Sequence[Group], cluster:
     for number, chunk in enumerate(submission.chunks):
         for index, task in enumerate(chunk.tasks):
             order = _order(plan, submission, [runs[run][0] for run in task], cluster, data, code)
-            scheduler.write_task(submission.task_file(number, index), {**order, "seconds": runs[task[0]][1]})
+            write_task(submission.task_file(number, index), {**order, "seconds": runs[task[0]][1]})
     submission.logs.mkdir(parents=True)
     submission.save()  # the orphan token: whoever finds it without a job id asks the queue for the name
     for number, chunk in enumerate(submission.chunks):
-        executor = submitit.SlurmExecutor(submission.logs, max_num_timeout=MANY_TIMEOUTS)
+        executor = submitit.SlurmExecutor(submission.logs, max_num_timeout=MANY_TIMEOUTS, python=_python())
         earlier = submission.chunks[number - cluster.array_cap].job if number >= cluster.array_cap else None
         executor.update_parameters(**parameters(cluster, chunk, after=earlier, code=code))
         orders = [str(submission.task_file(number, index).resolve()) for index in range(len(chunk.tasks))]
@@ -155,11 +157,27 @@ def submit(plan: Plan, submission: Submission, groups: Sequence[Group], cluster:
             with _outside_of_jobs():
                 jobs = executor.map_array(Job(), orders)
         except (submitit.core.utils.FailedJobError, OSError) as error:
-            chunk.over = "refused"
-            submission.save()
-            raise SpecError(f"sbatch refused {chunk.name}: {str(error).strip()}") from None
+            raise _refused(submission, number, str(error).strip()) from None
         chunk.job = jobs[0].job_id.partition("_")[0]
         submission.save()
+
+
+def _refused(submission: Submission, number: int, words: str) -> SpecError:
+    """Arrays before the refused one stay in the queue (a limit on submitted jobs stops a long sweep half-way)."""
+    for chunk in submission.chunks[number:]:
+        chunk.over = "refused"
+    submission.save()
+    said = f"sbatch refused {submission.chunks[number].name}: {words}"
+    if number:
+        said += f"; submitted before it: {', '.join(_ids(submission))}; sweep again when there is room for the rest"
+    return SpecError(said)
+
+
+def _python() -> str:
+    """How SLURM starts Python: deaf to signals until submitit listens, or one in the first seconds would end the job
+    as if it had failed of itself; whoever takes the job away kills it later, and starts it anew.
+    """
+    return f"""sh -c 'trap "" USR2 TERM; exec "$0" "$@"' {shlex.quote(sys.executable)}"""
 
 
 def _order(
@@ -200,11 +218,16 @@ def parameters(
         "dependency": f"afterany:{after}" if after else None,  # more arrays than the cap: they follow one another
         "array_parallelism": chunk.cap,
         "signal_delay_s": cluster.signal_seconds,
-        "setup": [*cluster.setup, *_environment(cluster, code)],
+        "setup": [_end_time(chunk), *cluster.setup, *_environment(cluster, code)],
         "additional_parameters": cluster.sbatch or None,
         "srun_args": [f"--cpus-per-task={cluster.cpus}", *cluster.srun],
     }
     return {key: value for key, value in wanted.items() if value is not None}
+
+
+def _end_time(chunk: Chunk) -> str:
+    """SLURM says when a job's time is up from 23.02 on; it tells a time-out from a preemption in the ledger."""
+    return f'export SLURM_JOB_END_TIME="${{SLURM_JOB_END_TIME:-$(($(date +%s) + {60 * chunk.minutes}))}}"'
 
 
 def rehearse(cluster: Cluster) -> tuple[bool, str]:

@@ -14,7 +14,9 @@ from pathlib import Path
 SBATCH = """#!/bin/sh
 echo "sbatch $*" >> "$SHIM/calls"
 [ -f "$SHIM/refuse" ] && { cat "$SHIM/refuse" >&2; exit 1; }
-n=$(( $(cat "$SHIM/last" 2>/dev/null || echo 100) + 1 )); echo $n > "$SHIM/last"
+n=$(( $(cat "$SHIM/last" 2>/dev/null || echo 100) + 1 ))
+[ -f "$SHIM/room" ] && [ $n -gt $(cat "$SHIM/room") ] && { echo "error: QOSMaxSubmitJobPerUserLimit" >&2; exit 1; }
+echo $n > "$SHIM/last"
 cp "$1" "$SHIM/$n.sh"
 [ -f "$SHIM/die" ] && kill -9 $PPID
 echo "Submitted batch job $n"
@@ -64,8 +66,12 @@ class Shims:
 
     def enqueue(self, state: str = "PENDING") -> None:
         """Put every job that was ever submitted into the queue's answer."""
-        lines = [f"{task}|{state}" for job, text in self.scripts().items() for task in tasks(job, text)]
+        lines = [self.line(task, state) for job, text in self.scripts().items() for task in tasks(job, text)]
         (self.folder / "queue").write_text("\n".join(lines) + "\n")
+
+    def line(self, task: str, state: str) -> str:
+        """What squeue says of one job."""
+        return f"{task}|{state}|{job_name(self.scripts()[task.partition('_')[0]])}"
 
     def run_jobs(self, **environment: str) -> list[subprocess.CompletedProcess[str]]:
         """Run every job as a node would, one after the other."""
@@ -86,6 +92,12 @@ class Shims:
                     )
                 )
         return done
+
+
+def job_name(script: str) -> str:
+    found = re.search(r"--job-name=(\S+)", script)
+    assert found
+    return found.group(1)
 
 
 def tasks(job: str, script: str) -> list[str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,10 +16,10 @@ import pytest
 
 from harness.spec.errors import SpecError
 from harness.store import State, Store, read_json, write_json
-from harness.sweep import launch, scheduler
+from harness.sweep import job, launch, scheduler
 from harness.sweep.__main__ import main
 from harness.sweep.cluster import Cluster, load_cluster
-from harness.sweep.scheduler import Chunk
+from harness.sweep.submission import Chunk, submissions
 from tests.sweep.shims import Shims, tasks
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,7 +55,7 @@ def test_a_sweep_submits_one_array_and_returns(
     assert "srun --unbuffered" in script and "--cpus-per-task=8 " in script.splitlines()[-1]
     assert f'export PYTHONPATH="{(results.code).resolve()}/' in script and "export PYTHONSAFEPATH=" in script
     assert "Submitted 4 runs as 4 jobs" in " ".join(capsys.readouterr().out.split())
-    (submission,) = scheduler.submissions(results)
+    (submission,) = submissions(results)
     assert submission.chunks[0].job == job
     orders = [read_json(submission.task_file(0, index)) for index in range(4)]
     assert {run for order in orders for run in order["runs"]} == {folder.id for folder in results.all_runs()}
@@ -76,13 +78,28 @@ def test_plan_submits_nothing(write: Write, slurm: Shims, results: Store, capsys
     assert "array: jobs 4, runs per job 1" in " ".join(capsys.readouterr().out.split())
 
 
-def test_the_queue_is_asked_once_a_minute(write: Write, slurm: Shims, results: Store) -> None:
-    sweep(write(), results)
-    slurm.enqueue()
-    before = len(slurm.calls("squeue"))
-    for second in range(0, 130, 10):
-        scheduler.look(results, now=1e10 + second)
-    assert len(slurm.calls("squeue")) - before == 3
+def test_slurm_is_asked_one_question_a_minute_at_most(
+    write: Write, slurm: Shims, results: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often one looks, whatever the answer, and in sweep and status alike."""
+    path = write()
+    sweep(path, results)
+    clock = [1e10]
+    monkeypatch.setattr(scheduler.time, "time", lambda: clock[0])
+    before = len(slurm.calls(""))
+    for second in range(130):
+        clock[0] = 1e10 + second
+        (slurm.folder / "down").unlink(missing_ok=True)
+        if second > 60:
+            (slurm.folder / "down").touch()
+        else:
+            slurm.enqueue()
+        scheduler.look(results)
+        if second % 40 == 0:
+            assert main(["--status", "--results", str(results.root)]) == 0
+            assert sweep(path, results) == 0
+    asked = slurm.calls("")[before:]
+    assert [one.split()[0] for one in asked] == ["squeue"] * 3, asked
 
 
 @pytest.mark.parametrize("answer", ["down", "empty", "strange"])
@@ -91,9 +108,9 @@ def test_no_answer_makes_nothing_failed(write: Write, slurm: Shims, results: Sto
     if answer == "down":
         (slurm.folder / "down").touch()
     if answer == "strange":
-        (slurm.folder / "queue").write_text("101_[0-3%2]|REVOKED\nsqueue: warning\n")
+        (slurm.folder / "queue").write_text("101_[0-3%2]|REVOKED|small\nsqueue: warning\n101_1|REVOKED|small\n")
     queue = scheduler.look(results)
-    assert set(queue.runs.values()) == {"unknown"} and len(queue.runs) == 4
+    assert set(queue.runs.values()) <= {"unknown", "REVOKED"} and len(queue.runs) == 4
     assert sweep(write(), results) == 0
     assert len(slurm.scripts()) == 1, "nothing is submitted twice"
     assert all(folder.state() is State.TODO for folder in results.all_runs())
@@ -101,21 +118,66 @@ def test_no_answer_makes_nothing_failed(write: Write, slurm: Shims, results: Sto
 
 def test_a_job_that_never_reached_python_is_a_failed_launch(write: Write, slurm: Shims, results: Store) -> None:
     sweep(write(), results)
-    (submission,) = scheduler.submissions(results)
+    (submission,) = submissions(results)
     job = submission.chunks[0].job
     (submission.logs / f"{job}_0_0_log.err").write_text("bash: /opt/python: bad interpreter\n")
     first = submission.submitted + 100
     assert set(scheduler.look(results, now=first).runs.values()) == {"unknown"}, "seen missing once"
     assert scheduler.look(results, now=first + 400).runs == {}
-    run = submission.chunks[0].tasks[0][0]
-    failure = read_json(results.run(run).failure)
+    first_run, *others = [results.run(task[0]) for task in submission.chunks[0].tasks]
+    failure = read_json(first_run.failure)
     assert failure["cause"] == "launch" and "bad interpreter" in failure["traceback"]
-    assert scheduler.submissions(results)[0].chunks[0].over == "ended"
+    assert {one.state() for one in others} == {State.CANCELLED}, "no log: they never began"
+    assert submissions(results)[0].chunks[0].over == "ended"
+
+
+@pytest.mark.parametrize(
+    ("word", "log", "state"),
+    [
+        ("CANCELLED", False, State.CANCELLED),
+        ("CANCELLED", True, State.CANCELLED),
+        ("FAILED", False, State.FAILED),
+        ("FAILED", True, State.FAILED),
+        ("COMPLETED", True, State.FAILED),
+        ("TIMEOUT", True, State.FAILED),
+        ("OUT_OF_MEMORY", True, State.FAILED),
+    ],
+)
+def test_jobs_that_ended_before_python(
+    write: Write, slurm: Shims, results: Store, word: str, log: bool, state: State
+) -> None:
+    """The queue says at once how a job ended: no need to wait for it to be gone for long."""
+    sweep(write(), results)
+    slurm.enqueue(word)
+    (submission,) = submissions(results)
+    for task in submission.chunks[0].task_ids() if log else ():
+        submission.log(task).write_text("slurmstepd: error\n")
+    assert scheduler.look(results, now=submission.submitted + 1).runs == {}
+    assert {folder.state() for folder in results.all_runs()} == {state}
+    if state is State.FAILED:
+        assert word in read_json(next(results.all_runs()).failure)["message"]
+    assert sweep(write(), results) == 0
+    assert len(slurm.scripts()) == (2 if state is State.CANCELLED else 1), "cancelled is to do again, failed is not"
+
+
+@pytest.mark.parametrize("word", ["NODE_FAIL", "PREEMPTED"])
+def test_a_job_that_was_taken_away_may_come_back(write: Write, slurm: Shims, results: Store, word: str) -> None:
+    sweep(write(), results)
+    slurm.enqueue(word)
+    (submission,) = submissions(results)
+    for task in submission.chunks[0].task_ids():
+        submission.log(task).write_text("slurmstepd: error: DUE TO PREEMPTION\n")
+    first = submission.submitted + 100
+    assert set(scheduler.look(results, now=first).runs.values()) == {word}, "SLURM may start it anew"
+    (slurm.folder / "queue").write_text("")
+    assert set(scheduler.look(results, now=first + 100).runs.values()) == {"unknown"}
+    assert scheduler.look(results, now=first + 500).runs == {}
+    assert {folder.state() for folder in results.all_runs()} == {State.TODO}, "it did not; that is no fault of the run"
 
 
 def test_a_job_that_ran_and_left_frees_its_runs(write: Write, slurm: Shims, results: Store) -> None:
     sweep(write(), results)
-    (submission,) = scheduler.submissions(results)
+    (submission,) = submissions(results)
     started = submission.folder / "started"
     started.mkdir()
     for index in range(4):
@@ -137,7 +199,7 @@ def test_arrays_are_no_longer_than_the_site_allows_and_share_the_cap(
     caps = [int(re.search(r"--array=\S+%(\d+)", script).group(1)) for script in scripts]  # type: ignore[union-attr]
     assert sum(caps) == 65
     assert "gpus" not in scripts[0]
-    orders = [read_json(path) for path in scheduler.submissions(results)[0].folder.glob("tasks/*.json")]
+    orders = [read_json(path) for path in submissions(results)[0].folder.glob("tasks/*.json")]
     runs = [run for order in orders for run in order["runs"]]
     assert len(runs) == len(set(runs)) == 1500
 
@@ -164,6 +226,24 @@ def test_what_sbatch_refuses_is_said_in_its_own_words(
     assert sweep(write(), results) == 0 and len(slurm.scripts()) == 1, "refused jobs do not count as queued"
 
 
+def test_arrays_before_a_refused_one_stay_and_the_rest_goes_out_later(
+    write: Write, slurm: Shims, results: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A limit on submitted jobs (MaxSubmitJobs) stops a long sweep half-way."""
+    (slurm.folder / "max").write_text("2")
+    (slurm.folder / "room").write_text("101")
+    assert sweep(write(), results) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "QOSMaxSubmitJobPerUserLimit" in said and "submitted before it: 101 (2)" in said
+    slurm.enqueue()
+    (slurm.folder / "room").unlink()
+    assert sweep(write(), results) == 0
+    orders = [read_json(path)["runs"] for path in results.jobs.glob("*/tasks/*.json")]
+    assert [len(tasks(job, text)) for job, text in slurm.scripts().items()] == [2, 2]
+    queued = [run for one in submissions(results) for chunk in one.chunks if not chunk.over for run in chunk.tasks]
+    assert len(orders) == 6 and sorted(map(str, queued)) == sorted(str([one.id]) for one in results.all_runs())
+
+
 def killed_at_sbatch(write: Write, slurm: Shims, results: Store) -> None:
     """kill -9 of the sweep after sbatch has taken the job and before it could say its number."""
     (slurm.folder / "die").touch()
@@ -171,7 +251,7 @@ def killed_at_sbatch(write: Write, slurm: Shims, results: Store) -> None:
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, **slurm.environment}, check=False, capture_output=True)
     assert done.returncode == -signal.SIGKILL
     (slurm.folder / "die").unlink()
-    (submission,) = scheduler.submissions(results)
+    (submission,) = submissions(results)
     assert submission.chunks[0].job is None
 
 
@@ -188,7 +268,7 @@ def test_a_sweep_killed_between_sbatch_and_its_answer_leaves_no_stray(
 def test_an_orphan_whose_pickles_are_in_place_is_adopted(write: Write, slurm: Shims, results: Store) -> None:
     sweep(write(), results)
     slurm.enqueue()
-    (submission,) = scheduler.submissions(results)
+    (submission,) = submissions(results)
     submission.chunks[0].job = None
     submission.save()
     assert "adopted as job 101" in scheduler.adopt(results)[0]
@@ -197,13 +277,14 @@ def test_an_orphan_whose_pickles_are_in_place_is_adopted(write: Write, slurm: Sh
 
 def test_an_orphan_that_never_reached_the_queue_is_forgotten(write: Write, slurm: Shims, results: Store) -> None:
     sweep(write(), results)
-    (submission,) = scheduler.submissions(results)
+    (submission,) = submissions(results)
     submission.chunks[0].job = None
     submission.save()
     (slurm.folder / "down").touch()
-    assert scheduler.adopt(results) == [], "no answer: nothing is decided"
+    assert "does not answer" in scheduler.adopt(results, now=1e10)[0]
     (slurm.folder / "down").unlink()
-    assert "never submitted" in scheduler.adopt(results)[0]
+    assert "may or may not" in scheduler.adopt(results, now=1e10 + 30)[0], "not twice in a minute"
+    assert "never submitted" in scheduler.adopt(results, now=1e10 + 61)[0]
 
 
 def test_cancel_stops_whole_arrays_and_marks_the_runs(write: Write, slurm: Shims, results: Store) -> None:
@@ -218,6 +299,20 @@ def test_cancel_stops_whole_arrays_and_marks_the_runs(write: Write, slurm: Shims
     assert {folder.state() for folder in results.all_runs()} == {State.TODO}
 
 
+def test_cancel_stops_a_job_whose_other_runs_are_done(
+    write: Write, slurm: Shims, results: Store, tmp_path: Path
+) -> None:
+    cluster = tmp_path / "site.yaml"
+    cluster.write_text("gpus: 0\nruns_per_job: 2\n")
+    sweep(write(), results, "--cluster", str(cluster))
+    slurm.enqueue("RUNNING")
+    (submission,) = submissions(results)
+    (done, open_), _ = submission.chunks[0].tasks
+    write_json(results.run(done).outcome, {"run": done, "status": "trained"})
+    assert main(["--cancel", "--yes", "--only", open_, "--results", str(results.root)]) == 0
+    assert slurm.calls("scancel") == [f"scancel {submission.chunks[0].task_id(0)}"], "and not the job of other runs"
+
+
 def test_status_counts_the_queue(
     write: Write, slurm: Shims, results: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -226,7 +321,11 @@ def test_status_counts_the_queue(
     (results.jobs / "squeue.json").unlink(missing_ok=True)
     capsys.readouterr()
     assert main(["--status", "--results", str(results.root)]) == 0
-    assert re.search(r"small@smoke +4 +- +- +4 +- +- +-", capsys.readouterr().out)
+    assert re.search(r"small@smoke +4 +- +- +4 +- +- +- +- *\n", capsys.readouterr().out)
+    slurm.enqueue("CANCELLED")
+    (results.jobs / "squeue.json").unlink()
+    assert main(["--status", "--results", str(results.root)]) == 0
+    assert re.search(r"small@smoke +4 +- +- +- +- +- +4 +- *\n", capsys.readouterr().out)
 
 
 def test_submitting_from_within_a_job_hides_that_job(
@@ -282,6 +381,34 @@ def test_time_limits(time: str, minutes: int | None) -> None:
     assert Cluster(time=time).minutes == minutes
 
 
+def test_python_starts_deaf_to_the_signals_that_submitit_will_handle(tmp_path: Path) -> None:
+    """USR2 ends a Python that does not listen yet, and the job would look as if it had failed of itself."""
+    script = "import signal; print(*(signal.getsignal(n) == signal.SIG_IGN for n in (signal.SIGUSR2, signal.SIGTERM)))"
+    command = f"{launch._python()} -c {shlex.quote(script)}"
+    assert subprocess.run(command, shell=True, capture_output=True, text=True, check=True).stdout == "True True\n"
+
+
+def test_the_end_of_a_job_is_known_where_slurm_does_not_tell() -> None:
+    def end(**environment: str) -> int:
+        command = launch._end_time(Chunk("n", [["a"]], 1, 30)) + "; echo $SLURM_JOB_END_TIME"
+        told = {"PATH": os.environ["PATH"], **environment}
+        return int(subprocess.run(["bash", "-c", command], env=told, capture_output=True, check=True).stdout)
+
+    assert abs(end() - time.time() - 1800) < 600
+    assert end(SLURM_JOB_END_TIME="77") == 77, "SLURM knows better"
+
+
+def test_too_few_cores_fail_the_runs_of_a_job_and_say_what_to_do(results: Store) -> None:
+    fresh, done = results.run("fresh"), results.run("done")
+    write_json(done.outcome, {"run": "done", "status": "trained"})
+    job._assert_cores(1, [fresh, done], "12_3")
+    assert not fresh.failure.exists()
+    with pytest.raises(RuntimeError, match="job 12_3 asked for 4096 cores"):
+        job._assert_cores(4096, [fresh, done], "12_3")
+    assert fresh.state() is State.FAILED and "--cpu-bind=none" in read_json(fresh.failure)["message"]
+    assert not done.failure.exists()
+
+
 def test_a_single_job_is_no_array() -> None:
     assert Chunk("n", [["a"]], 1, 30, job="7").task_id(0) == "7"
     assert Chunk("n", [["a"], ["b"]], 1, 30, job="7").task_id(1) == "7_1"
@@ -301,5 +428,5 @@ def test_jobs_do_what_a_local_sweep_does(write: Write, slurm: Shims, results: St
     assert sorted(states) == [*[State.DONE] * 3, State.FAILED]
     attempt = read_json(spoilt.attempts / "001.json")
     assert attempt["job"].startswith("101_") and attempt["cause"] == "code"
-    write_json(results.jobs / "squeue.json", {"time": 0, "names": [], "tasks": {}, "absent": {}})
-    assert scheduler.look(results, now=scheduler.submissions(results)[0].submitted + 100).runs == {}
+    write_json(results.jobs / "squeue.json", {"time": 0, "names": [], "jobs": {}, "absent": {}})
+    assert scheduler.look(results, now=submissions(results)[0].submitted + 100).runs == {}
