@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
 from harness.sweep import scheduler
-from tests.slurm.lab import Lab, why_not
+from tests.slurm.lab import Lab, speak_to, unavailable, why_not
 
 
 @contextmanager
 def started(**settings: str) -> Iterator[Lab]:
     reason = why_not()
     if reason is not None:
-        if os.environ.get("HARNESS_REQUIRE_SLURM") == "1":
-            pytest.fail(f"HARNESS_REQUIRE_SLURM=1, but there is no Slurm: {reason}", pytrace=False)
-        pytest.skip(f"no Slurm here: {reason}")
+        unavailable(f"no Slurm here: {reason}")
     lab = Lab(settings)
     try:
         lab.script("up")
@@ -29,16 +26,30 @@ def started(**settings: str) -> Iterator[Lab]:
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
-    """Three nodes and accounting."""
-    with started(NODES="3") as made:
+    """Four nodes and accounting; arrays as long as Slurm's default allows; preemption is announced by USR2."""
+    with started(NODES="4", CPUS="32", EXTRA="MaxArraySize=1001") as made:
         yield made
+
+
+@pytest.fixture
+def here(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """The lab, as the Slurm that this process speaks to."""
+    speak_to(lab, monkeypatch)
+    return lab
 
 
 @pytest.fixture(scope="session")
 def bare_lab() -> Iterator[Lab]:
-    """One node, no accounting, and arrays of two jobs at the most."""
-    with started(NODES="1", ACCOUNTING="0", EXTRA="MaxArraySize=2") as made:
+    """One node that binds steps to their cores; no accounting; arrays of two jobs at the most; only SIGTERM."""
+    with started(NODES="1", CPUS="2", ACCOUNTING="0", WARN="0", AFFINITY="1", EXTRA="MaxArraySize=2") as made:
         yield made
+
+
+@pytest.fixture
+def bare(bare_lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """The bare lab, as the Slurm that this process speaks to."""
+    speak_to(bare_lab, monkeypatch)
+    return bare_lab
 
 
 @pytest.fixture(autouse=True, scope="module")

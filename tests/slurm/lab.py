@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import shutil
@@ -14,20 +15,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from harness.store import RunFolder, Store, read_json
 from harness.sweep.__main__ import main
-from harness.sweep.scheduler import Submission, submissions
+from harness.sweep.submission import Chunk, Submission, submissions
 
 HERE = Path(__file__).resolve().parent
 EXPERIMENTS = HERE.parents[1] / "experiments"
 CLIENTS = "/usr/local/lib/slurmlab/bin"
 """Where `lab.sh install` puts sbatch and the like: on nobody's PATH, or every program would take this for a cluster."""
 PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "sbatch", "srun", "munged", "mariadbd")
-PATIENCE_S = 600.0
+PATIENCE_S = 900.0
 """How long a test waits for what takes seconds: the machine may be busy with something else."""
 
 EXPERIMENT = """\
@@ -54,6 +55,13 @@ def why_not() -> str | None:
     path = os.pathsep.join([CLIENTS, os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
     missing = [one for one in PROGRAMS if shutil.which(one, path=path) is None]
     return f"not installed: {', '.join(missing)} (`make test-slurm` installs them)" if missing else None
+
+
+def unavailable(reason: str) -> NoReturn:
+    """Skip the test, or fail it where `HARNESS_REQUIRE_SLURM=1` says that nothing may be skipped."""
+    if os.environ.get("HARNESS_REQUIRE_SLURM") == "1":
+        pytest.fail(f"HARNESS_REQUIRE_SLURM=1, but {reason}", pytrace=False)
+    pytest.skip(reason)
 
 
 def free_ports() -> int:
@@ -115,12 +123,18 @@ class Lab:
         here = Path("/proc/self/ns/uts").readlink()
         there = Path(f"/proc/{(self.folder / f'run/slurmd-{node}.pid').read_text().strip()}/ns/uts").readlink()
         if there == here:
-            pytest.skip("this machine permits no UTS namespaces, by which a node's processes are known")
+            unavailable("this machine permits no UTS namespaces, by which a node's processes are known")
         for entry in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 if (entry / "ns/uts").readlink() == there:
                     os.kill(int(entry.name), signal.SIGKILL)
         self.ask("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=crashed")
+
+
+def speak_to(lab: Lab, patch: pytest.MonkeyPatch) -> None:
+    """From now on this process, and what it submits, means this lab when it says Slurm."""
+    for key, value in lab.environment.items():
+        patch.setenv(key, value)
 
 
 def wait_for(reached: Callable[[], object], what: str, say: Callable[[], object] = lambda: "") -> None:
@@ -133,17 +147,28 @@ def wait_for(reached: Callable[[], object], what: str, say: Callable[[], object]
 
 
 class Sweep:
-    """A small experiment, its cluster file and its results folder, all beneath ``folder``."""
+    """A small experiment, its cluster file and its results folder, all beneath ``folder``.
 
-    def __init__(self, folder: Path, lab: Lab, *, seeds: int = 1, epochs: int = 1, **cluster: Any) -> None:
+    With ``pretend`` its jobs are real, but do not train: see ``pretend.sh``.
+    """
+
+    def __init__(
+        self, folder: Path, lab: Lab, *, seeds: int = 1, epochs: int = 1, pretend: bool = False, **cluster: Any
+    ) -> None:
         self.lab, self.store, self.folder = lab, Store(folder / "results"), folder
+        self.pretended = self.store.root / "pretended"
         experiments = folder / "experiments"
         experiments.mkdir(parents=True)
         for name in ("scales", "paper", "clusters"):
             (experiments / name).symlink_to(EXPERIMENTS / name)
         self.file, self.cluster = experiments / "small.yaml", folder / "site.yaml"
         self.file.write_text(EXPERIMENT.format(seeds=seeds, epochs=epochs))
-        self.cluster.write_text("".join(f"{key}: {value}\n" for key, value in {**CLUSTER, **cluster}.items()))
+        if pretend:
+            cluster["setup"] = [f"export RESULTS={self.store.root}", f". {HERE / 'pretend.sh'}"]
+            cluster.setdefault("mem", "10M")
+        self.cluster.write_text(
+            "".join(f"{key}: {json.dumps(value)}\n" for key, value in {**CLUSTER, **cluster}.items())
+        )
 
     @property
     def arguments(self) -> list[str]:
@@ -158,6 +183,19 @@ class Sweep:
     def runs(self) -> list[RunFolder]:
         return list(self.store.all_runs())
 
+    def hold(self) -> None:
+        """Pretended jobs are not to end."""
+        self.pretended.mkdir(parents=True, exist_ok=True)
+        (self.pretended / "hold").touch()
+
+    def release(self) -> None:
+        (self.pretended / "hold").unlink()
+
+    def worked(self) -> list[str]:
+        """The runs that pretended jobs have worked on, as often as they did, sorted."""
+        path = self.pretended / "worked"
+        return sorted(path.read_text().split()) if path.exists() else []
+
     @property
     def submissions(self) -> list[Submission]:
         return submissions(self.store)
@@ -166,6 +204,10 @@ class Sweep:
     def job(self) -> str:
         """The first job of the newest submission, as Slurm writes it."""
         return self.submissions[-1].chunks[0].task_id(0)
+
+    def run_of(self, chunk: Chunk, index: int) -> RunFolder:
+        """The first run of one job."""
+        return self.store.run(chunk.tasks[index][0])
 
     def handles(self) -> list[str]:
         (manifest,) = self.store.experiments.glob("*.json")
@@ -186,6 +228,10 @@ class Sweep:
     def wait_until(self, *states: str) -> None:
         """Until the runs' sorted states are these and none of their jobs is left in the queue."""
         wait_for(lambda: self.states() == list(states), f"{states}, the states of the runs", self.evidence)
+        self.wait_for_the_queue()
+
+    def wait_for_the_queue(self) -> None:
+        """Until none of its jobs is left there."""
         names = [chunk.name for one in self.submissions for chunk in one.chunks]
         asked = ("squeue", "--noheader", "--name=" + ",".join(names))
         wait_for(lambda: not self.lab.ask(*asked).strip(), "an empty queue", self.evidence)

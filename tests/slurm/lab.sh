@@ -19,6 +19,8 @@
 #   SLURMLAB_GPUS=0         pretend GPUs of a node
 #   SLURMLAB_PORT=17000     slurmctld; slurmd i at +i, slurmdbd at +90, MariaDB at +91
 #   SLURMLAB_ACCOUNTING=1   0: no slurmdbd, no MariaDB; sacct says "accounting storage is disabled"
+#   SLURMLAB_WARN=1         0: preemption comes as SIGTERM alone, as on sites without preempt_send_user_signal
+#   SLURMLAB_AFFINITY=0     1: task/affinity binds a step to the cores it asked for
 #   SLURMLAB_EXTRA=''       more lines for slurm.conf (of a key given twice the last one counts)
 #
 # Partitions: main (default), low (preemptible: USR2 at once, requeued after 20 s), high (preempts low).
@@ -28,11 +30,18 @@ export LC_ALL=C PATH="$CLIENTS:${PATH:-/usr/bin:/bin}:/usr/local/sbin:/usr/sbin:
 LAB=${SLURMLAB:-/tmp/slurmlab}
 NODES=${SLURMLAB_NODES:-2} CPUS=${SLURMLAB_CPUS:-4} MEM=${SLURMLAB_MEM:-6000} GPUS=${SLURMLAB_GPUS:-0}
 PORT=${SLURMLAB_PORT:-17000} ACCOUNTING=${SLURMLAB_ACCOUNTING:-1}
+WARN=${SLURMLAB_WARN:-1} AFFINITY=${SLURMLAB_AFFINITY:-0}
 HOST=$(hostname -s)
 TAG="# slurmlab $LAB;"
 export SLURM_CONF=$LAB/etc/slurm.conf
 say() { printf '%(%H:%M:%S)T lab: %s\n' -1 "$*"; }
-die() { say "FAILED: $*" >&2; exit 1; }
+die() { logs >&2; say "FAILED: $*" >&2; exit 1; }
+logs() {       # what the daemons said last
+  local one
+  for one in "$LAB"/log/*; do
+    [ ! -s "$one" ] || { echo "--- $one"; tail -n 15 "$one"; }
+  done
+}
 
 # ------------------------------------------------------------------------------------------------- packages
 
@@ -100,10 +109,10 @@ launch() {     # launch NAME COMMAND...: detached; the daemons stay in the foreg
   starttime "$(pid "$name")" > "$LAB/run/$name.start" || die "$name did not start"
 }
 ready() {      # ready NAME SECONDS COMMAND...: wait until the command succeeds
-  local name=$1 end=$((SECONDS + $2)); shift 2
+  local name=$1 seconds=$2 end=$((SECONDS + $2)); shift 2
   until "$@" >"$LAB/log/ready.out" 2>&1; do
-    alive "$name" || { tail -n 25 "$LAB/log/$name.out"; die "$name died"; }
-    [ $SECONDS -lt $end ] || { tail -n 5 "$LAB/log/$name.out" "$LAB/log/ready.out"; die "$name is not ready"; }
+    alive "$name" || die "$name died"
+    [ $SECONDS -lt $end ] || die "$name is not ready after $seconds seconds"
     sleep 0.2
   done
   say "$name is ready"
@@ -159,9 +168,9 @@ SlurmdSpoolDir=$LAB/spool/%n
 SlurmctldLogFile=$LAB/log/slurmctld.log
 SlurmdLogFile=$LAB/log/slurmd-%n.log
 MailProg=/bin/true
-# no cgroups, no affinity: neither is to be had in every container
+# no cgroups: they are not to be had in every container
 ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
+TaskPlugin=task/$([ "$AFFINITY" = 0 ] && echo none || echo affinity)
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=5
 MpiDefault=none
@@ -175,7 +184,7 @@ SchedulerParameters=bf_interval=5,sched_min_interval=200000,batch_sched_delay=1
 PriorityType=priority/multifactor
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-SlurmctldParameters=preempt_send_user_signal
+$([ "$WARN" = 0 ] || echo SlurmctldParameters=preempt_send_user_signal)
 JobRequeue=1
 ReturnToService=2
 RebootProgram=/bin/false

@@ -1,4 +1,4 @@
-"""A Slurm without accounting that allows arrays of two jobs only: the other end of what sites have."""
+"""A Slurm without accounting, without USR2, with arrays of two jobs and steps bound to cores: what other sites have."""
 
 from __future__ import annotations
 
@@ -7,46 +7,42 @@ from pathlib import Path
 
 import pytest
 
+from harness.store import read_json
 from harness.sweep import scheduler
-from tests.slurm.lab import Lab, Sweep
+from tests.slurm.lab import Lab, Sweep, wait_for
 
 pytestmark = pytest.mark.slurm
 
 
-@pytest.fixture
-def here(bare_lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
-    for key, value in bare_lab.environment.items():
-        monkeypatch.setenv(key, value)
-    return bare_lab
-
-
-def test_more_runs_than_an_array_holds_go_in_chunks_one_after_the_other(here: Lab, tmp_path: Path) -> None:
+def test_more_runs_than_an_array_holds_go_in_chunks_one_after_the_other(bare: Lab, tmp_path: Path) -> None:
     with pytest.raises(subprocess.CalledProcessError) as refused:
-        here.ask("sacct")
+        bare.ask("sacct")
     assert "accounting storage is disabled" in refused.value.stderr
     assert scheduler.max_array_size() == 2
-    sweep = Sweep(tmp_path, here, seeds=3, array_cap=1)
+    sweep = Sweep(tmp_path, bare, seeds=5, array_cap=1, pretend=True)
     assert sweep() == 0
     (submission,) = sweep.submissions
-    assert [len(chunk.tasks) for chunk in submission.chunks] == [2, 1]
-    assert f"afterany:{submission.chunks[0].job}" in here.ask("scontrol", "show", "job", str(submission.chunks[1].job))
-    sweep.wait_until("done", "done", "done")
-    assert [len(sweep.attempts(run)) for run in sweep.runs] == [1, 1, 1]
+    assert [len(chunk.tasks) for chunk in submission.chunks] == [2, 2, 1]
+    for earlier, later in zip(submission.chunks, submission.chunks[1:], strict=False):
+        assert f"afterany:{earlier.job}" in bare.ask("scontrol", "show", "job", str(later.job))
+    sweep.wait_until(*["done"] * 5)
+    assert sweep.worked() == [run.id for run in sweep.runs]
+    assert set((sweep.pretended / "at-once").read_text().split()) == {"1"}, "the cap holds over all arrays"
     assert sweep("--status") == 0
     assert all(chunk.over == "ended" for chunk in sweep.submissions[0].chunks)
     assert sweep() == 0 and len(sweep.submissions) == 1
 
 
 def test_a_controller_that_does_not_answer_makes_nothing_failed(
-    here: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bare: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sweep = Sweep(tmp_path, here, seeds=2)
-    here.ask("scontrol", "update", "PartitionName=main", "State=DOWN")
+    sweep = Sweep(tmp_path, bare, seeds=2, pretend=True)
+    bare.ask("scontrol", "update", "PartitionName=main", "State=DOWN")
     try:
         assert sweep() == 0
         elsewhere = tmp_path / "slurm.conf"  # a controller at a port where nobody listens
-        text = Path(here.environment["SLURM_CONF"]).read_text()
-        told = f"SlurmctldPort={here.port}\n"
+        text = Path(bare.environment["SLURM_CONF"]).read_text()
+        told = f"SlurmctldPort={bare.port}\n"
         assert told in text
         elsewhere.write_text(text.replace(told, "SlurmctldPort=19\n").replace("MessageTimeout=20", "MessageTimeout=2"))
         monkeypatch.setenv("SLURM_CONF", str(elsewhere))
@@ -56,5 +52,32 @@ def test_a_controller_that_does_not_answer_makes_nothing_failed(
         assert set(scheduler.look(sweep.store).runs.values()) == {"unknown"}
         assert sweep.states() == ["to do", "to do"]
     finally:
-        here.ask("scancel", "--me")
-        here.ask("scontrol", "update", "PartitionName=main", "State=UP")
+        bare.ask("scancel", "--me")
+        bare.ask("scontrol", "update", "PartitionName=main", "State=UP")
+
+
+def test_a_preempted_job_that_hears_sigterm_alone_saves_and_comes_back(bare: Lab, tmp_path: Path) -> None:
+    """submitit lets SIGTERM pass: it is the runs that listen. Slurm kills the job when its grace is over."""
+    alone = {"partition": "low", "cpus": 2, "at_once": 2, "sbatch": {"exclusive": True}}
+    sweep = Sweep(tmp_path, bare, epochs=200, **alone)
+    assert sweep() == 0
+    wait_for(lambda: sweep.epochs() >= 3, "an epoch", sweep.evidence)
+    bare.ask("sbatch", "--partition=high", "--exclusive", "--output=/dev/null", "--wrap=true")
+    sweep.wait_until("done")
+    (run,) = sweep.runs
+    first, *_, last = sweep.attempts(run)
+    assert (first["cause"], last["cause"]) == ("interrupted", "done") and first["job"] == last["job"]
+    assert sweep.epochs() == 200 and len(sweep.submissions) == 1
+    (said,) = sweep.store.jobs.glob("*/log/*_0_log.out")
+    assert said.read_text().count("cores: 2, asked for: 2") == 2, "srun was told what sbatch was told, in both lives"
+
+
+def test_a_step_that_is_bound_to_fewer_cores_fails_at_once(bare: Lab, tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, bare, cpus=2, srun=["--cpu-bind=map_cpu:0"])
+    assert sweep() == 0
+    sweep.wait_until("failed")
+    (run,) = sweep.runs
+    failure = read_json(run.failure)
+    assert failure["cause"] == "launch" and "asked for 2 cores, but srun lets it use 1" in failure["message"]
+    assert not sweep.attempts(run), "nothing was trained so slowly"
+    assert sweep("--status") == 1

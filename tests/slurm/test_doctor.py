@@ -24,7 +24,7 @@ def test_a_slurm_with_everything(lab: Lab, tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.setenv(key, value)
     found = look(tmp_path, "gpus: 0\ncpus: 1\nmem: 1G\n")
     assert {one.level for name, one in found.items() if name != "shared"} == {Level.OK}, found
-    assert "cluster lab" in found["SLURM"].seen and "MaxArraySize=10001" in found["arrays"].seen
+    assert "cluster lab" in found["SLURM"].seen and "MaxArraySize=1001" in found["arrays"].seen
     assert "sacct answers" in found["accounting"].seen and "warned (USR2)" in found["preemption"].seen
     assert "to start at" in found["cluster"].seen
     before = lab.queued()
@@ -45,3 +45,4 @@ def test_a_slurm_without_accounting(bare_lab: Lab, tmp_path: Path, monkeypatch: 
     found = look(tmp_path, "gpus: 0\ncpus: 1\nmem: 1G\n")
     assert found["accounting"].level is Level.NOTE and "off" in found["accounting"].seen
     assert "MaxArraySize=2" in found["arrays"].seen and found["cluster"].level is Level.OK
+    assert found["preemption"].level is Level.WARN and "only SIGTERM" in found["preemption"].seen

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,20 +13,11 @@ import torch
 
 from harness.store import read_json
 from harness.train import checkpoint
-from tests.slurm.lab import Lab, Sweep, wait_for
+from tests.slurm.lab import Lab, Sweep, speak_to, wait_for
 
 pytestmark = pytest.mark.slurm
-ROOT = Path(__file__).resolve().parents[2]
 LONG = 200
 """Epochs: some seconds of one core, enough to be interrupted in the middle."""
-
-
-@pytest.fixture
-def here(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
-    """The lab, as the Slurm that this process speaks to."""
-    for key, value in lab.environment.items():
-        monkeypatch.setenv(key, value)
-    return lab
 
 
 def test_an_array_keeps_its_cap_and_a_failing_run_fails_alone(here: Lab, tmp_path: Path) -> None:
@@ -65,44 +55,15 @@ def most_at_once(lab: Lab, job: str) -> int:
     return max(running)
 
 
-def test_two_sweeps_of_one_file_at_once_train_each_run_once(here: Lab, tmp_path: Path) -> None:
-    sweep = Sweep(tmp_path, here, seeds=2, runs_per_job=2, at_once=2)
-    command = [sys.executable, "-m", "harness.sweep", *sweep.arguments]
-    both = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [one.communicate()[0] for one in both]
-    assert [one.returncode for one in both] == [0, 0], said
-    assert sum("Submitted 2 runs as 1 jobs" in one for one in said) == 1, said
-    sweep.wait_until("done", "done")
-    assert [len(sweep.attempts(run)) for run in sweep.runs] == [1, 1]
-    assert sweep() == 0 and len(sweep.submissions) == 1, "and a third one finds nothing to do"
-
-
-def test_a_job_cancelled_behind_our_back_is_done_by_the_next_sweep(here: Lab, tmp_path: Path) -> None:
-    """scancel of one waiting job of an array: Slurm's accounting forgets it, and submitit would wait for ever."""
-    sweep = Sweep(tmp_path, here, seeds=2, array_cap=1)
-    assert sweep() == 0
-    (chunk,) = sweep.submissions[0].chunks
-    here.ask("scancel", chunk.task_id(1))
-    sweep.wait_until("done", "to do")
-    assert sweep() == 0
-    assert [len(one.chunks[0].tasks) for one in sweep.submissions] == [2], "unknown at first, and so left alone"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("harness.sweep.scheduler.LOST_AFTER_S", 0.0)
-        assert sweep("--status") == 1
-    assert sweep("--retry") == 0
-    assert [len(one.chunks[0].tasks) for one in sweep.submissions] == [2, 1]
-    sweep.wait_until("done", "done")
-
-
 # --- a job that is taken away in the middle -------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Disturbance:
-    """What is done to the job, where it may run, and how its first attempt is to be seen in the ledger."""
+    """What is done to the job, how it is submitted, and how its first attempt is to be seen in the ledger."""
 
     act: Callable[[Sweep], object]
-    nodes: str
+    sbatch: dict[str, str | bool]
     cause: str | None
 
 
@@ -110,24 +71,30 @@ def crash(sweep: Sweep) -> None:
     sweep.lab.crash("node2")
 
 
+def preempt(sweep: Sweep) -> None:
+    """A job of a partition with precedence wants the whole node."""
+    sweep.lab.ask("sbatch", "--partition=high", "--nodelist=node4", "--exclusive", "--output=/dev/null", "--wrap=true")
+
+
+HERE, THERE = {"exclude": "node[2,4]"}, {"exclude": "node[1,4]"}
 DISTURBANCES = {
-    "nothing": Disturbance(lambda sweep: None, "node[2-3]", "done"),
-    "USR2": Disturbance(lambda s: s.lab.ask("scancel", "--signal=USR2", s.job), "node[2-3]", "interrupted"),
-    "requeue": Disturbance(lambda s: s.lab.ask("scontrol", "requeue", s.job), "node[2-3]", "interrupted"),
-    "node down": Disturbance(crash, "node1", None),
+    "nothing": Disturbance(lambda sweep: None, HERE, "done"),
+    "USR2": Disturbance(lambda sweep: sweep.lab.ask("scancel", "--signal=USR2", sweep.job), HERE, "interrupted"),
+    "requeue": Disturbance(lambda sweep: sweep.lab.ask("scontrol", "requeue", sweep.job), HERE, "interrupted"),
+    "preempted": Disturbance(preempt, {"partition": "low", "nodelist": "node4", "exclusive": True}, "interrupted"),
+    "node down": Disturbance(crash, THERE, None),
 }
 
 
 @pytest.fixture(scope="module")
 def disturbed(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Sweep]]:
-    """One and the same run four times, in folders of their own, side by side: each is disturbed once it has begun."""
+    """One and the same run in folders of their own, side by side: each is disturbed once it has begun."""
     with pytest.MonkeyPatch.context() as patch:
-        for key, value in lab.environment.items():
-            patch.setenv(key, value)
+        speak_to(lab, patch)
         sweeps = {}
         for name, one in DISTURBANCES.items():
             folder = tmp_path_factory.mktemp(name.replace(" ", "-"))
-            sweeps[name] = Sweep(folder, lab, epochs=LONG, sbatch=f"{{exclude: '{one.nodes}'}}")
+            sweeps[name] = Sweep(folder, lab, epochs=LONG, sbatch=one.sbatch)
             assert sweeps[name]() == 0
         waiting = dict(sweeps)
         while waiting:
@@ -171,3 +138,21 @@ def weights(sweep: Sweep) -> dict[str, torch.Tensor]:
 
 def metrics(path: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_job_whose_time_is_up_saves_and_goes_on(here: Lab, tmp_path: Path) -> None:
+    """Slurm's own warning, USR2 ahead of the limit. It looks every thirty seconds; limits are whole minutes."""
+    sweep = Sweep(tmp_path, here, epochs=4 * LONG, time="00:04:00", signal_seconds=120)
+    begin = time.time()
+    assert sweep() == 0
+    wait_for(lambda: sweep.epochs() >= 3, "an epoch", sweep.evidence)
+    left = int(time.time() - begin) // 60 + 2  # minutes: one to two from now
+    here.ask("scontrol", "update", f"JobId={sweep.job}", f"TimeLimit={left}")
+    wait_for(lambda: sweep.attempts(sweep.runs[0])[0].get("cause"), "the warning", sweep.evidence)
+    here.ask("scontrol", "update", f"JobId={sweep.job}", "TimeLimit=60")
+    sweep.wait_until("done")
+    first, *_, last = sweep.attempts(sweep.runs[0])
+    assert (first["cause"], last["cause"]) == ("timeout", "done") and first["job"] == last["job"]
+    assert [line["epoch"] for line in metrics(sweep.runs[0].metrics)] == list(range(1, 4 * LONG + 1))
+    (said,) = sweep.store.jobs.glob("*/log/*_0_log.err")
+    assert "Caught signal SIGUSR2" in said.read_text()
