@@ -40,9 +40,9 @@ test: check      ## everything that guards a change: linters, types, all tests b
 test-fast: install  ## the tests without the slow ones
 	$(BIN)/python -m pytest -n 2 -m 'not slow and not slurm'
 
-test-slurm: install  ## the tests against a real Slurm (root; installs Debian's packages where they are missing)
-	tests/slurm/lab.sh install
-	HARNESS_REQUIRE_SLURM=1 $(BIN)/python -m pytest -m slurm tests/slurm
+test-slurm: data ## the tests against a real Slurm of their own (root, Debian); HARNESS_REQUIRE_SLURM=1: never skipped
+	tests/slurm/lab.sh install || test "$$HARNESS_REQUIRE_SLURM" != 1
+	HARNESS_DATA=$(abspath $(DATA)) $(BIN)/python -m pytest -m slurm tests/slurm -rs --durations=10
 
 bench: install   ## speed beside lightly, kornia, timm, torchvision (installs them)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
