@@ -84,7 +84,7 @@ def charts(grid: Grid) -> list[Chart]:
     ranges = {paper: _limits([line for line in lines if line.paper is paper]) for paper in (True, False)}
     span = max(high - low for low, high in ranges.values())
     found = []
-    for paper, title in ((True, "Paper"), (False, f"Ours, at {grid.experiment.scale}")):
+    for paper, title in ((True, grid.printed_by.capitalize()), (False, f"Ours, at {grid.experiment.scale}")):
         drawn = [line for line in lines if line.paper is paper]
         if drawn:
             label = f"{title}: {grid.metric.name} against {grid.stubs[0]}"
@@ -217,6 +217,7 @@ def heatmap_picture(grid: Grid) -> matplotlib.figure.Figure:
     if not paper.notna().any(axis=None):
         shown = {f"Ours, at {grid.experiment.scale}": ours}
     scales = [panel.scale for panel in heatmap.panels(grid)]
+    shown = dict(list(shown.items())[: len(scales)])
     figure = matplotlib.figure.Figure(figsize=(4.5 * len(shown), 4.3), layout="constrained")
     axes = figure.subplots(1, len(shown), squeeze=False)[0]
     for index, (title, frame) in enumerate(shown.items()):

@@ -120,6 +120,7 @@ def panels(grid: Grid) -> list[Panel]:
     found = [_panel(grid, "Ours", f"at {grid.experiment.scale}, mean over seeds, {unit}", shared, _ours)]
     if paper:
         found.insert(0, _panel(grid, "Paper", f"as printed, {unit}", shared, _paper))
+    if any(entry.published is not None and entry.asked for entry in grid.entries):
         found.append(_panel(grid, "Difference", "ours minus paper, points", apart, _gap))
     return found
 
@@ -131,7 +132,8 @@ def _panel(grid: Grid, name: str, caption: str, scale: Scale, draw: Draw) -> Pan
     rows, means = [], []
     for row in grid.rows:
         squares = tuple(
-            draw(entry, scale, row.names == (column,)) for column, entry in zip(grid.columns, row.entries, strict=True)
+            draw(entry, scale, grid.diagonal and row.names == (column,))
+            for column, entry in zip(grid.columns, row.entries, strict=True)
         )
         rows.append((row.names[0], squares))
         ours, paper = row_mean(row)

@@ -137,7 +137,7 @@ def _partial(experiment: Experiment, kind: Any, papers: dict[str, list[Cell]]) -
 
     ours = values(arm.settings for arm in experiment.arms)
     paper = values(cell.settings for cells in papers.values() for cell in cells)
-    if not ours or not paper - ours:
+    if not paper & ours or not paper - ours:
         return ""
     return f"{len(paper & ours)} of the paper’s {len(paper)} values of {path_name(path)}"
 

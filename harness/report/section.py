@@ -14,7 +14,7 @@ from harness.report.curves import Curves, curves
 from harness.report.entries import Entry, Metric
 from harness.report.hearsay import Said, said
 from harness.report.inert import Inert, inert_arms
-from harness.report.names import arm_name, duration, slug, value_name
+from harness.report.names import arm_name, change_names, duration, slug, value_name
 from harness.report.pictures import Picture, pictures
 from harness.report.records import Arm, Experiment, Results, Run, State
 from harness.report.score import Score
@@ -155,10 +155,15 @@ class Section:
         return said(self.results, self.experiment)
 
     @cached_property
-    def inert(self) -> list[tuple[Inert, ArmView, ArmView]]:
-        """Arms that repeat another's losses, with both."""
+    def inert(self) -> list[tuple[Inert, ArmView, ArmView, str]]:
+        """Arms that repeat another's losses, with both, and what they differ in."""
         found = inert_arms(self.experiment, self.results.runs)
-        return [(one, self.arms[one.first], self.arms[one.second]) for one in found]
+        arms = self.experiment.arms
+        return [
+            (one, self.arms[one.first], self.arms[one.second],
+             change_names(arms[one.first].settings, arms[one.second].settings))
+            for one in found
+        ]  # fmt: skip
 
     @cached_property
     def provenance(self) -> list[tuple[str, str]]:

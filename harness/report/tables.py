@@ -71,9 +71,19 @@ class Grid:
         return self.metrics[0]
 
     @property
+    def diagonal(self) -> bool:
+        """Whether rows and columns are the same things, so that the diagonal is each of them alone."""
+        return [row.names for row in self.rows] == [(column,) for column in self.columns]
+
+    @property
     def published(self) -> str | None:
         """Name of the published table that stands beside it."""
         return self.fields.get("published")
+
+    @property
+    def printed_by(self) -> str:
+        """Who printed the numbers beside ours: the paper, or the summary."""
+        return "summary" if (self.published or "").startswith("summary/") else "paper"
 
     @property
     def row_mean(self) -> str | None:

@@ -32,7 +32,7 @@ def seen(grid: Grid) -> str:
 
 
 def _places(grid: Grid) -> list[tuple[str, Entry]]:
-    if grid.kind != "heatmap":
+    if not grid.diagonal:
         return [
             (_place(grid, row, column), entry)
             for row in grid.rows
@@ -52,12 +52,12 @@ def _place(grid: Grid, row: Row, column: str) -> str:
 
 def _heatmap(grid: Grid) -> list[str]:
     places = _places(grid)
-    found = [_highest(places)]
+    found = [_highest(places, by=grid.printed_by)]
     means = [(row.names[0], ours[0]) for row in grid.rows if (ours := row_mean(row))[0] is not None]
     if grid.row_mean and len(means) == len(grid.rows) > 1:
         name, mean = max(((name, mean) for name, mean in means if mean), key=lambda one: one[1].mean)
         found.append(f"As first transformation {name} is worth most on average ({number(mean.mean, grid.metric)}).")
-    return [*found, _agreement([entry for _, entry in places])]
+    return [*found, _agreement([entry for _, entry in places], grid.printed_by)]
 
 
 def _table(grid: Grid) -> list[str]:
@@ -65,7 +65,7 @@ def _table(grid: Grid) -> list[str]:
     for index, column in enumerate(grid.columns):
         places = [(_place(grid, row, ""), row.entries[index]) for row in grid.rows]
         if places and places[0][1].metric.path.rpartition("/")[2] in HIGHER_IS_BETTER:
-            found.append(_highest(places, f"{column}: highest at"))
+            found.append(_highest(places, f"{column}: highest at", grid.printed_by))
     return found
 
 
@@ -79,27 +79,27 @@ def _lines(grid: Grid) -> list[str]:
             line = f"With {grid.column_label} {column}, " if grid.column_label else ""
             text = f"{line}from {grid.stubs[0]} {low} to {high} ours goes from {measured(first, grid.metric)}"
             found.append(f"{text[0].upper()}{text[1:]} to {measured(last, grid.metric)}.")
-    return [*found, _agreement(grid.entries)]
+    return [*found, _agreement(grid.entries, grid.printed_by)]
 
 
-def _highest(places: Sequence[tuple[str, Entry]], opening: str = "Highest here:") -> str:
-    """Our highest; the paper’s highest, and whether it is the same place."""
+def _highest(places: Sequence[tuple[str, Entry]], opening: str = "Highest here:", by: str = "paper") -> str:
+    """Our highest; the {by}’s highest, and whether it is the same place."""
     ours = [(place, entry) for place, entry in places if entry.estimate]
     paper = [(place, entry) for place, entry in places if entry.published is not None]
     best = max(ours, key=lambda one: one[1].estimate.mean if one[1].estimate else 0.0, default=None)
     printed = max(paper, key=lambda one: one[1].published or 0.0, default=None)
     theirs = f"{printed[0]}, {number(printed[1].published or 0.0, printed[1].metric)}" if printed else ""
     if best is None or best[1].estimate is None:
-        return f"No run has finished. The paper’s highest is {theirs}." if printed else "No run has finished."
+        return f"No run has finished. The {by}’s highest is {theirs}." if printed else "No run has finished."
     text = f"{opening} {best[0]}, {measured(best[1].estimate, best[1].metric)}"
     if printed is None:
         return f"{text}."
     if printed[0] == best[0]:
-        return f"{text}; it is the paper’s highest too ({number(printed[1].published or 0.0, printed[1].metric)})."
-    return f"{text}; the paper’s highest is {theirs}."
+        return f"{text}; it is the {by}’s highest too ({number(printed[1].published or 0.0, printed[1].metric)})."
+    return f"{text}; the {by}’s highest is {theirs}."
 
 
-def _agreement(entries: Sequence[Entry]) -> str:
+def _agreement(entries: Sequence[Entry], by: str) -> str:
     both = [(e.estimate.mean, e.published) for e in entries if e.estimate and e.published is not None]
     if len(both) < 5:
         return ""
@@ -114,7 +114,7 @@ def _agreement(entries: Sequence[Entry]) -> str:
         else "a partly similar"
     )
     places = f"Over the {len(both)} places both have"
-    return f"{places}, ours and the paper’s numbers are in {level} order (Kendall’s τ = {tau:.2f})."
+    return f"{places}, ours and the {by}’s numbers are in {level} order (Kendall’s τ = {tau:.2f})."
 
 
 def _absent(entries: Sequence[Entry]) -> str:
