@@ -21,7 +21,7 @@ from harness.sweep.worker import EXIT_DISK, EXIT_ELSEWHERE, EXIT_FAILED, EXIT_IN
 KILLED_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP)
 NOTICE_S = 30.0
 """A first process that still trains so long after another of its run died has not noticed, and is ended."""
-LEAVE_S = 3.0
+LEAVE_S = 10.0
 """Processes of a run whose first has ended are given so long to end as well."""
 
 
@@ -98,8 +98,9 @@ class Child:
 
     def _died(self, code: int, attempt: Attempt | None) -> tuple[Cause, str]:
         rank, code = self._first_to_die(code)
-        failure: dict[str, Any] | None = read_json(self.folder.failure) if rank and code == EXIT_FAILED else None
-        if failure is not None:  # a process that raises says so itself
+        failure: dict[str, Any] = read_json(self.folder.failure) or {}
+        raised = (rank and code == EXIT_FAILED) or code == EXIT_LOST
+        if raised and attempt is not None and failure.get("attempt") == attempt.number:  # a process that raises says so
             cause, detail = Cause(failure["cause"]), f"{failure['type']}: {failure['message']}"
         else:
             cause, name, detail = self._manner(code)
