@@ -301,3 +301,16 @@ def test_cluster_files_that_cannot_be_are_refused(settings: dict[str, int], said
 def test_a_cluster_file_shares_cores_and_tasks_out() -> None:
     asked = Cluster(processes_per_run=8, nodes=2, gpus=4, cpus=32)
     assert (asked.tasks_per_node, asked.cpus_per_task) == (4, 8)
+
+
+def test_a_job_has_a_task_for_each_process_of_a_run() -> None:
+    from harness.sweep.launch import Chunk, parameters
+
+    cluster = Cluster(processes_per_run=8, nodes=2, gpus=4, cpus=32, srun=["--cpu-bind=none"])
+    asked = parameters(cluster, Chunk("n", [["a"]], 1, 30))
+    wanted = {"nodes": 2, "ntasks_per_node": 4, "cpus_per_task": 8, "gpus_per_node": 4}
+    assert {key: asked[key] for key in wanted} == wanted
+    assert asked["srun_args"] == ["--cpus-per-task=8", "--kill-on-bad-exit=1", "--cpu-bind=none"]
+    assert "export OMP_NUM_THREADS=8" in asked["setup"]
+    alone = parameters(Cluster(), Chunk("n", [["a"]], 1, 30))
+    assert (alone["nodes"], alone["ntasks_per_node"], alone["srun_args"]) == (1, 1, ["--cpus-per-task=8"])
