@@ -160,16 +160,31 @@ class Parts:
         return built
 
 
+def build_views(views: Mapping[str, list[Resolved]]) -> Views:
+    """The augmentations of ``shared``, ``both`` and ``targeted``."""
+    built = {branch: tuple(registry.augmentation.build(one) for one in entries) for branch, entries in views.items()}
+    return Views(shared=built["shared"], both=built["both"], targeted=built["targeted"])
+
+
+def build_learner(
+    parts: Mapping[str, Any], encoder: torch.nn.Module, classes: int
+) -> tuple[Method, torch.optim.Optimizer]:
+    """``method``, ``head``, ``objective``, ``norm`` and ``optimizer`` of a run's specification over another encoder."""
+    head = registry.head.build(parts["head"]).build(encoder.out_dim, Norm(**parts["norm"]))
+    objective = registry.objective.build(parts["objective"])
+    method: Method = registry.method.build(parts["method"]).build(
+        encoder=encoder, head=head, objective=objective, classes=classes
+    )
+    optimizer: torch.optim.Optimizer = registry.optimizer.build(parts["optimizer"]).build(method)
+    return method, optimizer
+
+
 def build(run: Run) -> Parts:
     """The parts of a run. Raises :class:`SpecError` if one of them refuses its settings."""
     return Parts(
         run=run,
         dataset=registry.dataset.build(run.data),
-        views=Views(
-            shared=tuple(registry.augmentation.build(one) for one in run.views.shared),
-            both=tuple(registry.augmentation.build(one) for one in run.views.both),
-            targeted=tuple(registry.augmentation.build(one) for one in run.views.targeted),
-        ),
+        views=build_views(run.views.model_dump()),
         encoder=registry.encoder.build(run.encoder),
         head=registry.head.build(run.head),
         objective=registry.objective.build(run.objective),
@@ -193,11 +208,21 @@ def check(run: Run) -> None:
                 )
             ]
         )
-    build(run)
+    parts = build(run)
     try:
         parameters(_Structure.of(run))
     except ValueError as error:
         raise SpecError([Complaint("method", str(error))]) from None
+    try:
+        parts.optimizer.build(_any_module())
+    except ValueError as error:  # what torch refuses, such as Nesterov's rule without momentum
+        raise SpecError([Complaint("optimizer", str(error))]) from None
+
+
+@lru_cache(maxsize=1)
+def _any_module() -> torch.nn.Module:
+    with torch.device("meta"), _Unfilled():
+        return torch.nn.Linear(1, 1)
 
 
 @dataclass(frozen=True)
@@ -227,6 +252,10 @@ class _Unfilled(TorchFunctionMode):
 @lru_cache(maxsize=512)
 def parameters(structure: _Structure) -> int:
     """Number of parameters of a run's networks, built on torch's meta device."""
+    return sum(one.numel() for one in skeleton(structure.run).parameters())
+
+
+def skeleton(run: Run) -> Method:
+    """The networks of a run on torch's meta device: shapes and settings without values."""
     with torch.device("meta"), _Unfilled():
-        method = build(structure.run).build_method(classes=10)
-    return sum(one.numel() for one in method.parameters())
+        return build(run).build_method(classes=10)

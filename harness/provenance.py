@@ -26,7 +26,7 @@ PACKAGE = Path(__file__).resolve().parent
 NUMERIC = ("components.py", "data", "models", "methods", "train", "evaluate")
 """Files and rooms whose code can change a number; a change anywhere else leaves results as they are."""
 
-NOT_NUMERIC = frozenset({"data/__main__.py", "data/fetch.py", "train/place.py", "train/progress.py"})
+NOT_NUMERIC = frozenset({"data/__main__.py", "data/fetch.py", "train/place.py", "train/progress.py", "train/trace.py"})
 
 TRACKED = ("harness", "experiments", "pyproject.toml")
 """What of a checkout makes the code another; results/ and reports/ are what the code writes."""

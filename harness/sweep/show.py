@@ -45,6 +45,7 @@ def show_plan(console: Console, plan: Plan, cost: Bill, place: str, queued: int 
     say(console, price_line(cost, place, len(plan.to_do) - queued))
     for title, runs in _remarks(plan):
         remark(console, title, runs)
+    _show_inert(console, plan)
 
 
 def _counts(plan: Plan, queued: int) -> Iterable[tuple[int, str]]:
@@ -88,6 +89,25 @@ def price_line(cost: Bill, place: str, to_do: int) -> str:
         f"About {clock(cost.mean)} a run, {hours(cost.hours)} {cost.unit} in all, "
         f"{clock(cost.wall_seconds)} {place} ({basis})."
     )
+
+
+def _show_inert(console: Console, plan: Plan) -> None:
+    """Settings that differ in nothing that trains: to compare them would compare noise, or the same numbers."""
+    from harness.sweep.probe import inert
+
+    first: dict[str, PlannedRun] = {}
+    for arm in plan.arms:
+        one = plan.runs[arm.runs[min(arm.runs)]]
+        first.setdefault(one.folder.id, one)
+    each = list(first.values())
+    found = inert([one.run for one in each])
+    if found is None:
+        say(console, "Too many settings to look for inert ones here; the report does, from what was trained.")
+        return
+    for group in found:
+        names = "; ".join(each[place].label.rpartition(", seed")[0] for place in group[:LISTED])
+        more = f" and {len(group) - LISTED} more" if len(group) > LISTED else ""
+        say(console, f"INERT: nothing that trains differs between {names}{more}", style="bold yellow")
 
 
 def _remarks(plan: Plan) -> Iterable[tuple[str, list[PlannedRun]]]:

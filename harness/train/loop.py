@@ -27,7 +27,7 @@ from harness.methods.method import Method
 from harness.spec.registry import evaluation as evaluations
 from harness.spec.run import Run
 from harness.store import RunFolder, StoreError, read_json, write_atomic, write_json
-from harness.train import checkpoint, distributed
+from harness.train import checkpoint, distributed, trace
 from harness.train.distributed import on_first_rank
 from harness.train.gradient import gradient
 from harness.train.optim import learning_rate, schedule_steps
@@ -114,6 +114,8 @@ class Pretraining:
     device: torch.device
     stop: threading.Event
     history: list[dict[str, float]] = field(default_factory=list)
+    first: dict[str, Any] | None = None
+    """Digests of the first step: by them the report tells settings that change nothing (INERT)."""
 
     def run(self) -> None:
         run, train = self.parts.run, self.dataset.train
@@ -138,6 +140,7 @@ class Pretraining:
         bfloat16 = run.precision == "bfloat16" and self.device.type != "cpu"  # slower on a CPU, not faster
         # --- resume
         step, totals, seconds = self._resume(optimizer)
+        self.first = (read_json(self.folder.provenance) or {}).get("first") if step else None
         clock = Clock(self.folder, self.place, total_steps, steps_per_epoch, step, seconds)
         self._write_provenance(clock, finished=False)
         split = train.to(self.device)
@@ -159,6 +162,9 @@ class Pretraining:
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 values = gradient(self.method, batch.views, batch.labels, passes=cuts, bfloat16=bfloat16)
+                if step == 0:
+                    self.first = trace.first_step(self.method, batch.views, values["loss"])
+                    self._write_provenance(clock, finished=False)
                 optimizer.step()
                 self.method.after_step(step)
                 accumulate(totals, values)
@@ -235,7 +241,10 @@ class Pretraining:
         gpu = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None
         about: dict[str, Any] = provenance.describe(gpu=gpu, threads=torch.get_num_threads())
         about |= {"processes": distributed.world(), "started": clock.started_at}
+        if self.first is not None:
+            about["first"] = self.first
         if finished:
+            about["weights"] = trace.state(self.method)
             about |= {"finished": time.time(), "wall_seconds": round(clock.total_seconds(), 3)}
             if self.history:  # a run of no epochs has no speed, and is no measure of any other's
                 about["images_per_second"] = round(clock.images_per_second(), 1)
