@@ -16,6 +16,7 @@ import pytest
 from harness.report.judging import Judged, is_summary, judge_all
 from harness.report.records import Arm, Experiment, Results, Run, State
 from harness.report.verdicts import Verdict
+from harness.spec import registry
 from harness.spec.experiment import load_experiment
 from harness.spec.matching import matches
 from harness.store import Store
@@ -24,7 +25,6 @@ from harness.sweep.record import manifest
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
 NAMES = sorted(path.stem for path in EXPERIMENTS.glob("*.yaml"))
-METRICS = ("linear/top1", "linear@validation/top1", "linear@z/top1", "contrastive/top1", "contrastive/entropy")
 NOISE = 0.1
 """Of one run, in points: what Table B.1 shows at batch 4096. Entropies are read to a tenth of a nat and get less."""
 
@@ -41,6 +41,12 @@ def printed(experiment: Experiment, arm: Arm, metric: str) -> float | None:
     return None
 
 
+def every_metric(experiment: Experiment) -> list[str]:
+    """All that its evaluations yield."""
+    names = {label: handle.rpartition("-")[0] for label, handle in experiment.evaluations.items()}
+    return [f"{label}/{one}" for label, name in names.items() for one in registry.evaluation.get(name).metrics]  # type: ignore[attr-defined]
+
+
 def judged(name: str, folder: Path, score: Score) -> list[Judged]:
     """All claims of an experiment at the paper's scale, with every run done and scored by ``score``."""
     plan = make_plan(load_experiment(EXPERIMENTS / f"{name}.yaml", "imagenet"), Store(folder))
@@ -50,7 +56,7 @@ def judged(name: str, folder: Path, score: Score) -> list[Judged]:
     for arm in experiment.arms:
         for run in arm.runs.values():
             values: dict[str, dict[str, float]] = {}
-            for metric in METRICS:
+            for metric in every_metric(experiment):
                 label, _, last = metric.rpartition("/")
                 value, handle = score(experiment, arm, metric), experiment.evaluations.get(label)
                 if value is not None and handle:

@@ -7,9 +7,11 @@ field changed. A new component without an observer, or a new field without a sec
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -21,6 +23,11 @@ from harness.data.augment import Color, Crop
 from harness.data.datasets import Synthetic
 from harness.data.rng import ImageRng
 from harness.data.views import Views
+from harness.evaluate import finetuning, logistic
+from harness.evaluate.head_information import Guess, HeadInformation
+from harness.evaluate.linear import Linear
+from harness.evaluate.measurement import recorded
+from harness.evaluate.spectrum import Spectrum
 from harness.evaluate.trained import Trained
 from harness.models.norm import Norm
 from harness.spec.registry import REGISTRIES
@@ -36,11 +43,12 @@ OTHER: dict[str, Any] = {
     "interpolation": "bicubic", "jitter_p": 0.2, "k": 1, "kernel": 0.5, "label_smoothing": 0.2, "lr": 0.7,
     "lr_scaling": "sqrt", "margin": 0.1, "mining": "semi_hard", "momentum": 0.5, "negatives": "other_view",
     "nesterov": True, "normalize": False, "offset": 0.1, "order": "fixed", "out_dim": 16, "p": 0.3, "path": "other",
-    "policy": "cifar10", "threshold": 0.3,
     "ratio": [0.5, 2.0], "resize": 24, "scale": [0.5, 0.6], "sigma": [3.0, 4.0], "size": 0.2, "split": "validation",
     "std": [0.3, 0.4], "stem": "cifar", "strength": 0.3, "temperature": 0.05, "test_images": 32, "train_images": 20,
     "trust_coefficient": 0.1, "upright": True, "validation_images": 10, "weight_decay": 0.3, "width": 2,
-    "widths": [8, 24],
+    "widths": [8, 24], "data": {"synthetic": {"classes": 5}}, "images": 45, "iterations": 2, "labels": 0.3,
+    "learning_rates": [0.02], "measure": "map11", "penalties": 3, "perplexity": 8.0, "share": 0.5, "steps": 5,
+    "policy": "cifar10", "task": "noise", "threshold": 0.3, "weight_decays": [0.01], "weights": "random",
 }  # fmt: skip
 """A second value for each field, whichever component has it."""
 
@@ -48,14 +56,28 @@ SPECIAL: dict[tuple[str, str], Any] = {
     ("micro", "stem"): 8,
     ("linear", "nesterov"): False,
     ("knn", "temperature"): 0.001,
+    ("torchvision", "name"): "svhn",
+    ("torchvision", "interpolation"): "bilinear",
+    ("transfer_linear", "image_size"): 24,
+    ("transfer_fine_tune", "image_size"): 24,
+    ("transfer_linear", "penalties"): 3,
 }
 """Where one value does not suit all components."""
+
+TRANSFER: Fields = {"data": {"synthetic": {"train_images": 40, "test_images": 30}}, "image_size": 16}
 
 BASE: dict[tuple[str, str], Fields] = {
     ("optimizer", "lars"): {"weight_decay": 0.01},
     ("evaluation", "linear"): {"epochs": 3, "batch_size": 20},
     ("evaluation", "knn"): {"k": 60},
+    ("evaluation", "fine_tune"): {"labels": 1.0, "epochs": 2, "batch_size": 20},
+    ("evaluation", "transfer_linear"): TRANSFER | {"penalties": 2, "iterations": 4},
+    ("evaluation", "transfer_fine_tune"): TRANSFER
+    | {"steps": 3, "batch_size": 20, "learning_rates": [0.1], "weight_decays": [0.0]},
+    ("evaluation", "head_information"): {"epochs": 2},
+    ("evaluation", "tsne"): {"images": 40, "perplexity": 5.0},
     ("dataset", "cifar10"): {"train_images": 100},
+    ("dataset", "torchvision"): {"name": "mnist", "image_size": 20},
     ("dataset", "image_folder"): {"path": "pictures", "image_size": 8, "resize": 20},
 }
 """Settings under which a small probe can see every field."""
@@ -121,20 +143,42 @@ def of_optimizer(component: Any, folder: Path) -> Tensor:
 def of_evaluation(component: Any, folder: Path) -> Tensor:
     torch.manual_seed(0)
     tree = {name: REGISTRIES[name] for name in ("encoder", "head", "objective", "method")}
-    body = tree["encoder"].build({"micro": {"stem": 8, "widths": [8]}}).build(Norm())
-    head = tree["head"].build({"nonlinear": {"out_dim": 6}}).build(body.out_dim, Norm())
-    method = (
-        tree["method"]
-        .build("simclr")
-        .build(encoder=body, head=head, objective=tree["objective"].build("nt_xent"), classes=7)
-    )
+    kind = "linear" if isinstance(component, Spectrum) else "nonlinear"
+
+    def fresh() -> Any:
+        body = tree["encoder"].build({"micro": {"stem": 8, "widths": [8]}}).build(Norm())
+        head = tree["head"].build({kind: {"out_dim": 8}}).build(body.out_dim, Norm())
+        objective = tree["objective"].build("nt_xent")
+        return tree["method"].build("simclr").build(encoder=body, head=head, objective=objective, classes=7)
+
+    method = fresh()
     with torch.no_grad():  # running statistics that are not the identity
         method.train().project(method.represent(pixels(16)))
     data = Synthetic(train_images=90, validation_images=60, test_images=50, image_size=16, classes=7).load(folder)
     views = Views(both=(Crop(), Color()))
-    trained = Trained(method=method, data=data, views=views, batch_size=64, seed=5, device=torch.device("cpu"))
-    weights = [component.fit(trained).weight.flatten()] if hasattr(component, "fit") else []
-    return torch.cat([torch.tensor(list(dict(component(trained)).values())), *weights])
+    about: Any = {"method": method, "data": data, "views": views, "batch_size": 64, "seed": 5, "untrained": fresh}
+    trained = Trained(**about, device=torch.device("cpu"))
+    seen: list[Tensor] = []  # accuracies of a few images are too coarse to show every field
+
+    def watched(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            seen.append((found := function(*arguments, **named))[0].flatten().double())
+            return found
+
+        return call
+
+    with (
+        patch.object(finetuning, "predictions", watched(finetuning.predictions)),
+        patch.object(logistic, "fit", watched(logistic.fit)),
+    ):
+        made = recorded(component(trained))
+    if isinstance(component, Linear):
+        seen.append(component.fit(trained).weight.flatten().double())
+    if isinstance(component, HeadInformation):
+        x, answers = trained.changed("train", component.features, Guess(component.task))
+        probe = component.fit(x, answers, len(Guess(component.task).shares), 5)
+        seen += [one.detach().flatten().double() for one in probe.parameters()]
+    return torch.cat([torch.tensor(list(json.dumps(made).encode())).double(), *seen])
 
 
 OBSERVERS: dict[str, Callable[[Any, Path], Tensor]] = {
@@ -181,8 +225,8 @@ def test_every_field_changes_what_its_component_does(kind: str, name: str, field
     changed = base | {field: SPECIAL.get((name, field), OTHER[field])}
     before, after = ({name: fields} for fields in (base, changed))
     assert registry.resolve(before) != registry.resolve(after), "the second value is the first"
-    if name == "cifar10":
-        return  # needs its files; tests/data/test_datasets.py changes its fields
+    if name in ("cifar10", "torchvision"):
+        return  # needs its files; tests/data/test_datasets.py and test_vision.py change its fields
     observe = OBSERVERS[kind]
     first, again, second = (observe(registry.build(entry), pictures) for entry in (before, before, after))
     assert not differ(first, again), "not deterministic: a difference would prove nothing"

@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
         help="GPU-hours (without GPUs: core-hours; 90m, 2d too) for all files together: seed 0 of every cell first, "
         "then what claims need; says what is left out and which claims stay open for it",
     )
-    which.add_argument("--retry", action="store_true", help="failed runs too")
+    which.add_argument("--retry", action="store_true", help="failed runs too, and evaluations that could not be had")
     where = made.add_argument_group("where")
     where.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
     where.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="default: data")

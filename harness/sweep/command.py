@@ -37,6 +37,7 @@ def sweep(asked: argparse.Namespace, console: Console, store: Store, experiments
     if asked.retry and not asked.plan:
         for plan in plans:
             status.forget_failures(plan, asked.only)
+            status.forget_unavailable(plan, asked.only)
         plans = [look(one) for one in experiments]
     purchase = _purchase(asked, console, [(plan, _chosen(asked, plan)) for plan in plans]) if asked.budget else None
     worst = 0

@@ -20,6 +20,7 @@ from harness.spec.errors import SpecError, nearest
 from harness.store import RunFolder, State, Store, StoreError, read_json, write_json
 from harness.sweep import scheduler
 from harness.sweep.attempts import last, now
+from harness.sweep.endings import endings, show_endings
 from harness.sweep.live import clock, say
 from harness.sweep.show import show_failures
 
@@ -72,6 +73,7 @@ def status(console: Console, store: Store, keys: Sequence[str]) -> int:
         table.add_column(name, justify="left" if name == "sweep" else "right")
     running: dict[str, RunFolder] = {}
     failed: dict[str, RunFolder] = {}
+    ended: dict[str, tuple[RunFolder, State]] = {}
     broken: list[str] = []
     weightless: set[str] = set()
     labels: dict[str, str] = {}
@@ -83,11 +85,13 @@ def status(console: Console, store: Store, keys: Sequence[str]) -> int:
         table.add_row(name, str(len(named)), *(str(words[word]) if words[word] else "-" for word in columns))
         running |= {run: store.run(run) for run, state in states.items() if state is State.RUNNING}
         failed |= {run: store.run(run) for run, state in states.items() if state is State.FAILED}
+        ended |= {run: (store.run(run), state) for run, state in states.items() if run not in queue.runs}
         broken += [run for run, state in states.items() if state is State.BROKEN]
         weightless |= {run for run, state in states.items() if state is State.TRAINED and not _weights(store, run)}
     console.print(table)
     _show_running(console, running, labels)
     show_failures(console, failed.values(), labels)
+    show_endings(console, endings(ended.values()))
     for run in broken:
         say(console, f"{store.run(run).path}: unreadable files; sweep --plan says which", style="red")
     if weightless:
@@ -166,6 +170,19 @@ def _attempt_line(one: dict[str, Any]) -> str:
     span = f"{one['start']} to {one['end']}" if "end" in one else f"since {one['start']}"
     cause, detail = one.get("cause", "not closed"), one.get("detail", "")
     return f"attempt {one['attempt']} on {one['host']}{job}: {span}, {cause}  {detail}".rstrip()
+
+
+def forget_unavailable(plan: Plan, ids: Sequence[str]) -> None:
+    """``--retry``: drop the records of evaluations that could not be had, so that they are asked for again.
+
+    Of runs whose weights are here; a record holds no number, so nothing is lost.
+    """
+    for one in plan.in_state(State.DONE):
+        if (ids and not one.folder.id.startswith(tuple(ids))) or not one.folder.weights.exists():
+            continue
+        for evaluation in plan.evaluations:
+            if "unavailable" in (read_json(one.folder.evaluation(evaluation.handle)) or {}):
+                one.folder.evaluation(evaluation.handle).unlink(missing_ok=True)
 
 
 def forget_failures(plan: Plan, ids: Sequence[str]) -> None:
