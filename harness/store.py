@@ -180,6 +180,9 @@ class RunFolder:
         for path in self.path.rglob(".*.tmp"):
             if not path.name.startswith(".claim."):  # others may be asking for the claim at this moment
                 path.unlink(missing_ok=True)
+        if self.outcome.exists():  # killed between the outcome and the removal of what it no longer needs
+            for path in self.checkpoints.glob("step-*.pt*"):
+                path.unlink(missing_ok=True)
 
     # --- who works on it: at most one process (see harness.liveness) --------------------------------------------
 

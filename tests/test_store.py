@@ -71,6 +71,17 @@ def test_what_killed_writers_left_is_removed_and_nothing_else(folder: RunFolder)
     assert left == {"run.json", ".claim.12.ab.tmp", "a.tmp"}, "others may be asking for the claim at this moment"
 
 
+def test_a_trained_run_needs_no_resume_points(folder: RunFolder) -> None:
+    folder.checkpoints.mkdir()
+    for name in ("step-000000003.pt", "step-000000002.pt.damaged", "final.pt"):
+        (folder.checkpoints / name).touch()
+    folder.clear_leftovers()
+    assert len(list(folder.checkpoints.iterdir())) == 3, "it is not trained yet"
+    write_json(folder.outcome, {"run": folder.id, "status": "trained"})
+    folder.clear_leftovers()
+    assert [path.name for path in folder.checkpoints.iterdir()] == ["final.pt"]
+
+
 def test_all_runs_are_sorted(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for name in ("b", "a"):

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from harness.causes import policy
 from harness.report.records import Experiment, Problem, Results, Run, State
 from harness.store import RunFolder, Store, StoreError, read_json
 
@@ -36,7 +37,8 @@ def collect(root: Path) -> Results:
     wanted = sorted({run for experiment in experiments for run in experiment.ids})
     runs = {run: reader.run(run) for run in wanted}
     present = {folder.id for folder in store.all_runs()}
-    return Results(tuple(experiments), runs, tuple(reader.problems), len(present - set(wanted)))
+    sources = {path.stem: reader.json(path) or {} for path in sorted(store.sources.glob("*.json"))}
+    return Results(tuple(experiments), runs, tuple(reader.problems), len(present - set(wanted)), sources)
 
 
 def _order(experiment: Experiment) -> tuple[str, float, str]:
@@ -91,7 +93,8 @@ class _Reader:
         elif folder.claim.exists():
             state, note = State.RUNNING, self.progress(folder)
         elif failure is not None:
-            state, note = State.FAILED, f"{failure.get('type', 'error')}: {failure.get('message', '')}"
+            said, cause = f"{failure.get('type', 'error')}: {failure.get('message', '')}", str(failure.get("cause", ""))
+            state, note = State.FAILED, f"{said} ({cause}; {policy(cause)})" if policy(cause) else said
         elif outcome is not None:
             state, note = State.DONE, ""
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -188,6 +188,12 @@ class Results:
     runs: Mapping[str, Run]
     problems: tuple[Problem, ...] = ()
     orphans: int = 0
+    sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # code -> numeric file -> digest
+
+    def changed(self, codes: Iterable[str]) -> list[str]:
+        """Numeric files that are not the same in all of these codes, as far as their files were written down."""
+        known = [self.sources[code] for code in sorted(set(codes)) if code in self.sources]
+        return sorted({name for one in known for name in one if any(one[name] != other.get(name) for other in known)})
 
     def cells(self, experiment: Experiment, metric: str) -> list[Cell]:
         """One cell per arm of the experiment for a metric such as ``linear/top1``."""

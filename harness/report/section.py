@@ -21,6 +21,9 @@ from harness.report.score import Score
 from harness.report.tables import Grid, Reference, grids
 from harness.spec.matching import plain
 
+MANY = 3
+"""Above so many varied knobs an arm is named by what it changes against the first."""
+
 
 @dataclass(frozen=True)
 class ArmView:
@@ -106,6 +109,8 @@ class Section:
             for seed, run in sorted(arm.runs.items())
         ]
         name = arm_name({path: arm.settings[path] for path in self.varied if path in arm.settings})
+        if len(self.varied) > MANY:
+            name = change_names(self.experiment.arms[0].settings, arm.settings) or "baseline"
         only = ",".join(run.id for _, run, _ in runs)
         file = self.experiment.file or f"experiments/{self.experiment.name}.yaml"
         override = "".join(f" -o {path}={_shell(value)}" for path, value in self.experiment.overrides.items())
@@ -204,6 +209,11 @@ class Section:
     def mixed_code(self) -> int:
         """Number of different numeric sources its runs were made with; more than one is worth a warning."""
         return len({run.provenance["code"] for run in self.runs if run.provenance.get("code")})
+
+    @cached_property
+    def changed_code(self) -> list[str]:
+        """The files in which those numeric sources differ."""
+        return self.results.changed(str(run.provenance["code"]) for run in self.runs if run.provenance.get("code"))
 
     @cached_property
     def broken(self) -> list[Run]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from harness.causes import Cause
 from harness.report.collect import collect
 from harness.report.heatmap import contrast
 from harness.report.page import render
@@ -208,7 +209,30 @@ def test_mixed_code_is_said(fake: FakeResults) -> None:
     path = fake.folder(arm["runs"]["1"]) / "provenance.json"
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"code": "other"}), encoding="utf-8")
     fake.experiment("one", arms=[arm], claims=[])
-    assert "2 versions of the numeric sources" in Outline(render(collect(fake.root))).text
+    assert "2 versions of the numeric sources." in Outline(render(collect(fake.root))).text
+    (mine,) = {
+        json.loads(one.read_text(encoding="utf-8"))["code"] for one in fake.root.glob("runs/*/provenance.json")
+    } - {"other"}
+    (fake.root / "sources").mkdir()
+    for code, digest in ((mine, "1"), ("other", "2"), ("third", "3")):
+        files = {"train/loop.py": digest, "data/<b>.py": "same", **({"gone.py": "x"} if code == "other" else {})}
+        (fake.root / "sources" / f"{code}.json").write_text(json.dumps(files), encoding="utf-8")
+    told = " ".join(Outline(render(collect(fake.root))).text.split())
+    assert re.search(r"which differ in gone\.py ?, train/loop\.py ?\.", told), told[:2000]
+    assert "third" not in told
+
+
+def test_a_failure_is_told_with_its_class_and_what_then(fake: FakeResults) -> None:
+    evil = "<script>alert('log')</script> Traceback <b>"
+    arm = add(fake, {TAU: 0.1}, 1, fate_of(1.0), lambda settings, seed: {"linear": {"top1": 50.0}})
+    run = fake.folder(arm["runs"]["0"])
+    (run / "outcome.json").unlink()
+    failed = {"type": "MemoryError", "message": evil, "traceback": evil, "cause": "out of memory"}
+    (run / "failed.json").write_text(json.dumps(failed), encoding="utf-8")
+    fake.experiment("one", arms=[arm], claims=[], title=f"T {evil}")
+    page = render(collect(fake.root))
+    assert "failed: MemoryError: &lt;script&gt;" in page and "<script" not in page
+    assert f"(out of memory; {Cause.OOM.policy})" in Outline(page).text
 
 
 def test_same_files_same_bytes_without_torch(folders: dict[str, Path], pages: dict[str, str]) -> None:
