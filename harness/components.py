@@ -29,6 +29,7 @@ from harness.spec import outside, registry
 from harness.spec.errors import Complaint, SpecError
 from harness.spec.grid import COMPONENTS
 from harness.spec.registry import Resolved, split_entry
+from harness.spec.run import Evaluation as Evaluation
 from harness.spec.run import Run, evaluation_handle
 
 for _package in (harness.data, harness.models, harness.methods, harness.evaluate):
@@ -42,15 +43,6 @@ for _entry in outside.entry_points():
         raise ImportError(
             f"entry point {_entry.name!r} ({_entry.value}) of group {outside.GROUP!r}: {error}"
         ) from error
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """One evaluation an experiment asks for: ``label`` in tables (``linear@z``), ``handle`` on disk."""
-
-    label: str
-    handle: str
-    resolved: Resolved
 
 
 def resolve(tree: Mapping[str, Any], seed: int) -> Run:

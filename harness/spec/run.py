@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -85,3 +86,12 @@ def evaluation_handle(resolved: Resolved) -> str:
     """``linear-1a2b3c4d``: an evaluation's own identity, hence its file name beneath a run."""
     (name,) = resolved
     return f"{name}-{identity(resolved, 8)}"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation an experiment asks for: ``label`` in tables (``linear@z``), ``handle`` on disk."""
+
+    label: str
+    handle: str
+    resolved: Resolved
