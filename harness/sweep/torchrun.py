@@ -79,11 +79,14 @@ def work(asked: argparse.Namespace, me: Rank, console: Console) -> int:
     missing = [one for one in plan.to_do if not wanted or one.folder.id.startswith(wanted)]
     check_data(missing, asked.data)
     check_processes(missing, me.world, asked.images_per_pass)
-    distributed.initialise(me)  # what is missing may look another way from another node
-    runs = distributed.from_first(lambda: [one.folder.id for one in missing])
-    distributed.shutdown()
-    if me.rank == 0:
+
+    def begin() -> list[str]:
         record(plan)
+        return [one.folder.id for one in missing]
+
+    distributed.initialise(me)
+    runs = distributed.from_first(begin)  # what is missing may look another way from another node
+    distributed.shutdown()
     say(console, f"{len(runs)} runs are missing; {me.world} processes share each")
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     place = Place(
@@ -107,6 +110,7 @@ def _share(assignment: Assignment) -> int:
         signal.signal(number, signal.SIG_DFL)
     before = [os.dup(descriptor) for descriptor in (1, 2)]
     streams = sys.stdout, sys.stderr
+    assignment.folder.path.mkdir(parents=True, exist_ok=True)
     worker.redirect(assignment.log)
     try:
         return worker.take_part(assignment)
