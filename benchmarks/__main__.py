@@ -27,6 +27,7 @@ SECTIONS = {
     "d": ("parts", "LARS, linear probe, kNN; start-up and memory of a run"),
     "e": ("growth", "time against images, batch and runs side by side"),
     "f": ("loader", "decoding an image folder"),
+    "g": ("sweep", "planning, status and report of ten thousand runs; starting one"),
 }
 RESULTS = Path(__file__).resolve().parent / "results"
 

@@ -1,0 +1,151 @@
+"""g. The sweep itself: planning, status and the report of ten thousand runs, and what it costs to start one.
+
+Processor time is what counts here: no other tool stands beside, and the disk is warm. The runs are those of a real grid
+at scale ``micro``; "done" means that every file of every run lies in the results folder.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.clock import Contender, Timing, measure
+from benchmarks.record import OURS, Row, Section, Target
+from harness.spec.experiment import Experiment, load_experiment
+from harness.store import RunFolder, Store, write_json
+from harness.sweep.plan import Plan, make_plan
+from harness.sweep.pool import Pool
+from harness.sweep.record import manifest
+from harness.sweep.status import status
+from harness.train.place import Place
+
+ROOT = Path(__file__).resolve().parent.parent
+STARTS = 20
+GRID = """\
+# How do ten thousand runs fare?
+title: A grid of ten thousand runs
+scale: micro
+vary:
+  - objective.nt_xent.temperature: [0.1, 0.2, 0.3, 0.4, 0.5]
+    optimizer.lars.lr: [{rates}]
+    optimizer.lars.weight_decay: [1.0e-6, 1.0e-5, 1.0e-4, 1.0e-3]
+    views.targeted: {{pairs: [color, noise, blur, rotate, cutout]}}
+seeds: {seeds}
+runs: {runs}
+evaluate: [linear]
+report:
+  - heatmap:
+      rows: {{temperature: objective.nt_xent.temperature}}
+      columns: {{rate: optimizer.lars.lr}}
+      cell: linear/top1
+claims:
+  - id: half-is-best
+    says: a temperature of one half is best
+    where: nowhere
+    on: linear/top1
+    expect: {{best: {{objective.nt_xent.temperature: 0.5}}}}
+"""
+
+
+def grid(folder: Path, runs: int) -> Experiment:
+    """An experiment file of ``runs`` runs (a multiple of 2500), in a folder beside the project's own scales."""
+    for name in ("scales", "paper", "clusters"):
+        (folder / name).symlink_to(ROOT / "experiments" / name)
+    rates = ", ".join(f"{0.1 * (1 + index):.1f}" for index in range(5))
+    path = folder / "grid.yaml"
+    path.write_text(GRID.format(rates=rates, seeds=runs // 2500, runs=runs), encoding="utf-8")
+    return load_experiment(path)
+
+
+def finish(plan: Plan) -> None:
+    """Every file that a finished run leaves and a reader opens. Not written atomically: that would cost minutes."""
+    (evaluation,) = plan.evaluations
+    hardware = {"cpu": "none", "cores": 1, "gpu": None}
+    about = {"commit": None, "dirty": None, "code": "bench", "versions": {}, "hardware": hardware, "threads": 1}
+    about |= {"started": 0.0, "finished": 60.0, "wall_seconds": 60.0, "images_per_second": 1000.0}
+    metrics = "".join(
+        json.dumps({"epoch": epoch, "step": 39 * epoch, "lr": 1.0, "loss": 5 - epoch / 10}) + "\n"
+        for epoch in range(1, 21)
+    )
+    for number, one in enumerate(plan.runs.values()):
+        folder, run = one.folder, one.folder.id
+        (folder.path / "evaluations").mkdir(parents=True)
+        value = {"run": run, "handle": evaluation.handle, "name": "linear", "label": "linear", "wall_seconds": 5.0}
+        value |= {"evaluation": evaluation.resolved, "values": {"top1": 40 + number % 97 / 10}, "code": "bench"}
+        files = {
+            folder.spec: {"id": run, "spec": one.run.spec()},
+            folder.provenance: about,
+            folder.outcome: {"run": run, "status": "trained", "epochs": 20, "steps": 780, "loss": 3.0},
+            folder.evaluation(evaluation.handle): value,
+        }
+        for path, held in files.items():
+            path.write_text(json.dumps(held), encoding="utf-8")
+        folder.metrics.write_text(metrics, encoding="utf-8")
+    write_json(plan.store.experiment(plan.experiment.name, plan.experiment.scale.name), manifest(plan))
+
+
+def nothing(folder: RunFolder, asked: Sequence[object], place: Place) -> None:
+    """The work of a run without its compute."""
+    write_json(folder.outcome, {"run": folder.id, "status": "diverged"})
+
+
+class Silent:
+    """Nobody watches."""
+
+    def started(self, folder: RunFolder) -> None: ...
+    def ended(self, folder: RunFolder, cause: object, detail: str) -> None: ...
+    def held(self, count: int, detail: str) -> None: ...
+    def tick(self, running: Sequence[RunFolder]) -> None: ...
+
+
+def start(results: Path, name: str) -> None:
+    """``STARTS`` runs in the local pool, one after the other."""
+    folders = [Store(results).run(f"{name}{number:04d}") for number in range(STARTS)]
+    Pool(folders, (), Place(device="cpu", threads=1), Silent(), jobs=1, execute=nothing).run()
+
+
+def timed(work: Callable[[], object], units: float = 1.0) -> Timing:
+    timing = Timing()
+    wall, cpu = measure(Contender("", work), 1)
+    timing.wall.append(wall / units)
+    timing.cpu.append(cpu / units)
+    return timing
+
+
+def run(*, quick: bool) -> Section:
+    """The whole section."""
+    from harness.report.collect import collect
+    from harness.report.page import render
+
+    runs = 2500 if quick else 10_000
+    quiet = Console(file=io.StringIO())
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        store, experiment = Store(folder / "results"), grid(folder, runs)
+        plans: list[Plan] = []
+        timings = {"plan, nothing run yet": timed(lambda: plans.append(make_plan(experiment, store, code="bench")))}
+        finish(plans[0])
+        timings["plan, all done"] = timed(lambda: plans.append(make_plan(experiment, store, code="bench")))
+        timings["status, all done"] = timed(lambda: status(quiet, store, []))
+        pages: list[str] = []
+        timings["report, all done"] = timed(lambda: pages.append(render(collect(store.root))))
+        start(folder / "starts", "warm")  # the fork server imports torch once in a sweep, not once in a run
+        timings["start of a run"] = timed(lambda: start(folder / "starts", "cold"), STARTS)
+    assert not plans[1].to_do
+    section = Section("g", f"The sweep itself, {runs:,} runs")
+    section.rows = [Row(name, OURS, "s", one.median_wall, one.median_cpu, rounds=1) for name, one in timings.items()]
+    section.notes = ["Processor time, workers included, is held against the targets: the wall is the neighbours'.", ""]
+    limits = {"plan, nothing run yet": 2.0, "plan, all done": 2.0, "status, all done": 2.0, "report, all done": 10.0}
+    section.targets = [
+        Target(f"{name}, {runs:,} runs, s", timings[name].median_cpu, at_most=most) for name, most in limits.items()
+    ]
+    section.targets += [
+        Target("start of a run beyond its own compute, s", timings["start of a run"].median_cpu, at_most=0.3),
+        Target(f"page of {runs:,} runs, MB", len(pages[0].encode()) / 1e6, at_most=5.0),
+    ]
+    return section
