@@ -17,7 +17,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ def sweep_on(
                 say(console, line, style="yellow")
         queue = scheduler.look(plan.store, exclusive=not only_plan)
         waiting = [one for one in runs if one.folder.id in queue.runs]
-        missing = [one for one in runs if one.folder.id not in queue.runs]
+        missing = _left(plan, [one for one in runs if one.folder.id not in queue.runs])
         prices = prices_on(plan.store, plan.evaluations, cluster)
         at_once = cluster.array_cap * cluster.at_once
         cost = bill(prices, missing, plan.evaluations, at_once)
@@ -90,6 +90,12 @@ def sweep_on(
     say(console, f"Submitted {len(missing)} runs as {jobs} jobs: {', '.join(_ids(submission))}.", style="green")
     say(console, f"How far they are: python -m harness.sweep --status --results {plan.store.root}")
     return 0
+
+
+def _left(plan: Plan, runs: Iterable[PlannedRun]) -> list[PlannedRun]:
+    """Those that are to do by now: one that has left the queue may have done its work since the plan was made."""
+    handles = [one.handle for one in plan.evaluations]
+    return [one for one in runs if replace(one, state=one.folder.state(handles)).to_do]
 
 
 def prices_on(store: Store, asked: Iterable[Evaluation], cluster: Cluster) -> Prices:

@@ -72,6 +72,33 @@ def test_sweeping_again_submits_only_what_is_missing(write: Write, slurm: Shims,
     assert len(tasks("1", second)) == 2, "two of the four are in the queue already, for another experiment"
 
 
+def test_a_run_that_ends_after_the_plan_was_made_is_not_submitted_again(
+    write: Write, slurm: Shims, results: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the time the queue is asked its job has left it, and what the plan says of the run is old."""
+    sweep(write(), results)
+    slurm.enqueue("RUNNING")
+    ask = scheduler.look
+
+    def look(store: Store, **more: bool) -> scheduler.Queue:
+        (manifest,) = store.experiments.glob("*.json")
+        (handle,) = read_json(manifest)["evaluations"].values()
+        for folder in list(store.all_runs())[:3]:
+            write_json(folder.outcome, {"run": folder.id, "status": "trained"})
+            write_json(folder.evaluation(handle), {"run": folder.id, "values": {}})
+        slurm.enqueue("COMPLETED")
+        return ask(store, **more)
+
+    monkeypatch.setattr(scheduler, "look", look)
+    (submission,) = submissions(results)
+    for task in submission.chunks[0].task_ids():
+        submission.started(task).parent.mkdir(exist_ok=True)
+        submission.started(task).touch()
+    assert sweep(write(), results) == 0
+    (_, second) = slurm.scripts().values()
+    assert len(tasks("1", second)) == 1, "the one that is left; the other three are done"
+
+
 def test_plan_submits_nothing(write: Write, slurm: Shims, results: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert sweep(write(), results, "--plan") == 0
     assert not slurm.calls("sbatch") and not results.experiments.exists()
