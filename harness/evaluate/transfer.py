@@ -67,7 +67,7 @@ class Transfer:
         try:
             found: Dataset = registry.dataset.build(self.data).load(trained.root)
         except SpecError as error:
-            raise Unavailable(str(error)) from None
+            raise Unavailable(str(error).replace(str(trained.root), "ROOT")) from None  # the record may be published
         several = found.train.labels.ndim == 2
         if several != (self.measure == "map11"):
             how = "several labels" if several else "one label"
