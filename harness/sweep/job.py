@@ -2,38 +2,45 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import submitit
 from rich.console import Console
 
+from harness.spec.run import Evaluation
 from harness.store import RunFolder, Store
 from harness.sweep.attempts import Cause, fail, fingerprint
 from harness.sweep.live import Watch
 from harness.sweep.machine import gpus
 from harness.sweep.pool import Pool
+from harness.sweep.ranks import Tasks, follow, rank_of_task, start_process
+from harness.sweep.server import start_server
 from harness.sweep.snapshot import Snapshot
 from harness.sweep.submission import read_task
+from harness.sweep.worker import Assignment
 from harness.train.place import Place
 
 
 class Job:
     """What runs inside a SLURM job. An instance, because submitit looks for ``checkpoint`` on the callable."""
 
-    def __init__(self) -> None:
+    def __init__(self, processes: int = 1) -> None:
+        self.processes = processes  # that share a run, each in a task of its own
         self.pool: Pool | None = None
         self.grace_s = 60.0
 
     def __call__(self, order: str) -> dict[str, str]:
         """Work through the runs of one work order; returns the cause each ended with. A failing run fails alone."""
-        if os.environ.get("SLURM_PROCID", "0") != "0":
+        rank = int(os.environ.get("SLURM_PROCID", "0"))
+        if rank and self.processes == 1:
             print("srun started this job more than once; this copy leaves", flush=True)
             return {}
-        from harness.components import Evaluation
-
         task = read_task(Path(order))
         job = os.environ.get("SLURM_ARRAY_JOB_ID")
         name = f"{job}_{os.environ['SLURM_ARRAY_TASK_ID']}" if job else os.environ.get("SLURM_JOB_ID", "?")
@@ -41,23 +48,74 @@ class Job:
         store = Store(Path(task["results"]))
         runs = [store.run(run) for run in task["runs"]]
         _assert_cores(task["cpus"], runs, name)
-        place = Place(data=Path(task["data"]), device=task["device"], threads=max(1, task["cpus"] // task["at_once"]))
+        place = Place(
+            data=Path(task["data"]),
+            device=task["device"],
+            threads=max(1, task["cpus"] // task["at_once"]),
+            images_per_pass=task.get("images_per_pass", 0),
+        )
         leased = [gpu for gpu, _ in gpus()] if task["device"] != "cpu" else []
+        asked = [Evaluation(**one) for one in task["evaluations"]]
+        code = Snapshot(**{name: Path(path) for name, path in task["code"].items()})
+        self.grace_s = task["grace_s"]
+        ranks = None
+        if self.processes > 1:
+            meet = _Meeting(self.processes)
+            leased = leased[meet.local_rank % len(leased) :][:1] if leased else []
+            if rank:
+                gpu = leased[0] if leased else None
+                meet.follow(store, Assignment(runs[0], tuple(asked), place, job=name, gpu=gpu, code=code.folder), code)
+                return {}
+            ranks = meet.tasks()
         with Watch(Console(highlight=False), len(runs), task["at_once"], task["seconds"], task["labels"]) as watch:
-            asked = [Evaluation(**one) for one in task["evaluations"]]
-            self.grace_s = task["grace_s"]
-            code = Snapshot(**{name: Path(path) for name, path in task["code"].items()})
-            self.pool = Pool(runs, asked, place, watch, jobs=task["at_once"], gpus=leased, job=name, code=code)
+            at_once = task["at_once"]
+            self.pool = Pool(runs, asked, place, watch, jobs=at_once, gpus=leased, job=name, code=code, ranks=ranks)
             outcome = self.pool.run(own_signals=False)
         if outcome.stopped:
             _await_the_end()
+        if ranks is not None:
+            ranks.dismiss()
         return {run: cause.value for run, cause in outcome.causes.items()}
 
     def checkpoint(self, order: str) -> submitit.helpers.DelayedSubmission:
         """submitit calls this on SLURM's warning: let the runs save, then be requeued with the same work order."""
         if self.pool is not None:
             self.pool.stop(self.grace_s)
-        return submitit.helpers.DelayedSubmission(Job(), order)
+        return submitit.helpers.DelayedSubmission(Job(self.processes), order)
+
+
+class _Meeting:
+    """This task among those that share the runs of its job, as submitit's environment describes them.
+
+    The first task keeps the store by which all of them, and the processes of the runs, find one another. Raises
+    ``RuntimeError`` where SLURM started another number of tasks than a run has processes.
+    """
+
+    def __init__(self, processes: int) -> None:
+        from harness.train import distributed
+
+        seen = submitit.helpers.TorchDistributedEnvironment()
+        if seen.world_size != processes:
+            raise RuntimeError(f"a run has {processes} processes, but this job was started as {seen.world_size} tasks")
+        self.rank, self.local_rank, self.world = seen.rank, seen.local_rank, seen.world_size
+        host = "localhost" if seen.local_world_size == seen.world_size else seen.master_addr
+        self.address = f"{host}:{seen.master_port}"
+        self.store = distributed.keep_store(host, seen.master_port, first=seen.rank == 0)
+
+    def tasks(self) -> Tasks:
+        """For the pool of the first task."""
+        return Tasks(self.store, self.address, self.world)
+
+    def follow(self, store: Store, alike: Assignment, code: Snapshot) -> None:
+        """In every other task: this one's process of each run, whose assignments are ``alike`` but for run and rank."""
+        context = multiprocessing.get_context("forkserver")
+
+        def start(run: str, number: int) -> BaseProcess:
+            start_server(code)
+            rank = rank_of_task(self.rank, self.world, self.address, number)
+            return start_process(context, replace(alike, folder=store.run(run), rank=rank))
+
+        follow(self.store, self.rank, start)
 
 
 def _mark_started(path: Path) -> None:

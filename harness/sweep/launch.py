@@ -32,7 +32,7 @@ from harness.sweep.cluster import Cluster, describe
 from harness.sweep.job import Job
 from harness.sweep.live import clock, say
 from harness.sweep.plan import Plan, PlannedRun
-from harness.sweep.preflight import check_data
+from harness.sweep.preflight import check_data, check_processes
 from harness.sweep.price import Prices, bill
 from harness.sweep.record import record
 from harness.sweep.show import show_claims, show_plan
@@ -84,6 +84,7 @@ def sweep_on(
         if only_plan or not missing:
             return 0
         check_data(missing, data)
+        check_processes(missing, cluster.processes_per_run, cluster.images_per_pass)
         record(plan)
         submit(plan, submission, groups, cluster, data)
     jobs = sum(len(chunk.tasks) for chunk in submission.chunks)
@@ -102,7 +103,10 @@ def prices_on(store: Store, asked: Iterable[Evaluation], cluster: Cluster) -> Pr
     """What runs cost on the nodes of this cluster file."""
     on_gpus = bool(cluster.gpus or cluster.gres)
     devices = max(1, cluster.gpus) / cluster.at_once if on_gpus else max(1, cluster.cpus // cluster.at_once)
-    return Prices.read(store, "" if on_gpus else None, [one.handle for one in asked], devices)
+    processes = cluster.processes_per_run
+    return Prices.read(
+        store, "" if on_gpus else None, [one.handle for one in asked], devices * cluster.nodes, processes
+    )
 
 
 def group(plan: Plan, runs: Sequence[PlannedRun], cluster: Cluster, prices: Prices) -> list[Group]:
@@ -161,7 +165,7 @@ def submit(plan: Plan, submission: Submission, groups: Sequence[Group], cluster:
         orders = [str(submission.task_file(number, index).resolve()) for index in range(len(chunk.tasks))]
         try:
             with _outside_of_jobs():
-                jobs = executor.map_array(Job(), orders)
+                jobs = executor.map_array(Job(cluster.processes_per_run), orders)
         except (submitit.core.utils.FailedJobError, OSError) as error:
             raise _refused(submission, number, str(error).strip()) from None
         chunk.job = jobs[0].job_id.partition("_")[0]
@@ -198,7 +202,8 @@ def _order(
         "labels": {one.folder.id: one.label for one in runs},
         "evaluations": [vars(one) for one in plan.evaluations],
         "at_once": cluster.at_once,
-        "cpus": cluster.cpus,
+        "cpus": cluster.cpus_per_task,
+        "images_per_pass": cluster.images_per_pass,
         "device": "auto" if cluster.gpus or cluster.gres else "cpu",
         "grace_s": max(10.0, cluster.signal_seconds - 60.0),
     }
@@ -207,13 +212,17 @@ def _order(
 def parameters(
     cluster: Cluster, chunk: Chunk, *, after: str | None = None, code: Snapshot | None = None
 ) -> dict[str, Any]:
-    """submitit's parameters. One node and one task, always: packing is ours; srun is told the cores it forgets."""
+    """submitit's parameters. One task, or one for each process of a run; srun is told the cores it forgets.
+
+    Packing is ours: a task works on ``at_once`` runs. With several tasks, one that dies takes the others along.
+    """
+    together = ["--kill-on-bad-exit=1"] if cluster.processes_per_run > 1 else []
     wanted: dict[str, Any] = {
         "job_name": chunk.name,
         "time": chunk.minutes,
-        "nodes": 1,
-        "ntasks_per_node": 1,
-        "cpus_per_task": cluster.cpus,
+        "nodes": cluster.nodes,
+        "ntasks_per_node": cluster.tasks_per_node,
+        "cpus_per_task": cluster.cpus_per_task,
         "gpus_per_node": cluster.gpus if cluster.gpus and not cluster.gres else None,
         "gres": cluster.gres,
         "mem": cluster.mem,
@@ -226,7 +235,7 @@ def parameters(
         "signal_delay_s": cluster.signal_seconds,
         "setup": [_end_time(chunk), *cluster.setup, *_environment(cluster, code)],
         "additional_parameters": cluster.sbatch or None,
-        "srun_args": [f"--cpus-per-task={cluster.cpus}", *cluster.srun],
+        "srun_args": [f"--cpus-per-task={cluster.cpus_per_task}", *together, *cluster.srun],
     }
     return {key: value for key, value in wanted.items() if value is not None}
 
@@ -256,7 +265,7 @@ def _environment(cluster: Cluster, code: Snapshot | None) -> list[str]:
     """The job imports the snapshot that was submitted, whatever it finds in its working directory, and does not
     oversubscribe cores. ``code`` is None where nothing is going to run.
     """
-    lines = [f"export OMP_NUM_THREADS={max(1, cluster.cpus // cluster.at_once)}"]
+    lines = [f"export OMP_NUM_THREADS={max(1, cluster.cpus_per_task // cluster.at_once)}"]
     for name, value in code.environment.items() if code else ():
         behind = "${PYTHONPATH:+:$PYTHONPATH}" if name == "PYTHONPATH" else ""
         lines.append(f'export {name}="{value}{behind}"')
@@ -282,7 +291,9 @@ def _ids(submission: Submission) -> list[str]:
 
 def _show_arrays(console: Console, submission: Submission, cluster: Cluster) -> None:
     for chunk in submission.chunks:
-        gpu = f"GPUs {cluster.gpus}, " if cluster.gpus else ""
+        shared = f"{cluster.processes_per_run} processes a run, " if cluster.processes_per_run > 1 else ""
+        shared += f"nodes {cluster.nodes}, each with " if cluster.nodes > 1 else ""
+        gpu = f"{shared}GPUs {cluster.gpus}, " if cluster.gpus else shared
         say(
             console,
             f"array: jobs {len(chunk.tasks)}, runs per job {cluster.runs_per_job}, at most {chunk.cap} at a time; each "
