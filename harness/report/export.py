@@ -7,8 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from harness.report.entries import Entry
+from harness.report.entries import Entry, Metric
 from harness.report.records import Results
+from harness.report.stats import Estimate
 from harness.report.tables import Grid, Row, grids
 
 
@@ -21,7 +22,8 @@ def tidy(results: Results) -> pd.DataFrame:
                 for column, entry in zip(grid.columns, row.entries, strict=True):
                     records.append(_record(grid, number, row, column, entry))
     columns = ["experiment", "scale", "block", "row", "column", "metric", "mean", "low", "high", "n", "asked"]
-    return pd.DataFrame(records, columns=[*columns, "state", "published", "difference", "runs"])
+    more = ["chosen", "drop", "drop_low", "drop_high", "drop_n"]
+    return pd.DataFrame(records, columns=[*columns, "state", "published", "difference", "runs", *more])
 
 
 def _record(grid: Grid, number: int, row: Row, column: str, entry: Entry) -> dict[str, Any]:
@@ -43,16 +45,52 @@ def _record(grid: Grid, number: int, row: Row, column: str, entry: Entry) -> dic
         "published": entry.published,
         "difference": entry.difference,
         "runs": " ".join(run for arm in arms for _, run in sorted(arm.runs.items())),
+        "chosen": entry.choice.note if entry.choice else None,
+        "drop": entry.drop.mean if entry.drop else None,
+        "drop_low": entry.drop.low if entry.drop else None,
+        "drop_high": entry.drop.high if entry.drop else None,
+        "drop_n": entry.drop.n if entry.drop else None,
     }
 
 
-def cell_text(entry: Entry, plus_minus: str = "±") -> str:
-    """``48.2 ± 0.8 (n=3)``, or the state of a cell without a number."""
+def cell_text(entry: Entry) -> str:
+    """``48.2 ± 0.8 (n=3)``, or the state of a cell without a number; and which setting was chosen for it."""
+    chosen = f"; {entry.choice.note}" if entry.choice else ""
     if entry.estimate is None:
-        return entry.absent
-    digits, half = entry.metric.decimals, entry.estimate.half
-    spread = "" if half is None else f" {plus_minus} {half:.{digits}f}"
-    return f"{entry.estimate.mean:.{digits}f}{spread} (n={entry.estimate.n})"
+        return f"{entry.absent}{chosen}"
+    return f"{_measured(entry.estimate, entry.metric)}{chosen}"
+
+
+def _measured(one: Estimate, metric: Metric, sign: str = "") -> str:
+    digits = metric.decimals
+    spread = "" if one.half is None else f" ± {one.half:.{digits}f}"
+    return f"{one.mean:{sign}.{digits}f}{spread} (n={one.n})"
+
+
+def table_of(
+    grid: Grid, bold: Callable[[str], str], escape: Callable[[str], str] = str
+) -> tuple[list[str], list[list[str]]]:
+    """Head and body of a printed table: stubs, each column's numbers and their difference to a baseline, references."""
+
+    def text(entry: Entry) -> str:
+        ours = bold(escape(cell_text(entry))) if entry.best else escape(cell_text(entry))
+        return ours if entry.published is None else f"{ours} [{entry.published:g}]"
+
+    against = bool(grid.against)
+    head = [*grid.stubs, *(name for column in grid.columns for name in ([column, "against baseline"][: 1 + against]))]
+    body = []
+    for row in grid.rows:
+        line = [escape(name) for name in row.names]
+        for entry in row.entries:
+            drop = _measured(entry.drop, entry.metric, "+") if entry.drop else "baseline" if row.baseline else ""
+            line += [text(entry), escape(drop)] if against else [text(entry)]
+        body.append(line)
+    for one in grid.references if grid.kind == "table" else ():
+        line = [escape(one.name), *[""] * (len(grid.stubs) - 1)]
+        for held, metric in zip(one.estimates, grid.metrics, strict=True):
+            line += [escape(_measured(held, metric)) if held else "not run", *[""] * against]
+        body.append(line)
+    return [escape(name) for name in head], body
 
 
 def to_csv(results: Results) -> str:
@@ -87,30 +125,21 @@ def _markdown_table(grid: Grid) -> str:
     def line(parts: Sequence[str]) -> str:
         return "| " + " | ".join(part.replace("|", "\\|").replace("\n", " ") for part in parts) + " |"
 
-    def text(entry: Entry) -> str:
-        ours = f"**{cell_text(entry)}**" if entry.best else cell_text(entry)
-        return ours if entry.published is None else f"{ours} [{entry.published:g}]"
-
-    body = [line([*row.names, *map(text, row.entries)]) for row in grid.rows]
-    head = [*grid.stubs, *grid.columns]
-    return "\n".join([line(head), line(["---"] * len(head)), *body])
+    head, body = table_of(grid, lambda text: f"**{text}**")
+    return "\n".join([line(head), line(["---"] * len(head)), *map(line, body)])
 
 
 def _latex_table(grid: Grid) -> str:
-    def text(entry: Entry) -> str:
-        ours = _latex(cell_text(entry))
-        ours = f"\\textbf{{{ours}}}" if entry.best else ours
-        return ours if entry.published is None else f"{ours} [{entry.published:g}]"
-
-    body = [" & ".join([*map(_latex, row.names), *map(text, row.entries)]) + r" \\" for row in grid.rows]
-    head = " & ".join(map(_latex, [*grid.stubs, *grid.columns])) + r" \\"
-    spec = "l" * len(grid.stubs) + "r" * len(grid.columns)
+    head, body = table_of(grid, lambda text: f"\\textbf{{{text}}}", _latex)
+    head_line, *lines = [" & ".join(parts) + r" \\" for parts in (head, *body)]
+    spec = "l" * len(grid.stubs) + "r" * (len(head) - len(grid.stubs))
     return "\n".join(
-        [f"\\begin{{tabular}}{{{spec}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
+        [f"\\begin{{tabular}}{{{spec}}}", r"\toprule", head_line, r"\midrule", *lines, r"\bottomrule", r"\end{tabular}"]
     )
 
 
 _LATEX = {"\\": r"\textbackslash{}", "±": r"$\pm$", "τ": r"$\tau$", "<": r"\textless{}", ">": r"\textgreater{}"}
+_LATEX |= {"→": r"$\rightarrow$", "−": r"$-$"}
 _LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {char: f"\\{char}" for char in "&%$#_{}"}
 
 

@@ -34,7 +34,7 @@ def _pair(key: Any, value: Any) -> str:
 def path_name(path: str) -> str:
     """The end of a dotted path says it: ``objective.nt_xent.temperature`` -> ``temperature``."""
     parts = path.split(".")
-    name = " ".join(parts[-2:]) if parts[-1] in ("first", "last", "width", "p") else parts[-1]
+    name = " ".join(parts[-2:]) if parts[-1] in ("first", "last", "width", "p", "both", "shared") else parts[-1]
     return name.replace("_", " ")
 
 

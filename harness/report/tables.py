@@ -135,7 +135,7 @@ def table_grid(results: Results, experiment: Experiment, fields: Mapping[str, An
     grid = Grid("table", experiment, names, "", tuple(labels), (), fields, metrics)
     places = Places(results, experiment, fields)
     try:
-        rows = _rows(places, stubs, metrics) if stubs else _arm_rows(places, metrics)
+        rows = _rows(places, stubs, metrics) if stubs else _arm_rows(places, metrics, fields)
     except SpecError as error:
         return replace(grid, refused=str(error))
     if fields.get("against"):
@@ -151,15 +151,12 @@ def _rows(places: Places, stubs: Mapping[str, str], metrics: Sequence[Metric]) -
     return rows
 
 
-def _arm_rows(places: Places, metrics: Sequence[Metric]) -> list[Row]:
-    """One row per arm, named by what it changes against the first (for leave-one-out tables)."""
-    arms = places.experiment.arms
-    if not places.arms:
-        return []
-    base = arms[places.arms[0]].settings
+def _arm_rows(places: Places, metrics: Sequence[Metric], fields: Mapping[str, Any]) -> list[Row]:
+    """One row per arm, named by what it changes against the baseline (for leave-one-out tables)."""
+    arms, base = places.experiment.arms, _baseline(places, fields)
     return [
         Row(
-            (change_names(base, arms[arm].settings) or "baseline",),
+            (change_names(arms[min(base)].settings, arms[arm].settings) or "baseline",),
             (arm,),
             tuple(places.of_arm(metric, arm) for metric in metrics),
         )
@@ -167,11 +164,16 @@ def _arm_rows(places: Places, metrics: Sequence[Metric]) -> list[Row]:
     ]
 
 
+def _baseline(places: Places, fields: Mapping[str, Any]) -> set[int]:
+    """The arms that ``against`` names: those with its settings, or the first."""
+    wanted, arms = fields.get("against"), places.experiment.arms
+    named = {arm for arm in places.arms if isinstance(wanted, Mapping) and matches(arms[arm].settings, wanted)}
+    return named or set(places.arms[:1])
+
+
 def _against(rows: list[Row], places: Places, fields: Mapping[str, Any]) -> list[Row]:
     """With the difference of every row to the baseline (``against: first``, or its settings), ranked if asked for."""
-    wanted, arms = fields["against"], places.experiment.arms
-    chosen = {arm for arm in places.arms if isinstance(wanted, Mapping) and matches(arms[arm].settings, wanted)}
-    chosen = chosen or set(places.arms[:1])
+    chosen = _baseline(places, fields)
     base = next((row for row in rows if any(e.cell and chosen & {*e.cell.arms} for e in row.entries)), None)
     if base is None:
         return rows

@@ -46,6 +46,8 @@ def _places(grid: Grid) -> list[tuple[str, Entry]]:
 
 
 def _place(grid: Grid, row: Row, column: str) -> str:
+    if not grid.fields.get("rows") and grid.kind == "table":
+        return row.names[0]
     parts = [f"{stub} {name}" for stub, name in zip(grid.stubs, row.names, strict=True)]
     return ", ".join([*parts, f"{grid.column_label} {column}"] if grid.column_label else parts)
 

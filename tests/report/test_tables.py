@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 import statistics
+from typing import Any
 
 import pytest
 
 from harness.report.collect import collect
+from harness.report.export import to_csv, to_latex, to_markdown
+from harness.report.page import render
 from harness.report.records import Results, State
 from harness.report.tables import Grid, grids, row_mean
 from tests.report.fake_results import (
+    EPOCHS,
     FIGURE_5,
+    HANDLES,
     NORM,
     OPERATORS,
+    TAU,
     FakeResults,
+    add,
     batch_sizes,
     fate_of,
     figure_5,
@@ -87,3 +94,71 @@ def test_a_mean_over_several_arms_stands_beside_none_of_the_papers_numbers(fake:
     table, _ = blocks(collect(fake.root), "temperature")
     assert [len(row.entries[0].cell.arms) for row in table.rows if row.entries[0].cell] == [2, 4]
     assert {entry.published for entry in table.entries} == {None}
+
+
+# --- where, best_of, against, reference
+
+
+def block(fake: FakeResults, kind: str = "table", **fields: Any) -> Grid:
+    """One block over four temperatures, each with a validation number that falls as the test number rises."""
+    taus = (0.05, 0.1, 0.5, 1.0)
+
+    def values(settings: dict[str, Any], seed: int) -> dict[str, dict[str, float]]:
+        return {"linear": {"top1": 50.0 + 10 * settings[TAU] + seed}, "contrastive": {"top1": 90.0 - settings[TAU]}}
+
+    arms = [add(fake, {TAU: tau, "kind": "a" if tau < 0.3 else "b"}, 2, fate_of(1.0), values) for tau in taus]
+    handles = {"linear": HANDLES["linear"], "linear@validation": HANDLES["contrastive"]}
+    written = {"columns": {"Top-1": "linear/top1"}, **fields}
+    fake.experiment("one", arms=arms, evaluations=handles, report=[{kind: written}])
+    floor = [
+        add(fake, {EPOCHS: 0, TAU: 9.0}, 2, fate_of(1.0), lambda settings, seed: {"linear": {"top1": 28.0 + seed}})
+    ]
+    fake.experiment("untrained", arms=floor, evaluations=handles)
+    results = collect(fake.root)
+    (grid,) = grids(results, results.experiments[0])
+    return grid
+
+
+def test_where_restricts_the_arms(fake: FakeResults) -> None:
+    grid = block(fake, rows={"tau": TAU}, where={"kind": "b"})
+    assert [row.names for row in grid.rows] == [("0.5",), ("1",)] and grid.where == "b"
+
+
+def test_best_of_shows_what_validation_chose(fake: FakeResults) -> None:
+    grid = block(fake, rows={"kind": "kind"}, best_of={"over": [TAU], "by": "linear@validation/top1"})
+    means = [row.entries[0].estimate.mean for row in grid.rows if row.entries[0].estimate]
+    assert means == [51.0, 55.5]  # of the lower temperature of each kind: worse on test images
+    choices = [row.entries[0].choice for row in grid.rows]
+    assert [choice.name for choice in choices if choice] == ["temperature 0.05", "temperature 0.5"]
+    text = to_markdown(collect(fake.root))
+    assert "temperature 0.05, best of 2 on validation images" in text
+
+
+def test_best_of_by_test_images_shows_nothing(fake: FakeResults) -> None:
+    grid = block(fake, rows={"kind": "kind"}, best_of={"over": [TAU], "by": "linear/top1"})
+    assert not grid.rows and "not of validation images" in grid.refused
+    assert "<b>Refused.</b>" in render(collect(fake.root))
+
+
+def test_drops_are_paired_and_ranked(fake: FakeResults) -> None:
+    grid = block(fake, against={TAU: 0.5}, sort="drop")
+    names = ["baseline", "temperature 0.5 → 0.05, b → a", "temperature 0.5 → 0.1, b → a", "temperature 0.5 → 1"]
+    assert [row.names[0].replace("kind ", "") for row in grid.rows] == names
+    assert grid.rows[0].baseline and grid.rows[0].entries[0].drop is None
+    drops = [row.entries[0].drop for row in grid.rows[1:]]
+    assert [round(drop.mean, 6) for drop in drops if drop] == [-4.5, -4.0, 5.0]
+    assert all(drop.n == 2 for drop in drops if drop)
+    frame = to_csv(collect(fake.root))
+    assert "drop_low" in frame and "-4.5" in frame
+    assert "against baseline" in to_latex(collect(fake.root))
+
+
+def test_a_reference_stands_beside_and_says_when_it_is_not_there(fake: FakeResults) -> None:
+    wanted = {"untrained encoder": {"experiment": "untrained", "at": {EPOCHS: 0}}, "gone": {"experiment": "nowhere"}}
+    grid = block(fake, rows={"tau": TAU}, reference=wanted)
+    floor, gone = grid.references
+    assert floor.estimates[0] is not None and (floor.estimates[0].mean, floor.asked) == (28.5, 2)
+    assert gone.estimates == (None,) and not gone.known
+    page = render(collect(fake.root))
+    assert "untrained encoder, for comparison" in page and "not in these results" in page
+    assert 'href="#untrained-micro-arm-0"' in page and 'id="untrained-micro-arm-0"' in page

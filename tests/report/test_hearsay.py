@@ -1,0 +1,76 @@
+"""The summary is judged as a witness: on its own figures, against the paper's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from harness.report.collect import collect
+from harness.report.hearsay import said
+from harness.report.judging import judge_all
+from harness.report.page import render
+from harness.report.score import Score
+from tests.report.fake_results import FakeResults, add, fate_of
+
+X = "schedule.batch_size"
+PAPER = {1: 10.0, 2: 20.0, 3: 30.0}
+SUMMARY = {1: 10.4, 2: 35.0, 3: 30.0}
+
+
+def table(numbers: dict[int, float]) -> dict[str, Any]:
+    return {"cells": [{"at": {X: at}, "metric": "linear/top1", "value": value} for at, value in numbers.items()]}
+
+
+def experiment(fake: FakeResults, *claims: dict[str, Any]) -> None:
+    arms = [add(fake, {X: at}, 1, fate_of(0.0, mishaps=False), None) for at in PAPER]
+    published = {"simclr/t": table(PAPER), "summary/t": table(SUMMARY)}
+    written = [{"id": f"c{i}", "says": "s", "on": "linear/top1", **claim} for i, claim in enumerate(claims)]
+    fake.experiment("one", arms=arms, claims=written, published=published)
+
+
+KINDS: list[tuple[dict[str, Any], bool | None]] = [
+    ({"best": {X: [3]}}, False),
+    ({"greater": [{X: 3}, {X: 1}]}, True),
+    ({"order": [{X: 3}, {X: 2}, {X: 1}]}, False),
+    ({"monotone": X}, False),
+    ({"saturates": X, "after": 2, "within": 15.0}, True),
+    ({"close": {X: 1}, "within": 1.0}, True),
+    ({"close": {X: 2}, "within": 1.0}, False),
+    ({"equivalent": [{X: 2}, {X: 3}], "within": 12.0}, True),
+    ({"agrees": "simclr/t", "at_least": 0.5}, False),
+]
+
+
+@pytest.mark.parametrize(("expect", "agrees"), KINDS)
+def test_every_kind_is_judged_on_its_figures(fake: FakeResults, expect: dict[str, Any], agrees: bool) -> None:
+    experiment(fake, {"expect": expect})
+    (judged,) = judge_all(collect(fake.root))
+    assert judged.summary is not None and judged.summary_agrees is agrees
+    assert Score(judged).summary_verdict == ("agrees with the paper" if agrees else "contradicts the paper")
+
+
+@pytest.mark.parametrize(("difference", "agrees"), [(25.0, True), (5.0, False), (10.0, None)])
+def test_a_difference_without_its_two_numbers(fake: FakeResults, difference: float, agrees: bool | None) -> None:
+    """Of a metric that the summary gives no figures for; "about ten" where more than ten is claimed says nothing."""
+    claim = {
+        "on": "linear/top5",
+        "expect": {"greater": [{X: 3}, {X: 1}], "margin": 10.0},
+        "summary": {"text": "much", "difference": difference},
+    }
+    experiment(fake, claim)
+    results = collect(fake.root)
+    cells = [{"at": {X: at}, "metric": "linear/top5", "value": value} for at, value in PAPER.items()]
+    held = results.experiments[0].model_dump() | {"published": {"simclr/t": {"cells": cells}}}
+    (judged,) = judge_all(type(results)((type(results.experiments[0]).model_validate(held),), results.runs))
+    assert judged.summary_agrees is agrees
+
+
+def test_number_by_number(fake: FakeResults) -> None:
+    experiment(fake)
+    results = collect(fake.root)
+    found = said(results, results.experiments[0])
+    assert [one.agrees for one in found] == [True, False, True]  # 10.4 is "about 10"
+    assert [one.printed for one in found] == ["10.0", "20.0", "30.0"]
+    page = render(results)
+    assert "The summary, number by number" in page and page.count("contradicts the paper</span>") == 1
