@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from harness.spec.errors import SpecError
 from harness.store import RunFolder, read_json, write_json
 from harness.train.place import Place
 
@@ -36,6 +37,8 @@ def behave(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> None
     if what == "full disk":
         os.fsync = no_space  # from now on nothing is written, the ledger neither
         no_space()
+    if what == "bad data":
+        raise SpecError("data_batch_1.bin is damaged; to fetch it: python -m harness.data cifar10")
     if what == "cuda oom":
         raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
     if what == "segfault":
