@@ -73,7 +73,8 @@ def crash(sweep: Sweep) -> None:
 
 def preempt(sweep: Sweep) -> None:
     """A job of a partition with precedence wants the whole node."""
-    sweep.lab.ask("sbatch", "--partition=high", "--nodelist=node4", "--exclusive", "--output=/dev/null", "--wrap=true")
+    whole = ("--nodelist=node4", "--exclusive", "--mem=1G")  # by default all its cores ask for more than it has
+    sweep.lab.ask("sbatch", "--partition=high", *whole, "--output=/dev/null", "--wrap=true")
 
 
 HERE, THERE = {"exclude": "node[2,4]"}, {"exclude": "node[1,4]"}
