@@ -64,7 +64,7 @@ class Disturbance:
 
     act: Callable[[Sweep], object]
     sbatch: dict[str, str | bool]
-    cause: str | None
+    cause: str
 
 
 def crash(sweep: Sweep) -> None:
@@ -83,7 +83,7 @@ DISTURBANCES = {
     "USR2": Disturbance(lambda sweep: sweep.lab.ask("scancel", "--signal=USR2", sweep.job), HERE, "interrupted"),
     "requeue": Disturbance(lambda sweep: sweep.lab.ask("scontrol", "requeue", sweep.job), HERE, "interrupted"),
     "preempted": Disturbance(preempt, {"partition": "low", "nodelist": "node4", "exclusive": True}, "interrupted"),
-    "node down": Disturbance(crash, THERE, None),
+    "node down": Disturbance(crash, THERE, "node failure"),
 }
 
 
