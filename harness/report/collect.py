@@ -6,7 +6,7 @@ Nothing here fails on a bad file: it becomes a :class:`Problem` that the page pr
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,14 @@ def collect(root: Path) -> Results:
     reader = _Reader(root)
     found = [reader.experiment(path) for path in sorted(store.experiments.glob("*.json"))]
     experiments = sorted((one for one in found if one is not None), key=_order)
-    wanted = sorted({run for experiment in experiments for run in experiment.ids})
-    runs = {run: reader.run(run) for run in wanted}
+    wanted: dict[str, set[str]] = {}
+    for experiment in experiments:
+        for run in experiment.ids:
+            wanted.setdefault(run, set()).update(experiment.evaluations.values())
+    runs = {run: reader.run(run, wanted[run]) for run in sorted(wanted)}
     present = {folder.id for folder in store.all_runs()}
     sources = {path.stem: reader.json(path) or {} for path in sorted(store.sources.glob("*.json"))}
-    return Results(tuple(experiments), runs, tuple(reader.problems), len(present - set(wanted)), sources)
+    return Results(tuple(experiments), runs, tuple(reader.problems), len(present - wanted.keys()), sources)
 
 
 def _order(experiment: Experiment) -> tuple[str, float, str]:
@@ -79,8 +82,12 @@ class _Reader:
             self.complain(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}; the experiment was left out")
             return None
 
-    def run(self, name: str) -> Run:
-        """What the files say. Unlike the sweep's view it asks no clock and no process: a claim means running."""
+    def run(self, name: str, asked: Collection[str] = ()) -> Run:
+        """What the files say, by the store's order: a run that has all that is ``asked`` (handles) is done.
+
+        Whatever a process that was killed between its last words left beside it. Unlike the store it asks no clock and
+        no process: of a run that is not done, a claim means running.
+        """
         folder = RunFolder(self.root / "runs" / name)
         if not folder.path.is_dir():
             return Run(name, State.NOT_RUN)
@@ -88,8 +95,11 @@ class _Reader:
         if outcome is not None and outcome.get("run") != name:
             self.complain(folder.outcome, f"belongs to run {outcome.get('run')!r}; it was left out")
             outcome = None
+        found = self.evaluations(folder)
         if outcome is not None and outcome.get("status") == "diverged":
             state, note = State.DIVERGED, f"its loss was not finite at or before step {outcome.get('at_step', '?')}"
+        elif outcome is not None and asked and found["evaluations"].keys() >= set(asked):
+            state, note = State.DONE, ""
         elif folder.claim.exists():
             state, note = State.RUNNING, self.progress(folder)
         elif failure is not None:
@@ -100,7 +110,6 @@ class _Reader:
         else:
             state, note = State.NOT_RUN, "cancelled" if folder.cancelled.exists() else ""
         spec = _mapping((self.json(folder.spec) or {}).get("spec"))
-        found = self.evaluations(folder)
         about = self.json(folder.provenance) or {}
         return Run(name, state, spec, about, note=note, history=self.history(folder), **found)
 

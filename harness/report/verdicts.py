@@ -40,7 +40,6 @@ class Verdict(StrEnum):
 
 
 DECIDED = (Verdict.REPRODUCED, Verdict.NOT_REPRODUCED)
-TESTED = (*DECIDED, Verdict.INCONCLUSIVE)
 
 
 @dataclass(frozen=True)
@@ -91,8 +90,11 @@ def judge(alternatives: Alternatives) -> Judgement:
 
 
 def jointly(judgements: Sequence[Judgement]) -> list[bool]:
-    """Which verdicts of a table also stand together: Holm's step-down over all its claims that were tested."""
-    tested = sorted((one.p, index) for index, one in enumerate(judgements) if one.verdict in TESTED)
+    """Which verdicts of a table also stand together: Holm's step-down over all its claims that can be tested.
+
+    Those that have not run count as well (p = 1): a verdict must not lose its standing because more runs came in.
+    """
+    tested = sorted((one.p, index) for index, one in enumerate(judgements) if not one.untestable)
     stand = [False] * len(judgements)
     for rank, (p, index) in enumerate(tested):
         if p > (1 - CONFIDENCE) / 2 / (len(tested) - rank):

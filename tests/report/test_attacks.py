@@ -97,7 +97,9 @@ def test_a_table_of_many_claims_is_not_ten_independent_tests() -> None:
     verdicts = [Verdict.REPRODUCED, Verdict.NOT_REPRODUCED, Verdict.REPRODUCED, Verdict.INCONCLUSIVE]
     judged = [Judgement(v, 3, "", p=p) for v, p in zip(verdicts, p_values, strict=True)]
     assert jointly(judged) == [True, True, False, False]
-    assert jointly([*judged, Judgement(Verdict.NOT_RUN, 0, "")]) == [True, True, False, False, False]
+    unrun = [Judgement(Verdict.NOT_RUN, 0, "")] * 3
+    assert jointly([*judged, *unrun]) == [True, True] + [False] * 5
+    assert jointly([judged[2]]) == [True] and jointly([judged[2], *unrun]) == [False] * 4
 
 
 def test_p_values_are_those_of_the_verdict() -> None:

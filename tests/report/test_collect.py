@@ -43,6 +43,16 @@ def test_states(fake: FakeResults) -> None:
     assert state(fake) is State.DIVERGED
 
 
+@pytest.mark.parametrize("left", ["claim.json", "failed.json"])
+def test_what_a_killed_process_left_beside_a_finished_run_changes_nothing(fake: FakeResults, left: str) -> None:
+    """Killed after its last evaluation and before it tidied up: the store says DONE, and so does the page."""
+    (fake.running if left == "claim.json" else fake.fail)(SPEC)
+    run = fake.finish(SPEC, {label: {"top1": 48.2} for label in HANDLES})
+    assert (fake.folder(run) / left).exists()
+    assert state(fake) == 48.2
+    assert collect(fake.root).runs[run].state is State.DONE
+
+
 def test_not_a_number_counts_as_diverged(fake: FakeResults) -> None:
     fake.finish(SPEC, {"linear": {"top1": float("nan")}})
     assert state(fake) is State.DIVERGED
