@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import json
 import os
 import secrets
@@ -72,11 +73,10 @@ class Claim:
 
     def take(self, job: str | None = None) -> bool:
         """Claim it for this process; False if a live one holds it. Raises ``OSError`` where nothing can be written."""
-        folder = self.path.parent
-        folder.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         host, boot = machine()
         mine = {"pid": os.getpid(), "host": host, "boot": boot, "started": process_start(os.getpid()), "job": job}
-        temporary = folder / f".claim.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+        temporary = self.path.with_name(f".claim.{os.getpid()}.{secrets.token_hex(4)}.tmp")
         try:
             temporary.write_text(json.dumps(mine), encoding="utf-8")
             for _ in range(2):
@@ -84,16 +84,42 @@ class Claim:
                     os.link(temporary, self.path)  # atomic, also on NFS, and never replaces a file
                     return True
                 except FileExistsError:
+                    judged = self._seen()  # before it is judged: what comes after is not what was judged
                     held = self.holder(job)
                     if held is Holder.ALIVE or (held is Holder.SILENT and not self._stays_silent()):
                         return False
-                    with contextlib.suppress(FileNotFoundError):  # another process may bury it first
-                        self.path.rename(folder / f".claim.dead.{secrets.token_hex(4)}.tmp")
+                    if judged is not None and not self._bury(judged, job):
+                        return False
             return False
         finally:
             temporary.unlink(missing_ok=True)
-            for buried in folder.glob(".claim.dead.*.tmp"):
-                buried.unlink(missing_ok=True)
+
+    def release_of(self, pid: int) -> None:
+        """Give it back in the name of a process of this machine that is known to have died."""
+        judged, held = self._seen(), self.read()
+        if judged is not None and held.get("pid") == pid and held.get("host") == machine()[0]:
+            self._bury(judged)
+
+    def _bury(self, judged: tuple[bytes, int], job: str | None = None) -> bool:
+        """Remove the claim that was judged dead, and no other; False if it is not there any more.
+
+        Several processes may have judged it so. Who was slow must not remove the claim that another has put in its
+        place, so to look again and to remove it takes the right to bury this very claim: a claim like any other, for
+        one that dies with it is replaced by the same rule.
+        """
+        name = hashlib.sha256(b"%d %b" % (judged[1], judged[0])).hexdigest()[:16]
+        right = Claim(self.path.with_name(f".claim.{name}.right"), self.path.with_name(f".claim.{name}.progress"))
+        if not right.take(job):
+            return False
+        try:
+            if self._seen() != judged:
+                return False
+            self.path.unlink()
+            return True
+        except FileNotFoundError:  # one that had only been silent gave it back
+            return True
+        finally:
+            right.release()
 
     def beat(self, job: str | None = None) -> bool:
         """Sign of life. False if the claim is no longer this process's.
@@ -113,6 +139,14 @@ class Claim:
         """Give it back, if it is this process's."""
         if _is_ours(self.read()):
             self.path.unlink(missing_ok=True)
+
+    def _seen(self) -> tuple[bytes, int] | None:
+        """Content, and nanoseconds of the last heartbeat, which tell one claim from every other; None: no claim."""
+        try:
+            with self.path.open("rb") as file:
+                return file.read(), os.fstat(file.fileno()).st_mtime_ns
+        except FileNotFoundError:
+            return None
 
     def _stays_silent(self) -> bool:
         """Whether nothing is heard of the holder while we watch."""

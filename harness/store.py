@@ -210,6 +210,10 @@ class RunFolder:
         """Give the claim back, if it is this process's."""
         self._claim.release()
 
+    def release_claim_of(self, pid: int) -> None:
+        """Give it back in the name of a process of this machine that is known to have died, if it is that one's."""
+        self._claim.release_of(pid)
+
 
 @dataclass(frozen=True)
 class Store:

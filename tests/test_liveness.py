@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,94 @@ def test_of_many_processes_one_gets_the_claim(folder: RunFolder) -> None:
     for one in many:
         one.join()
     assert sum(answers) == 1
+
+
+def bury_at_once(folders: list[str], ready: Barrier, over: Barrier, won: multiprocessing.Queue[int]) -> None:
+    for index, path in enumerate(folders):
+        ready.wait(30)
+        if RunFolder(Path(path)).take_claim():
+            won.put(index)
+    over.wait(30)  # they live until all have asked for all
+
+
+def dead(folder: RunFolder) -> None:
+    host, boot = machine()
+    write_json(folder.claim, {"pid": 2**22 + 1, "host": host, "boot": boot, "started": "1", "job": None})
+
+
+def test_of_many_processes_one_gets_a_dead_processes_claim(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    folders = [RunFolder(tmp_path / f"{index:012x}") for index in range(30)]
+    for folder in folders:
+        dead(folder)
+    won, ready, over = context.Queue(), context.Barrier(8), context.Barrier(8)
+    paths = [str(folder.path) for folder in folders]
+    many = [context.Process(target=bury_at_once, args=(paths, ready, over, won)) for _ in range(8)]
+    for one in many:
+        one.start()
+    winners = [won.get(timeout=30) for _ in folders]
+    for one in many:
+        one.join()
+    assert sorted(winners) == list(range(30)) and won.empty()
+    assert all([path.name for path in folder.path.iterdir()] == ["claim.json"] for folder in folders)
+
+
+def test_a_claim_that_another_put_in_a_dead_ones_place_stays(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = liveness.Claim.holder
+
+    def slow(claim: liveness.Claim, job: str | None = None) -> liveness.Holder:
+        found = judge(claim, job)
+        if claim.path == folder.claim and found is liveness.Holder.NOBODY:  # meanwhile:
+            foreign(folder, 0)
+        return found
+
+    dead(folder)
+    monkeypatch.setattr(liveness.Claim, "holder", slow)
+    assert not folder.take_claim()
+    assert read_json(folder.claim)["host"] == "elsewhere"
+    assert [path.name for path in folder.path.iterdir()] == ["claim.json"]
+
+
+def test_one_that_was_silent_and_beats_before_it_is_buried_keeps_its_claim(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign(folder, STALE_HEARTBEAT_S + 5)
+
+    def watched(claim: liveness.Claim) -> bool:
+        os.utime(claim.path)
+        return True
+
+    monkeypatch.setattr(liveness.Claim, "_stays_silent", watched)
+    assert not folder.take_claim()
+    assert read_json(folder.claim)["host"] == "elsewhere"
+
+
+@pytest.mark.parametrize("lives", [True, False])
+def test_the_right_to_bury_is_a_claim_too(folder: RunFolder, monkeypatch: pytest.MonkeyPatch, lives: bool) -> None:
+    """Of a process that died with it, it is taken over; of one that lives, it is not."""
+    dead(folder)
+    release = liveness.Claim.release
+    monkeypatch.setattr(liveness.Claim, "release", lambda claim: None)
+    monkeypatch.setattr(Path, "unlink", lambda path, missing_ok=False: (_ for _ in ()).throw(OSError("it dies here")))
+    with pytest.raises(OSError, match="it dies here"):
+        folder.take_claim()
+    monkeypatch.undo()
+    (right,) = folder.path.glob(".claim.*.right")
+    host, boot = machine()
+    started = process_start(os.getppid())
+    write_json(right, {"pid": os.getppid() if lives else 2**22 + 1, "host": host, "boot": boot, "started": started})
+    assert folder.take_claim() is not lives
+    assert release is liveness.Claim.release and right.exists() is lives
+
+
+def test_the_claim_of_a_dead_child_is_given_back_and_its_successors_is_not(folder: RunFolder) -> None:
+    dead(folder)
+    folder.release_claim_of(2**22 + 2)
+    assert folder.claim.exists()
+    folder.release_claim_of(2**22 + 1)
+    assert not folder.claim.exists()
 
 
 def test_a_dead_process_loses_its_claim_and_a_live_one_does_not(folder: RunFolder) -> None:

@@ -11,7 +11,6 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from harness.causes import Cause
-from harness.liveness import machine
 from harness.store import RunFolder, StoreError, read_json
 from harness.sweep.attempts import Attempt, fail, fingerprint, last
 from harness.sweep.machine import disk_fault, killed_for_memory
@@ -75,10 +74,8 @@ class Child:
 
     def _release_claim(self) -> None:
         """A run that was killed could not give its claim back; on another machine it would seem alive for a while."""
-        with suppress(OSError, StoreError):
-            held = read_json(self.folder.claim) or {}
-            if held.get("pid") == self.process.pid and held.get("host") == machine()[0]:
-                self.folder.claim.unlink()
+        with suppress(OSError):
+            self.folder.release_claim_of(self.pid)
 
     def _cause(self) -> tuple[Cause, str]:
         """From the ledger, which the child wrote, or from how the process died, which we then write."""
