@@ -57,7 +57,13 @@ def is_numeric(name: str) -> bool:
 def numeric_files() -> Mapping[str, str]:
     """Twelve hex digits for every numeric file, blind to comments, docstrings and layout."""
     ours = {name: _digest(content) for name, content in package_files().items() if is_numeric(name)}
-    return ours | {f"outside/{name}": _digest(content) for name, content in outside.sources().items()}
+    return ours | {f"outside/{name}": digest for name, digest in outside_files().items()}
+
+
+@cache
+def outside_files() -> Mapping[str, str]:
+    """The same for the files of components from outside (:mod:`harness.spec.outside`)."""
+    return {name: _digest(content) for name, content in outside.sources().items()}
 
 
 @cache

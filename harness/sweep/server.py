@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -24,12 +25,25 @@ def start_server(code: Snapshot | None = None) -> None:
     if code is not None and [code.folder.name] != _SERVED:
         forkserver._forkserver._stop()  # type: ignore[attr-defined]
         _SERVED[:] = [code.folder.name]
-    with _stops_ignored(), code.exported() if code else nullcontext():
+    with _stops_ignored(), code.exported() if code else nullcontext(), _first_in_path(code):
         forkserver.ensure_running()
 
 
 _SERVED: list[str] = []
 """The snapshot that the fork server has imported, if it was started for one. There is one server in a process."""
+
+
+@contextmanager
+def _first_in_path(code: Snapshot | None) -> Iterator[None]:
+    """From Python 3.12.8 and 3.13.1 on (CPython gh-117378) the server takes its parent's ``sys.path`` over before it
+    preloads, so what stands in ``PYTHONPATH`` would come after the parent's checkout.
+    """
+    before = sys.path[:]
+    sys.path[:0] = [str(code.folder)] if code is not None else []
+    try:
+        yield
+    finally:
+        sys.path[:] = before
 
 
 @contextmanager

@@ -70,13 +70,18 @@ def take(store: Store, experiment: Path | None = None) -> Snapshot:
     folder = (store.code / name).resolve()
     for path, content in files.items():
         _keep(folder / "harness" / path, content)
-    recorded = store.sources / f"{provenance.code_fingerprint()}.json"
-    if not recorded.exists():
-        write_json(recorded, dict(provenance.numeric_files()))
+    keep_sources(store)
     if experiment is not None:
         text = experiment.read_bytes()
         _keep(store.code / "experiments" / f"{experiment.stem}-{_hash(text)}.yaml", text)
     return Snapshot(folder, _origin(store, name))
+
+
+def keep_sources(store: Store) -> None:
+    """Write down the digest of every numeric file under ``results/sources``, once for each code. Raises ``OSError``."""
+    recorded = store.sources / f"{provenance.code_fingerprint()}.json"
+    if not recorded.exists():
+        write_json(recorded, dict(provenance.numeric_files()))
 
 
 def _origin(store: Store, name: str) -> Path:
@@ -85,6 +90,7 @@ def _origin(store: Store, name: str) -> Path:
     about: dict[str, Any] = {
         "snapshot": name,
         "code": provenance.code_fingerprint(),
+        "outside": dict(provenance.outside_files()),
         **provenance.git_state(),
         "diff": None,
         "untracked": untracked[:LISTED] + [f"and {len(untracked) - LISTED} more"] * (len(untracked) > LISTED),

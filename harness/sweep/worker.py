@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import harness
+from harness import provenance
 from harness.causes import Cause
 from harness.store import RunFolder, State
 from harness.sweep.attempts import Attempt, cause_of, describe, fail, last, now
@@ -147,10 +148,12 @@ def _claimed(assignment: Assignment) -> int:
     heart = Heart(folder, assignment.job)
     try:
         folder.clear_leftovers()
-        if not _say(assignment, not folder.state(handles).finished):
+        if folder.state(handles).finished:
+            _say(assignment, False)
             return 0
-        attempt = Attempt.begin(folder, assignment.job)
+        attempt = Attempt.begin(folder, assignment.job)  # before the others begin: a fault of theirs names its number
         print(f"{now()} attempt {attempt.number}: pid {os.getpid()}, job {assignment.job or '-'}", flush=True)
+        _say(assignment, True)
         return _attempted(assignment, attempt)
     finally:
         heart.stop()  # first: it would claim the run anew
@@ -226,10 +229,19 @@ def _execute(assignment: Assignment) -> None:
 
 
 def _check_code(submitted: Path | None) -> None:
-    """Refuse to compute with other code than the run was submitted with."""
+    """Refuse to compute with other code than the run was submitted with.
+
+    Components from outside are not in the snapshot (what an installed package needs besides its Python files, nobody
+    knows), so their files have to be what they were.
+    """
+    if submitted is None:
+        return
     imported = Path(harness.__file__).resolve().parents[1]
-    if submitted is not None and imported.name != submitted.name:
+    if imported.name != submitted.name:
         raise ImportError(f"harness was imported from {imported}, not from the snapshot {submitted}")
+    before, today = provenance.origin().get("outside", {}), provenance.outside_files()
+    if changed := sorted(name for name in {*before, *today} if before.get(name) != today.get(name)):
+        raise ImportError(f"components from outside changed since the run was submitted: {', '.join(changed)}")
 
 
 def _lost_another(error: BaseException) -> bool:

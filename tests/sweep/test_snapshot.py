@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing import spawn
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import pytest
 
 from harness import provenance
 from harness.store import Store, read_json, write_json
-from harness.sweep import snapshot
+from harness.sweep import server, snapshot, worker
 from tests.sweep.shims import Shims
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -172,6 +174,38 @@ def as_imported(tmp_path: Path) -> Iterator[tuple[Store, snapshot.Snapshot]]:
     yield store, snapshot.take(store)
 
 
+def test_the_snapshot_is_preloaded_where_the_server_takes_its_parents_path_over(
+    as_imported: tuple[Store, snapshot.Snapshot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From Python 3.12.8 and 3.13.1 on, before it preloads: ``sys.path[:] = sys_path`` (CPython gh-117378)."""
+    _, taken = as_imported
+    paths: list[list[str]] = []
+    monkeypatch.setattr(
+        server.forkserver, "ensure_running", lambda: paths.append(spawn.get_preparation_data("ignore")["sys_path"])
+    )
+    monkeypatch.setattr(server.forkserver._forkserver, "_stop", lambda: None)
+    monkeypatch.setattr(server, "_SERVED", [])
+    monkeypatch.syspath_prepend(str(ROOT))
+    before = sys.path[:]
+    server.start_server(taken)
+    assert sys.path == before
+    found = importlib.machinery.PathFinder.find_spec("harness", paths[0])
+    assert found is not None and found.origin is not None
+    assert Path(found.origin).is_relative_to(taken.folder)
+
+
+def test_components_from_outside_have_to_be_what_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "outside_files", lambda: {"study/parts.py": "0123", "study/more.py": "4567"})
+    taken = snapshot.take(Store(tmp_path))
+    monkeypatch.setattr(provenance, "origin", lambda: read_json(taken.origin))
+    imported = Path(provenance.PACKAGE).parent
+    worker._check_code(imported)
+    monkeypatch.setattr(provenance, "outside_files", lambda: {"study/parts.py": "edited", "study/more.py": "4567"})
+    with pytest.raises(ImportError, match=r"since the run was submitted: study/parts\.py$"):
+        worker._check_code(imported)
+    worker._check_code(None)
+
+
 def test_a_snapshot_that_was_damaged_is_mended(as_imported: tuple[Store, snapshot.Snapshot]) -> None:
     store, taken = as_imported
     loop = taken.folder / "harness/train/loop.py"
@@ -213,8 +247,6 @@ def test_a_commit_says_what_its_files_were_where_nothing_was_recorded(tmp_path: 
 
 
 def test_a_process_that_imported_other_code_refuses_to_compute(tmp_path: Path) -> None:
-    from harness.sweep.worker import _check_code
-
-    _check_code(None)
+    worker._check_code(None)
     with pytest.raises(ImportError, match="not from the snapshot"):
-        _check_code(tmp_path / "0123456789ab")
+        worker._check_code(tmp_path / "0123456789ab")

@@ -12,6 +12,8 @@ from harness import liveness
 from harness.liveness import FORMER_LIFE_S, STALE_HEARTBEAT_S
 from harness.store import RunFolder, State, read_json, write_json
 from harness.sweep import worker
+from harness.sweep.attempts import last
+from harness.train.place import Place, Rank
 
 
 @pytest.fixture
@@ -67,3 +69,21 @@ def test_a_requeued_job_waits_for_its_former_life_and_no_other_job_does(
     monkeypatch.setattr(worker.time, "sleep", sleep)
     assert not worker._take_claim(folder, "7_1") and not worker._take_claim(folder, None) and not waited
     assert worker._take_claim(folder, "7_0") and len(waited) == 3
+
+
+def test_the_ledger_is_open_before_the_other_processes_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of theirs is written down with the number of this attempt, however soon it comes."""
+    heard: list[tuple[bool, object]] = []
+
+    def say(assignment: worker.Assignment, go: bool) -> bool:
+        heard.append((go, (last(assignment.folder) or {}).get("attempt")))
+        return go
+
+    monkeypatch.setattr(worker, "_say", say)
+    made = RunFolder(tmp_path / "0123456789ab")
+    place = Place(data=tmp_path, device="cpu", threads=1)
+    assignment = worker.Assignment(made, (), place, lambda *_: None, rank=Rank(rank=0, world=2))
+    assert [worker._claimed(assignment) for _ in range(2)] == [worker.EXIT_FAILED] * 2
+    write_json(made.outcome, {"run": made.id, "status": "trained"})
+    assert worker._claimed(assignment) == 0
+    assert heard == [(True, 1), (True, 2), (False, 2)]
