@@ -17,6 +17,8 @@ from harness.store import Store, StoreError
 from harness.sweep.hours import hours_of
 from harness.sweep.live import say
 
+OVERRIDE_HELP = "set a value of every run, e.g. optimizer.lars.lr=0.5; may be repeated"
+
 EXAMPLES = """\
 examples:
   python -m harness.sweep experiments/temperature.yaml --plan          what would run, and what it would cost
@@ -54,9 +56,11 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--schema", action="store_true", help="print the JSON schema of experiment files, for editors")
     which = made.add_argument_group("which runs")
     which.add_argument("--scale", metavar="NAME", help="smoke, micro, cifar10, imagenet: a file of experiments/scales")
-    which.add_argument("-o", "--override", action="append", default=[], metavar="PATH=VALUE", dest="overrides")
     which.add_argument(
-        "--only", metavar="ID[,ID]", type=_ids, default=[], help="only these (first digits of their ids)"
+        "-o", "--override", action="append", default=[], metavar="PATH=VALUE", dest="overrides", help=OVERRIDE_HELP
+    )
+    which.add_argument(
+        "--only", metavar="ID[,ID]", type=ids_of, default=[], help="only these (first digits of their ids)"
     )
     which.add_argument("--seeds", metavar="0[,1-2]", type=_seeds, help="only these replicates, e.g. 0 or 1-2")
     which.add_argument(
@@ -76,13 +80,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME|FILE",
         help="local, slurm, a file like experiments/clusters/example.yaml, or auto: SLURM if sbatch is here",
     )
-    where.add_argument("--jobs", type=_positive, metavar="N", help="runs at a time here (default: one per GPU or core)")
+    where.add_argument("--jobs", type=positive, metavar="N", help="runs at a time here (default: one per GPU or core)")
     where.add_argument(
-        "--processes-per-run", type=_positive, metavar="N", help="processes that share one run, each with a GPU if any"
+        "--processes-per-run", type=positive, metavar="N", help="processes that share one run, each with a GPU if any"
     )
     where.add_argument(
         "--images-per-pass",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="most images a process takes through its networks at once, where its part of a batch does not fit",
     )
@@ -90,7 +94,8 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A number from 1, for argparse."""
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
     return int(text)
@@ -103,7 +108,8 @@ def _budget(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is not a budget such as 40h, 90m or 2d") from None
 
 
-def _ids(text: str) -> list[str]:
+def ids_of(text: str) -> list[str]:
+    """Ids, or their first digits, between commas, for argparse."""
     return [one.strip() for one in text.split(",") if one.strip()]
 
 
@@ -142,7 +148,8 @@ def _dispatch(asked: argparse.Namespace, console: Console) -> int:
 
         sys.stdout.write(schema_text())
         return 0
-    _check_results(asked.results)
+    _check_flags(asked)
+    _check_results(asked.results, writes=not (asked.plan or asked.status or asked.logs))
     store = Store(asked.results)
     if asked.logs or asked.status or asked.cancel:
         from harness.sweep import status
@@ -160,12 +167,28 @@ def _dispatch(asked: argparse.Namespace, console: Console) -> int:
     return sweep(asked, console, store, [load_experiment(path, asked.scale) for path in asked.experiments])
 
 
-def _check_results(results: Path) -> None:
-    """A results folder that cannot be one is said so before anything is planned."""
+def _check_flags(asked: argparse.Namespace) -> None:
+    """A choice that would be ignored is refused. Raises :class:`SpecError`."""
+    doing = next((one for one in ("logs", "status", "cancel") if getattr(asked, one)), None)
+    if doing is None:
+        return
+    said = {
+        "--only": bool(asked.only) and not asked.cancel,
+        "--seeds": asked.seeds is not None,
+        "--budget": asked.budget is not None,
+        "--retry": asked.retry,
+        "-o": bool(asked.overrides),
+    }
+    if idle := [flag for flag, is_said in said.items() if is_said]:
+        raise SpecError(f"--{doing} does not take {', '.join(idle)}; leave it out")
+
+
+def _check_results(results: Path, *, writes: bool) -> None:
+    """A results folder that cannot be one is said so before anything is planned; looking at one takes no permission."""
     if results.exists() and not results.is_dir():
         raise SpecError(f"--results {results}: is a file, not a folder")
     standing = next((path for path in (results, *results.resolve().parents) if path.exists()), Path("/"))
-    if not os.access(standing, os.W_OK):
+    if writes and not os.access(standing, os.W_OK):
         raise SpecError(f"--results {results}: {standing} is not writable")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,64 +18,124 @@ from harness.spec.document import parse_value
 from harness.spec.errors import SpecError
 from harness.spec.experiment import Experiment
 from harness.store import State, Store
-from harness.sweep import local, status
+from harness.sweep import local
 from harness.sweep.budget import Offer, Purchase, buy
 from harness.sweep.cluster import altered, find_cluster
 from harness.sweep.live import say
 from harness.sweep.machine import Crew, crew
 from harness.sweep.plan import Plan, PlannedRun, make_plan
 from harness.sweep.preflight import check_data, check_processes
-from harness.sweep.price import bill
+from harness.sweep.price import Bill, Prices, bill
 from harness.sweep.record import record
+from harness.sweep.retry import as_retried, forget
 from harness.sweep.show import show_claims, show_plan, show_purchase
+
+
+STOPPED = 130
+"""Exit code after Ctrl-C or SIGTERM: no further file is begun."""
 
 
 def sweep(asked: argparse.Namespace, console: Console, store: Store, experiments: Sequence[Experiment]) -> int:
     """Returns the worst exit code of all files. Raises :class:`SpecError` before anything is written or started."""
     look = partial(make_plan, store=store, overrides=read_overrides(asked.overrides), code=code_fingerprint())
-    plans = [look(one) for one in experiments]
-    _check_choice(asked, plans)
-    if asked.retry and not asked.plan:
-        for plan in plans:
-            status.forget_failures(plan, asked.only)
-            status.forget_unavailable(plan, asked.only)
-        plans = [look(one) for one in experiments]
-    purchase = _purchase(asked, console, [(plan, _chosen(asked, plan)) for plan in plans]) if asked.budget else None
+    plans = [as_retried(look(one)) if asked.retry else look(one) for one in experiments]
+    check_choice(asked.only, asked.seeds, plans)
+    offer: Offer = [(plan, _chosen(asked, plan)) for plan in plans]
+    purchase = _purchase(asked, console, offer) if asked.budget else None
+    offer = [(plan, _bought(purchase, runs)) for plan, runs in offer]
+    if asked.plan:
+        return max(_plan_only(asked, console, plan, runs) for plan, runs in offer)
+    if not _ready(asked, console, offer):
+        return 2
+    if asked.retry:
+        for plan, runs in offer:
+            forget(plan, runs)
     worst = 0
     for index, plan in enumerate(plans):
-        if index and not asked.plan:
+        if index or asked.retry:
             plan = look(plan.experiment)  # what an earlier file trained is not to do any more
-        runs = _chosen(asked, plan)
-        if purchase is not None:
-            order = {run: place for place, run in enumerate(purchase.bought)}
-            runs = sorted((one for one in runs if one.folder.id in order), key=lambda one: order[one.folder.id])
-        worst = max(worst, _one(asked, console, plan, runs))
+        code = _one(asked, console, plan, _bought(purchase, _chosen(asked, plan)))
+        if code == STOPPED:
+            return STOPPED
+        worst = max(worst, code)
     return worst
 
 
+def _bought(purchase: Purchase | None, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
+    if purchase is None:
+        return list(runs)
+    order = {run: place for place, run in enumerate(purchase.bought)}
+    return sorted((one for one in runs if one.folder.id in order), key=lambda one: order[one.folder.id])
+
+
+def _ready(asked: argparse.Namespace, console: Console, offer: Offer) -> bool:
+    """Check and ask for all files before the first starts; False for no. Raises :class:`SpecError`."""
+    here: dict[str, PlannedRun] = {}
+    costs = []
+    for plan, runs in offer:
+        if _cluster(asked, plan) is None:
+            costs.append(_show_here(asked, console, plan, [one for one in runs if one.folder.id not in here])[1])
+            here |= {one.folder.id: one for one in runs}
+    check_data(here.values(), asked.data)
+    check_processes(here.values(), asked.processes_per_run or 1, asked.images_per_pass or 0)
+    if len(offer) > 1:  # of one file alone, whoever submits it checks the same before anything is written
+        _check_submissions(asked, offer)
+    if not costs:
+        return True
+    whole = replace(costs[0], wall_seconds=sum(one.wall_seconds for one in costs))
+    return local.confirm_long(console, whole, yes=asked.yes)
+
+
+def _check_submissions(asked: argparse.Namespace, offer: Offer) -> None:
+    """The checks of :func:`harness.sweep.launch.sweep_on`, of every file that is to be submitted."""
+    from harness.sweep import scheduler
+
+    queued: Collection[str] | None = None
+    for plan, runs in offer:
+        if (cluster := _cluster(asked, plan)) is not None:
+            queued = scheduler.look(plan.store).runs if queued is None else queued
+            missing = [one for one in runs if one.folder.id not in queued]
+            check_data(missing, asked.data)
+            check_processes(missing, cluster[1].processes_per_run, cluster[1].images_per_pass)
+
+
+def _plan_only(asked: argparse.Namespace, console: Console, plan: Plan, runs: Sequence[PlannedRun]) -> int:
+    if _cluster(asked, plan) is not None:
+        return _submit(asked, console, plan, runs)
+    prices, _ = _show_here(asked, console, plan, runs)
+    show_claims(console, plan, prices, {one.folder.id for one in runs})
+    return 0
+
+
 def _one(asked: argparse.Namespace, console: Console, plan: Plan, runs: Sequence[PlannedRun]) -> int:
-    cluster = _cluster(asked, plan)
-    if cluster is None:
-        return _here(asked, console, plan, runs)
+    if _cluster(asked, plan) is not None:
+        return _submit(asked, console, plan, runs)
+    if len(asked.experiments) > 1:
+        say(console, f"{plan.experiment.file.title}: {len(runs)} runs", style="bold")
+    return _run_here(asked, console, plan, runs)
+
+
+def _submit(asked: argparse.Namespace, console: Console, plan: Plan, runs: Sequence[PlannedRun]) -> int:
     from harness.sweep.launch import sweep_on
 
-    return sweep_on(console, plan, runs, cluster, asked.data.resolve(), only_plan=asked.plan)
+    return sweep_on(console, plan, runs, _cluster(asked, plan), asked.data.resolve(), only_plan=asked.plan)
 
 
-def _here(asked: argparse.Namespace, console: Console, plan: Plan, runs: Sequence[PlannedRun]) -> int:
+def _show_here(
+    asked: argparse.Namespace, console: Console, plan: Plan, runs: Sequence[PlannedRun]
+) -> tuple[Prices, Bill]:
     here = _crew(asked, len(runs))
     prices = local.prices_here(plan.store, plan.evaluations, here)
     cost = bill(prices, runs, plan.evaluations, here.jobs)
     many = f"{here.jobs} at a time" if here.jobs > 1 else "one at a time"
     many += f", {here.processes} processes each" if here.processes > 1 else ""
     show_plan(console, plan, cost, f"here, {many}" + (" on GPUs" if here.gpus else ""))
-    if asked.plan:
-        show_claims(console, plan, prices, {one.folder.id for one in runs})
-        return 0
-    check_data(runs, asked.data)
-    check_processes(runs, here.processes, asked.images_per_pass or 0)
-    if not local.confirm_long(console, cost, yes=asked.yes):
-        return 2
+    return prices, cost
+
+
+def _run_here(asked: argparse.Namespace, console: Console, plan: Plan, runs: Sequence[PlannedRun]) -> int:
+    here = _crew(asked, len(runs))
+    cost = bill(local.prices_here(plan.store, plan.evaluations, here), runs, plan.evaluations, here.jobs)
     record(plan)
     passes = asked.images_per_pass or 0
     outcome = local.run_here(console, plan, runs, cost, here, asked.data, images_per_pass=passes) if runs else None
@@ -98,7 +159,7 @@ def verdict(console: Console, plan: Plan, left: int, *, clean: bool, stopped: bo
         return 0
     if bad or weightless:
         say(console, f"{len(bad) + len(weightless)} runs were left out, as listed above.", style="red")
-    return 130 if stopped else 1
+    return STOPPED if stopped else 1
 
 
 # --- which runs -----------------------------------------------------------------------------------------------------
@@ -114,13 +175,14 @@ def _chosen(asked: argparse.Namespace, plan: Plan) -> list[PlannedRun]:
     ]
 
 
-def _check_choice(asked: argparse.Namespace, plans: Sequence[Plan]) -> None:
+def check_choice(only: Sequence[str], seeds: Collection[int] | None, plans: Sequence[Plan]) -> None:
+    """Raises :class:`SpecError` for an id or a replicate that none of the plans has."""
     names = ", ".join(f"{plan.experiment.name}@{plan.experiment.scale.name}" for plan in plans)
-    for one in asked.only:
+    for one in only:
         if not any(run.startswith(one) for plan in plans for run in plan.runs):
             raise SpecError(f"--only {one}: no run of {names} begins so")
     most = max(plan.experiment.seeds for plan in plans)
-    for seed in sorted(asked.seeds or ()):
+    for seed in sorted(seeds or ()):
         if seed >= most:
             raise SpecError(f"--seeds {seed}: {names} has {most} seeds, 0 to {most - 1}")
 
@@ -136,7 +198,7 @@ def _purchase(asked: argparse.Namespace, console: Console, offer: Offer) -> Purc
         from harness.sweep import scheduler
         from harness.sweep.launch import prices_on
 
-        prices, queued = prices_on(store, wanted, cluster[1]), scheduler.look(store).runs
+        prices, queued = prices_on(store, wanted, cluster[1]), scheduler.look(store, read_only=asked.plan).runs
         offer = [(plan, [one for one in runs if one.folder.id not in queued]) for plan, runs in offer]
     purchase = buy(offer, prices, asked.budget, queued)
     show_purchase(console, purchase)

@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -65,11 +65,11 @@ def sweep_on(
 ) -> int:
     """Submit what is neither done nor in the queue, and return at once. Returns the exit code."""
     name, cluster = named
-    with submitting(plan.store):
+    with nullcontext() if only_plan else submitting(plan.store):
         if not only_plan:
             for line in scheduler.adopt(plan.store):
                 say(console, line, style="yellow")
-        queue = scheduler.look(plan.store, exclusive=not only_plan)
+        queue = scheduler.look(plan.store, exclusive=not only_plan, read_only=only_plan)
         waiting = [one for one in runs if one.folder.id in queue.runs]
         missing = _left(plan, [one for one in runs if one.folder.id not in queue.runs])
         prices = prices_on(plan.store, plan.evaluations, cluster)

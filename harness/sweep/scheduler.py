@@ -15,11 +15,13 @@ from dataclasses import dataclass, field
 from harness.store import Store, StoreError, read_json, write_json
 from harness.sweep import attempts
 from harness.sweep.attempts import Cause, fail, fingerprint
-from harness.sweep.submission import Chunk, Submission, idle, submissions
+from harness.sweep.submission import Chunk, Submission, idle, submissions, submitting
 
 ASK_EVERY_S = 60.0
+PATIENCE_S = 60.0
+"""How long SLURM's commands may take: they wait, some of them for ever, for a controller that does not answer."""
 SETTLE_S = 60.0
-"""A job this young may not be in the queue's answer yet."""
+"""A job this young may not be in the queue's answer yet, and one answer without an older job may be a slip."""
 LOST_AFTER_S = 300.0
 """A job absent for so long, seen twice, has ended, although nobody saw how."""
 ENDED = frozenset({"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "DEADLINE"})
@@ -51,39 +53,50 @@ class _Answer:
     def state(self, task_id: str) -> str | None:
         return (self.jobs or {}).get(task_id, [None])[0]
 
+    def gone_s(self, name: str) -> float:
+        """Between the first and the last of the answers in a row that did not list it; 0 after the first."""
+        return self.time - self.absent.get(name, self.time)
 
-def look(store: Store, *, now: float | None = None, exclusive: bool = False) -> Queue:
+
+def look(store: Store, *, now: float | None = None, exclusive: bool = False, read_only: bool = False) -> Queue:
     """Which runs are waiting or working in the queue.
 
     Jobs that are over are settled: ``failed.json`` for launches that certainly failed, ``cancelled.json`` for jobs that
-    were cancelled. ``exclusive``: the caller is inside :func:`~harness.sweep.submission.submitting`.
+    were cancelled. ``exclusive``: the caller is inside :func:`~harness.sweep.submission.submitting`. ``read_only``:
+    nothing is settled, and what the queue answers is not kept.
     """
     now = time.time() if now is None else now
-    open_ = [(one, chunk) for one in submissions(store) for chunk in one.chunks if not chunk.over]
-    if not open_:
+    if not (open_ := _open(store)):
         return Queue()
-    answer = _answer(store, [chunk for _, chunk in open_], now)
-    if exclusive:
-        return _sorted_out(store, open_, answer, now, settle=True)
-    with idle(store) as alone:
-        return _sorted_out(store, open_, answer, now, settle=alone)
+    answer = _answer(store, [chunk for _, chunk in open_], now, keep=not read_only)
+    if exclusive or read_only:
+        return _sorted_out(store, open_, answer, now, settle=exclusive)
+    with idle(store) as alone:  # read anew: a sweep may have submitted while the queue was asked
+        return _sorted_out(store, _open(store), answer, now, settle=alone)
+
+
+def _open(store: Store) -> list[tuple[Submission, Chunk]]:
+    return [(one, chunk) for one in submissions(store) for chunk in one.chunks if not chunk.over]
 
 
 def _sorted_out(
     store: Store, open_: Sequence[tuple[Submission, Chunk]], answer: _Answer, now: float, *, settle: bool
 ) -> Queue:
     queue = Queue()
-    for submission, chunk in open_:
-        alive = False
-        for index, task in enumerate(chunk.tasks):
-            state = _state(submission, chunk, index, answer, now)
-            if state is not None:
-                alive = True
-                queue.runs.update(dict.fromkeys(task, state))
-            elif settle:
-                _settle(store, submission, chunk, index, answer)
-        if settle and not alive:
-            chunk.over = "ended"
+    states = [[_state(one, chunk, index, answer, now) for index in range(len(chunk.tasks))] for one, chunk in open_]
+    for (_, chunk), words in zip(open_, states, strict=True):
+        for task, word in zip(chunk.tasks, words, strict=True):
+            queue.runs.update(dict.fromkeys(task, word) if word is not None else {})
+    if not settle:
+        return queue
+    for (submission, chunk), words in zip(open_, states, strict=True):
+        over = {index for index, word in enumerate(words) if word is None}
+        before = {index for index in chunk.settled if words[index] in (None, "unknown")}  # the others came back
+        for index in sorted(over - before):
+            _settle(store, submission, chunk, index, answer, queue)
+        held = chunk.settled, chunk.over
+        chunk.settled, chunk.over = sorted(before | over), "ended" if len(over) == len(words) else ""
+        if (chunk.settled, chunk.over) != held:
             submission.save()
     return queue
 
@@ -94,29 +107,35 @@ def _state(submission: Submission, chunk: Chunk, index: int, answer: _Answer, no
         return "unknown"  # without a job id: killed between sbatch and its answer; `adopt` decides
     task = chunk.task_id(index)
     state = answer.state(task)
+    if (state or answer.last.get(task)) in ENDED:
+        return None
     if state is not None:
-        return None if state in ENDED else state
-    if now - submission.submitted < SETTLE_S:
+        return state
+    if 0 <= now - submission.submitted < SETTLE_S:
         return "unknown"
-    gone_s = now - answer.absent.get(task, now)
-    return None if submission.started(task).exists() or gone_s >= LOST_AFTER_S else "unknown"
+    wait_s = SETTLE_S if submission.started(task).exists() else LOST_AFTER_S
+    return None if answer.gone_s(task) >= wait_s else "unknown"
 
 
-def _settle(store: Store, submission: Submission, chunk: Chunk, index: int, answer: _Answer) -> None:
-    """Write down what became of the runs of a job that is over, where they did not do it themselves."""
+def _settle(store: Store, submission: Submission, chunk: Chunk, index: int, answer: _Answer, queue: Queue) -> None:
+    """Write down what became of the runs of a job that is over, where they did not do it themselves.
+
+    Once for each job: a run that was asked for again since is not its business, nor is one that another job has by now.
+    """
     task = chunk.task_id(index)
+    runs = [run for run in chunk.tasks[index] if run not in queue.runs]
     word, log = answer.last.get(task, ""), submission.log(task)
     if word in TAKEN_AWAY:
         return
     # A job of an array that is cancelled before it began leaves no trace in SLURM at all; SLURM opens the log first.
     if word == "CANCELLED" or (word not in ENDED and not submission.started(task).exists() and not log.exists()):
-        for run in chunk.tasks[index]:
+        for run in runs:
             with suppress(StoreError):
                 folder = store.run(run)
                 if not folder.outcome.exists() and folder.claim_state() is None:
                     write_json(folder.cancelled, {"run": run, "job": task, "time": attempts.now()})
     elif not submission.started(task).exists():
-        _launch_failed(store, chunk.tasks[index], task, submission, word)
+        _launch_failed(store, runs, task, submission, word)
 
 
 def _launch_failed(store: Store, runs: Iterable[str], task: str, submission: Submission, word: str) -> None:
@@ -137,24 +156,27 @@ def _launch_failed(store: Store, runs: Iterable[str], task: str, submission: Sub
 # --- asking -------------------------------------------------------------------------------------------------
 
 
-def _answer(store: Store, chunks: Sequence[Chunk], now: float) -> _Answer:
+def _answer(store: Store, chunks: Sequence[Chunk], now: float, *, keep: bool = True) -> _Answer:
     """From ``squeue.json`` if that is younger than a minute, else from ``squeue``. The one place that asks."""
     cache = store.jobs / "squeue.json"
     held = _Answer()
     with suppress(StoreError, TypeError):
         held = _Answer(**(read_json(cache) or {}))
-    if now - held.time < ASK_EVERY_S:
+    if 0 <= now - held.time < ASK_EVERY_S:  # one from the future is old: the clock was set back
         return held
     names = tuple(sorted({chunk.name for chunk in chunks}))
     jobs = ask_queue(names)
     absent, last = held.absent, held.last
     if jobs is not None:
-        expected = [task for chunk in chunks for task in chunk.task_ids()]
-        absent = {one: held.absent.get(one, now) for one in expected if one not in jobs}
+        listed = {*jobs, *(name for _, name in jobs.values())}
+        expected = [one for chunk in chunks for one in chunk.task_ids() or [chunk.name]]
+        absent = {one: min(held.absent.get(one, now), now) for one in expected if one not in listed}
         last = {one: held.last[one] for one in absent if one in held.last}
         last |= {one: state for one, (state, _) in jobs.items()}
     answer = _Answer(now, names, jobs, absent, last)
-    write_json(cache, vars(answer))
+    if keep:
+        with suppress(OSError):  # where nothing can be written, one may look all the same
+            write_json(cache, vars(answer))
     return answer
 
 
@@ -165,7 +187,7 @@ def ask_queue(names: Iterable[str]) -> dict[str, list[str]] | None:
     """
     command = ["squeue", "--noheader", "--array", "--states=all", "--format=%i|%T|%j", "--name=" + ",".join(names)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     except (OSError, subprocess.SubprocessError):
         return None
     if done.returncode != 0:
@@ -177,7 +199,9 @@ def ask_queue(names: Iterable[str]) -> dict[str, list[str]] | None:
 def max_array_size() -> int:
     """The site's MaxArraySize; 1001, SLURM's default, where it cannot be learnt."""
     with suppress(OSError, subprocess.SubprocessError, ValueError):
-        done = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True, timeout=60, check=True)
+        done = subprocess.run(
+            ["scontrol", "show", "config"], capture_output=True, text=True, timeout=PATIENCE_S, check=True
+        )
         for line in done.stdout.splitlines():
             key, _, value = line.partition("=")
             if key.strip() == "MaxArraySize":
@@ -191,12 +215,12 @@ def max_array_size() -> int:
 def adopt(store: Store, *, now: float | None = None) -> list[str]:
     """Settle submissions that were killed between sbatch and writing down the job id; returns what was done.
 
-    A job whose pickles all lie where it looks for them is adopted; one that would not find them is cancelled. Where the
-    queue was asked too short a time ago, they stay as they are. For callers inside
-    :func:`~harness.sweep.submission.submitting`.
+    A job whose pickles all lie where it looks for them is adopted; one that would not find them is cancelled; one that
+    two answers of the queue do not know was never submitted. Until that is clear, they stay as they are. For callers
+    inside :func:`~harness.sweep.submission.submitting`.
     """
     now = time.time() if now is None else now
-    open_ = [(one, chunk) for one in submissions(store) for chunk in one.chunks if not chunk.over]
+    open_ = _open(store)
     orphans = [(one, chunk) for one, chunk in open_ if chunk.job is None]
     if not orphans:
         return []
@@ -207,20 +231,23 @@ def adopt(store: Store, *, now: float | None = None) -> list[str]:
             why = "the queue was asked a moment ago" if answer.jobs is not None else "the queue does not answer"
             done.append(f"{chunk.name} may or may not have been submitted, and {why}: sweep again in a minute")
             continue
-        done.append(_adopt(submission, chunk, answer.jobs or {}))
+        done.append(_adopt(submission, chunk, answer))
         submission.save()
     return done
 
 
-def _adopt(submission: Submission, chunk: Chunk, jobs: dict[str, list[str]]) -> str:
-    found = sorted({task.partition("_")[0] for task, (_, name) in jobs.items() if name == chunk.name})
+def _adopt(submission: Submission, chunk: Chunk, answer: _Answer) -> str:
+    found = sorted({task.partition("_")[0] for task, (_, name) in (answer.jobs or {}).items() if name == chunk.name})
+    if not found and answer.gone_s(chunk.name) < SETTLE_S:
+        return f"{chunk.name} may or may not have been submitted, and is not in the queue: sweep again in a minute"
     if not found:
         chunk.over = "lost"
         return f"{chunk.name} was never submitted; its runs are to do again"
     if len(found) == 1 and _pickled(submission, chunk, found[0]):
         chunk.job = found[0]
         return f"{chunk.name} is adopted as job {found[0]}"
-    subprocess.run(["scancel", *found], capture_output=True, timeout=60, check=False)
+    if complaint := _scancel(found):
+        return f"{chunk.name} was half-submitted and could not be cancelled ({complaint}); sweep again to try again"
     chunk.over = "cancelled"
     return f"{chunk.name} was half-submitted and is cancelled; its runs are to do again"
 
@@ -230,23 +257,42 @@ def _pickled(submission: Submission, chunk: Chunk, job: str) -> bool:
     return all((submission.logs / f"{task}_submitted.pkl").exists() for task in tasks)
 
 
-def cancel(store: Store, runs: set[str]) -> int:
-    """``scancel`` every job that has work for ``runs`` only (what others of it are done); returns how many."""
-    cancelled = 0
-    for submission in submissions(store):
-        for chunk in submission.chunks:
-            if chunk.job is None or chunk.over:
+def cancel(store: Store, runs: set[str]) -> tuple[int, list[str]]:
+    """``scancel`` every job that has work for ``runs`` only (what others of it are done).
+
+    Returns how many SLURM cancelled, and a line for every array of which it did not: those stay as they are.
+    """
+    cancelled, complaints = 0, list[str]()
+    if not store.jobs.exists():
+        return 0, []
+    with submitting(store):  # what a sweep submits at this moment is cancelled after it
+        for submission, chunk in _open(store):
+            if chunk.job is None:
                 continue
             hit = [index for index, task in enumerate(chunk.tasks) if _only_for(store, task, runs)]
             # The whole array at once where possible: SLURM forgets single jobs of it that were still waiting.
-            targets = [chunk.job] if len(hit) == len(chunk.tasks) else [chunk.task_id(index) for index in hit]
-            if targets:
-                subprocess.run(["scancel", *targets], capture_output=True, timeout=60, check=False)
-                cancelled += len(hit)
-            if len(hit) == len(chunk.tasks):
-                chunk.over = "cancelled"
-                submission.save()
-    return cancelled
+            whole = len(hit) == len(chunk.tasks)
+            targets = [chunk.job] if whole else [chunk.task_id(index) for index in hit]
+            if complaint := _scancel(targets) if targets else "":
+                complaints.append(f"{', '.join(targets)}: not cancelled: {complaint}")
+                continue
+            cancelled += len(hit)
+            chunk.over = "cancelled" if whole else ""
+            submission.save()
+    return cancelled, complaints
+
+
+def _scancel(jobs: Sequence[str]) -> str:
+    """Nothing if SLURM has cancelled them, else why not, in one line."""
+    try:
+        done = subprocess.run(["scancel", *jobs], capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        return f"no answer from SLURM in {error.timeout:.0f} s"
+    except OSError as error:
+        return f"scancel: {error.strerror}"
+    if done.returncode == 0:
+        return ""
+    return " ".join(done.stderr.split()) or f"scancel ended with exit code {done.returncode}"
 
 
 def _only_for(store: Store, task: Iterable[str], runs: set[str]) -> bool:

@@ -1,4 +1,4 @@
-"""``--status``, ``--logs``, ``--cancel``, ``--retry``: from files, with SLURM's queue as further evidence. No torch."""
+"""``--status``, ``--logs``, ``--cancel``: from files, with SLURM's queue as further evidence. No torch."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -21,11 +21,8 @@ from harness.store import RunFolder, State, Store, StoreError, read_json, write_
 from harness.sweep import scheduler
 from harness.sweep.attempts import last, now
 from harness.sweep.endings import endings, show_endings
-from harness.sweep.live import clock, say
+from harness.sweep.live import progress, say
 from harness.sweep.show import show_failures
-
-if TYPE_CHECKING:
-    from harness.sweep.plan import Plan
 
 Manifests = dict[str, dict[str, Any]]
 
@@ -60,6 +57,9 @@ def runs_of(store: Store, held: dict[str, Any]) -> dict[str, str]:
     return varied
 
 
+COLUMNS = ("done", "running", "queued", "failed", "unknown", "cancelled", "to do")
+
+
 def status(console: Console, store: Store, keys: Sequence[str]) -> int:
     """One row per sweep, then what is running, what failed and why. Exit code 1 if anything failed."""
     chosen = manifests(store, keys)
@@ -67,10 +67,7 @@ def status(console: Console, store: Store, keys: Sequence[str]) -> int:
         say(console, f"{store.root}: nothing was swept here yet")
         return 0
     queue = scheduler.look(store)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    columns = ("done", "running", "queued", "failed", "unknown", "cancelled", "to do")
-    for name in ("sweep", "runs", *columns):
-        table.add_column(name, justify="left" if name == "sweep" else "right")
+    counts: dict[str, Counter[str]] = {}
     running: dict[str, RunFolder] = {}
     failed: dict[str, RunFolder] = {}
     ended: dict[str, tuple[RunFolder, State]] = {}
@@ -81,14 +78,13 @@ def status(console: Console, store: Store, keys: Sequence[str]) -> int:
         named = runs_of(store, held)
         labels |= named
         states = {run: store.run(run).state(held["evaluations"].values()) for run in named}
-        words = Counter(_word(state, queue.runs.get(run)) for run, state in states.items())
-        table.add_row(name, str(len(named)), *(str(words[word]) if words[word] else "-" for word in columns))
+        counts[name] = Counter(_word(state, queue.runs.get(run)) for run, state in states.items())
         running |= {run: store.run(run) for run, state in states.items() if state is State.RUNNING}
         failed |= {run: store.run(run) for run, state in states.items() if state is State.FAILED}
         ended |= {run: (store.run(run), state) for run, state in states.items() if run not in queue.runs}
         broken += [run for run, state in states.items() if state is State.BROKEN]
         weightless |= {run for run, state in states.items() if state is State.TRAINED and not _weights(store, run)}
-    console.print(table)
+    _show_counts(console, counts)
     _show_running(console, running, labels)
     show_failures(console, failed.values(), labels)
     show_endings(console, endings(ended.values()))
@@ -98,6 +94,20 @@ def status(console: Console, store: Store, keys: Sequence[str]) -> int:
         said = f"{len(weightless)} runs lack evaluations, and their weights are not here; sweep --plan says which"
         say(console, said, style="yellow")
     return 1 if failed or broken else 0
+
+
+def _show_counts(console: Console, counts: Mapping[str, Counter[str]]) -> None:
+    """A row per sweep. What no run is (queued, where there is no cluster) has no column, so that 80 letters do."""
+    seen = {word for words in counts.values() for word in words}
+    usual = {"done", "running", "failed", "to do"}
+    columns = [one for one in COLUMNS if one in usual | seen]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("sweep", overflow="fold")
+    for name in ("runs", *columns):
+        table.add_column(name, justify="right", no_wrap=True)
+    for sweep, words in counts.items():
+        table.add_row(sweep, str(words.total()), *(str(words[word]) if words[word] else "-" for word in columns))
+    console.print(table)
 
 
 def _weights(store: Store, run: str) -> bool:
@@ -119,16 +129,10 @@ def _show_running(console: Console, running: dict[str, RunFolder], labels: dict[
     for name in ("run", "what", "stage", "epoch", "images/s", "left", "attempt", "where"):
         table.add_column(name, overflow="fold")
     for run, folder in running.items():
-        told: dict[str, Any] = {}
-        with contextlib.suppress(StoreError):
-            told = read_json(folder.progress) or {}
         attempt = last(folder) or {}
         where = f"{attempt.get('host', '?')}" + (f", job {attempt['job']}" if attempt.get("job") else "")
-        epoch = f"{told.get('epoch', '')}/{told['epochs']}" if "epochs" in told else ""
-        rate = f"{told['images_per_second']:,.0f}" if "images_per_second" in told else ""
-        left = clock(told["eta_seconds"]) if "eta_seconds" in told else ""
         number = str(attempt.get("attempt", ""))
-        table.add_row(run, Text(labels[run]), str(told.get("stage", "starting")), epoch, rate, left, number, where)
+        table.add_row(run, Text(labels[run]), *progress(folder), number, where)
     console.print(table)
 
 
@@ -151,12 +155,7 @@ def logs(console: Console, store: Store, beginning: str) -> int:
     for path in sorted(folder.attempts.glob("[0-9]*.json")):
         with contextlib.suppress(StoreError):
             one = read_json(path)
-            ended = one.get("end", "...")
-            job = f", job {one['job']}" if one.get("job") else ""
-            said = (
-                f"attempt {one['attempt']} on {one['host']}{job}: {one['start']} to {ended}, {one.get('cause', 'open')}"
-            )
-            say(console, f"{said}  {one.get('detail', '')}".rstrip())
+            say(console, _attempt_line(one))
     if not folder.log.exists():
         say(console, f"{folder.log}: no log yet")
         return 0
@@ -172,31 +171,11 @@ def _attempt_line(one: dict[str, Any]) -> str:
     return f"attempt {one['attempt']} on {one['host']}{job}: {span}, {cause}  {detail}".rstrip()
 
 
-def forget_unavailable(plan: Plan, ids: Sequence[str]) -> None:
-    """``--retry``: drop the records of evaluations that could not be had, so that they are asked for again.
-
-    Of runs whose weights are here; a record holds no number, so nothing is lost.
-    """
-    for one in plan.in_state(State.DONE):
-        if (ids and not one.folder.id.startswith(tuple(ids))) or not one.folder.weights.exists():
-            continue
-        for evaluation in plan.evaluations:
-            if "unavailable" in (read_json(one.folder.evaluation(evaluation.handle)) or {}):
-                one.folder.evaluation(evaluation.handle).unlink(missing_ok=True)
-
-
-def forget_failures(plan: Plan, ids: Sequence[str]) -> None:
-    """``--retry``: lay ``failed.json`` beside the attempts it belongs to; the run is to do again."""
-    for one in plan.in_state(State.FAILED):
-        if ids and not one.folder.id.startswith(tuple(ids)):
-            continue
-        number = (read_json(one.folder.failure) or {}).get("attempt", 0)
-        one.folder.attempts.mkdir(exist_ok=True)
-        one.folder.failure.replace(one.folder.attempts / f"failed-{number:03d}.json")
-
-
 def cancel(console: Console, store: Store, keys: Sequence[str], ids: Sequence[str], *, yes: bool) -> int:
-    """Stop jobs and local processes of these sweeps. Nothing is lost: a later sweep resumes."""
+    """Stop jobs and local processes of these sweeps. Nothing is lost: a later sweep resumes.
+
+    Exit code 1 if SLURM did not cancel every job: the same command tries again.
+    """
     chosen = manifests(store, keys)
     handles = {run: held["evaluations"].values() for held in chosen.values() for run in runs_of(store, held)}
     if ids:
@@ -211,10 +190,12 @@ def cancel(console: Console, store: Store, keys: Sequence[str], ids: Sequence[st
         return 2
     for run in open_:  # first, so that no pool starts the next one of them
         write_json(store.run(run).cancelled, {"run": run, "time": now()})
-    jobs = scheduler.cancel(store, set(open_))
+    jobs, complaints = scheduler.cancel(store, set(open_))
     stopped = sum(_terminate(store.run(run)) for run in alive)
     say(console, f"Cancelled {jobs} jobs and asked {stopped} local processes to save and stop.")
-    return 0
+    for line in complaints:
+        say(console, line, style="red")
+    return 1 if complaints else 0
 
 
 def _agreed(console: Console, question: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ class Chunk:
     minutes: int
     job: str | None = None
     over: str = ""  # ended, refused, cancelled, lost: nothing of it is in the queue
+    settled: list[int] = field(default_factory=list)  # jobs that are over and whose ends were written down, once
 
     def task_id(self, index: int) -> str:
         """As SLURM writes it: a single job is no array."""
@@ -88,11 +89,14 @@ def submitting(store: Store) -> Iterator[None]:
 
 @contextmanager
 def idle(store: Store) -> Iterator[bool]:
-    """Whether no sweep is submitting; if so, none begins meanwhile. Records may be changed in an idle store only."""
-    store.jobs.mkdir(parents=True, exist_ok=True)
-    with (store.jobs / "lock").open("w") as file:
+    """Whether no sweep is submitting; if so, none begins meanwhile. Records may be changed in an idle store only.
+
+    False as well where the lock cannot be opened: in somebody else's results folder one may look, and change nothing.
+    """
+    with ExitStack() as stack:
         free = False
-        with suppress(BlockingIOError):
+        with suppress(OSError):
+            file = stack.enter_context((store.jobs / "lock").open("w"))
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             free = True
         yield free

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.store import Store
+from tests.sweep.shims import Shims
+
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
 SMALL = """\
@@ -62,3 +65,17 @@ def write(folder: Path) -> Callable[..., Path]:
         return path
 
     return write_file
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shims:
+    """A pretend SLURM on the PATH."""
+    shims = Shims(tmp_path / "slurm")
+    for key, value in shims.environment.items():
+        monkeypatch.setenv(key, value)
+    return shims
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Store:
+    return Store(tmp_path / "results")

@@ -11,6 +11,9 @@ import re
 import subprocess
 from pathlib import Path
 
+from harness.store import Store
+from harness.sweep.__main__ import main
+
 SBATCH = """#!/bin/sh
 echo "sbatch $*" >> "$SHIM/calls"
 [ -f "$SHIM/refuse" ] && { cat "$SHIM/refuse" >&2; exit 1; }
@@ -32,6 +35,9 @@ echo "MaxArraySize            = $(cat "$SHIM/max" 2>/dev/null || echo 1001)"
 """
 SCANCEL = """#!/bin/sh
 echo "scancel $*" >> "$SHIM/calls"
+[ -f "$SHIM/hang" ] && exec sleep 600
+[ -f "$SHIM/denied" ] && { cat "$SHIM/denied" >&2; exit 1; }
+exit 0
 """
 SRUN = """#!/bin/sh
 while case "$1" in --output|--error) shift;; -*) ;; *) false;; esac; do shift; done
@@ -59,6 +65,11 @@ class Shims:
         path = self.folder / "calls"
         lines = path.read_text().splitlines() if path.exists() else []
         return [line for line in lines if line.startswith(command)]
+
+    def answer(self, **states: str) -> None:
+        """Let squeue list these jobs and no others: ``answer(_101_0="RUNNING")``."""
+        lines = [self.line(task[1:], state) + "\n" for task, state in states.items()]
+        (self.folder / "queue").write_text("".join(lines))
 
     def scripts(self) -> dict[str, str]:
         """Job id -> the script that sbatch was given."""
@@ -92,6 +103,11 @@ class Shims:
                     )
                 )
         return done
+
+
+def sweep(path: Path, store: Store, *more: str) -> int:
+    """The command line, for one experiment file; returns the exit code."""
+    return main([str(path), "--results", str(store.root), "--data", str(store.root.parent), *more])
 
 
 def job_name(script: str) -> str:

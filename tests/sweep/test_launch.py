@@ -20,28 +20,11 @@ from harness.sweep import job, launch, scheduler
 from harness.sweep.__main__ import main
 from harness.sweep.cluster import Cluster, load_cluster
 from harness.sweep.submission import Chunk, submissions
-from tests.sweep.shims import Shims, tasks
+from tests.sweep.shims import Shims, sweep, tasks
 
 ROOT = Path(__file__).resolve().parents[2]
 CLUSTERS = ROOT / "experiments" / "clusters"
 Write = Callable[..., Path]
-
-
-@pytest.fixture
-def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shims:
-    shims = Shims(tmp_path / "slurm")
-    for key, value in shims.environment.items():
-        monkeypatch.setenv(key, value)
-    return shims
-
-
-@pytest.fixture
-def results(tmp_path: Path) -> Store:
-    return Store(tmp_path / "results")
-
-
-def sweep(path: Path, store: Store, *more: str) -> int:
-    return main([str(path), "--results", str(store.root), "--data", str(store.root.parent), *more])
 
 
 def test_a_sweep_submits_one_array_and_returns(
@@ -101,7 +84,7 @@ def test_a_run_that_ends_after_the_plan_was_made_is_not_submitted_again(
 
 def test_plan_submits_nothing(write: Write, slurm: Shims, results: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert sweep(write(), results, "--plan") == 0
-    assert not slurm.calls("sbatch") and not results.experiments.exists()
+    assert not slurm.calls("sbatch") and not results.root.exists()
     assert "array: jobs 4, runs per job 1" in " ".join(capsys.readouterr().out.split())
 
 
@@ -209,7 +192,9 @@ def test_a_job_that_ran_and_left_frees_its_runs(write: Write, slurm: Shims, resu
     started.mkdir()
     for index in range(4):
         (started / submission.chunks[0].task_id(index)).touch()
-    assert scheduler.look(results, now=submission.submitted + 100).runs == {}
+    first = submission.submitted + 100
+    assert set(scheduler.look(results, now=first).runs.values()) == {"unknown"}, "one answer may be a slip"
+    assert scheduler.look(results, now=first + 60).runs == {}
     assert all(folder.state() is State.TODO for folder in results.all_runs()), "cut off: to do again, not failed"
 
 
@@ -311,7 +296,9 @@ def test_an_orphan_that_never_reached_the_queue_is_forgotten(write: Write, slurm
     assert "does not answer" in scheduler.adopt(results, now=1e10)[0]
     (slurm.folder / "down").unlink()
     assert "may or may not" in scheduler.adopt(results, now=1e10 + 30)[0], "not twice in a minute"
-    assert "never submitted" in scheduler.adopt(results, now=1e10 + 61)[0]
+    assert "is not in the queue" in scheduler.adopt(results, now=1e10 + 61)[0], "one answer may be a slip"
+    assert submissions(results)[0].chunks[0].over == ""
+    assert "never submitted" in scheduler.adopt(results, now=1e10 + 121)[0]
 
 
 def test_cancel_stops_whole_arrays_and_marks_the_runs(write: Write, slurm: Shims, results: Store) -> None:
@@ -348,11 +335,11 @@ def test_status_counts_the_queue(
     (results.jobs / "squeue.json").unlink(missing_ok=True)
     capsys.readouterr()
     assert main(["--status", "--results", str(results.root)]) == 0
-    assert re.search(r"small@smoke +4 +- +- +4 +- +- +- +- *\n", capsys.readouterr().out)
+    assert re.search(r"small@smoke +4 +- +- +4 +- +- *\n", capsys.readouterr().out)
     slurm.enqueue("CANCELLED")
     (results.jobs / "squeue.json").unlink()
     assert main(["--status", "--results", str(results.root)]) == 0
-    assert re.search(r"small@smoke +4 +- +- +- +- +- +4 +- *\n", capsys.readouterr().out)
+    assert re.search(r"small@smoke +4 +- +- +- +4 +- *\n", capsys.readouterr().out)
 
 
 def test_submitting_from_within_a_job_hides_that_job(
@@ -456,4 +443,6 @@ def test_jobs_do_what_a_local_sweep_does(write: Write, slurm: Shims, results: St
     attempt = read_json(spoilt.attempts / "001.json")
     assert attempt["job"].startswith("101_") and attempt["cause"] == "code"
     write_json(results.jobs / "squeue.json", {"time": 0, "names": [], "jobs": {}, "absent": {}})
-    assert scheduler.look(results, now=submissions(results)[0].submitted + 100).runs == {}
+    first = submissions(results)[0].submitted + 100
+    scheduler.look(results, now=first)
+    assert scheduler.look(results, now=first + 60).runs == {}

@@ -1,0 +1,271 @@
+"""What follows from the answers of a pretend SLURM that errs, and from folders where nothing can be written."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from harness.store import RunFolder, State, Store, read_json
+from harness.sweep import scheduler
+from harness.sweep.__main__ import main
+from harness.sweep.submission import Chunk, Submission, submissions
+from tests.sweep.shims import Shims, sweep
+
+ROOT = Path(__file__).resolve().parents[2]
+Write = Callable[..., Path]
+OTHERS = {"_101_1": "RUNNING", "_101_2": "RUNNING", "_101_3": "RUNNING"}
+"""All jobs of the first array but its first."""
+
+
+class Clock:
+    """What time it is for everybody."""
+
+    def __init__(self) -> None:
+        self.seconds = 1e10
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(scheduler.time, "time", lambda: made.seconds)
+    return made
+
+
+@pytest.fixture
+def path(write: Write, slurm: Shims, results: Store, clock: Clock) -> Path:
+    """An experiment whose four runs were submitted as array 101, two minutes ago."""
+    made = write()
+    assert sweep(made, results) == 0
+    clock.seconds += 120
+    return made
+
+
+def first_run(store: Store) -> RunFolder:
+    return store.run(submissions(store)[0].chunks[0].tasks[0][0])
+
+
+def words(store: Store) -> set[str]:
+    return set(scheduler.look(store).runs.values())
+
+
+# --- jobs that are over -------------------------------------------------------------------------------------
+
+
+def test_a_job_that_was_cancelled_leaves_a_run_alone_that_was_submitted_anew(
+    path: Path, slurm: Shims, results: Store, clock: Clock
+) -> None:
+    slurm.answer(_101_0="CANCELLED", **OTHERS)
+    assert sweep(path, results) == 0
+    first, second = submissions(results)
+    assert second.chunks[0].tasks == [first.chunks[0].tasks[0]] and first_run(results).state() is State.TODO
+    first.chunks[0].settled = []  # as records have it that were written before there was such a list
+    first.save()
+    clock.seconds += 120
+    slurm.answer(_101_0="CANCELLED", _102="PENDING", **OTHERS)
+    assert len(scheduler.look(results).runs) == 4
+    assert first_run(results).state() is State.TODO
+
+
+def test_a_launch_that_failed_can_be_tried_again_while_its_array_lives(
+    path: Path, slurm: Shims, results: Store, clock: Clock
+) -> None:
+    slurm.answer(_101_0="FAILED", **OTHERS)
+    scheduler.look(results)
+    assert first_run(results).state() is State.FAILED
+    clock.seconds += 120
+    assert sweep(path, results, "--retry") == 0
+    assert first_run(results).state() is State.TODO and list(slurm.scripts()) == ["101", "102"]
+
+
+def test_a_job_that_came_back_is_settled_again(path: Path, slurm: Shims, results: Store, clock: Clock) -> None:
+    """``scontrol requeue`` starts a job anew that has ended."""
+    for word in ("FAILED", "RUNNING", "FAILED"):
+        first_run(results).failure.unlink(missing_ok=True)
+        slurm.answer(_101_0=word, **OTHERS)
+        scheduler.look(results)
+        assert first_run(results).state() is (State.FAILED if word == "FAILED" else State.TODO)
+        clock.seconds += 60
+
+
+# --- answers that err ---------------------------------------------------------------------------------------
+
+
+def started(store: Store) -> None:
+    (submission,) = submissions(store)
+    for task in submission.chunks[0].task_ids():
+        submission.started(task).parent.mkdir(exist_ok=True)
+        submission.started(task).touch()
+
+
+def test_one_empty_answer_ends_no_array(path: Path, slurm: Shims, results: Store, clock: Clock) -> None:
+    started(results)
+    slurm.answer()
+    assert words(results) == {"unknown"}
+    clock.seconds += 59
+    assert words(results) == {"unknown"}, "the same answer, looked at twice"
+    clock.seconds += 1
+    slurm.answer(_101_0="RUNNING", **OTHERS)
+    assert words(results) == {"RUNNING"}
+    slurm.answer()
+    clock.seconds += 60
+    assert words(results) == {"unknown"} and not submissions(results)[0].chunks[0].over, "it begins anew"
+    clock.seconds += 60
+    assert words(results) == set() and submissions(results)[0].chunks[0].over == "ended"
+
+
+def test_after_a_last_word_a_job_may_leave_the_answer_at_once(
+    path: Path, slurm: Shims, results: Store, clock: Clock
+) -> None:
+    started(results)
+    slurm.answer(_101_0="COMPLETED", **OTHERS)
+    assert len(scheduler.look(results).runs) == 3
+    clock.seconds += 60
+    slurm.answer(**OTHERS)
+    assert len(scheduler.look(results).runs) == 3
+
+
+def test_slurm_is_asked_again_after_the_clock_was_set_back(
+    path: Path, slurm: Shims, results: Store, clock: Clock
+) -> None:
+    slurm.answer(_101_0="PENDING", **OTHERS)
+    assert words(results) == {"PENDING", "RUNNING"}
+    clock.seconds -= 1e6
+    slurm.answer(_101_0="RUNNING", **OTHERS)
+    assert words(results) == {"RUNNING"}
+
+
+# --- what does not obey -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"), [("denied", "Access/permission denied"), ("hang", "no answer from SLURM in")]
+)
+def test_jobs_that_could_not_be_cancelled_are_not_called_cancelled(
+    path: Path,
+    slurm: Shims,
+    results: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    fault: str,
+    said: str,
+) -> None:
+    slurm.answer(_101_0="RUNNING", **OTHERS)
+    scheduler.look(results)
+    (slurm.folder / fault).write_text("scancel: error: Kill job error on job id 101: Access/permission denied\n")
+    cancel = ["--cancel", "--yes", "--results", str(results.root)]
+    with monkeypatch.context() as patch:
+        patch.setattr(scheduler, "PATIENCE_S", 0.5 if fault == "hang" else 60.0)
+        assert main(cancel) == 1
+    out = " ".join(capsys.readouterr().out.split())
+    assert "Cancelled 0 jobs" in out and f"101: not cancelled: {said}" in out.replace(
+        "scancel: error: Kill job error on job id 101: ", ""
+    )
+    assert not submissions(results)[0].chunks[0].over
+    (slurm.folder / fault).unlink()
+    assert main(cancel) == 0 and submissions(results)[0].chunks[0].over == "cancelled"
+
+
+def test_a_stray_that_could_not_be_cancelled_keeps_its_runs(
+    path: Path, slurm: Shims, results: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (submission,) = submissions(results)
+    submission.chunks[0].job = None
+    submission.save()
+    for pickled in submission.logs.glob("*_submitted.pkl"):
+        pickled.unlink()
+    slurm.enqueue()
+    (slurm.folder / "denied").write_text("Access/permission denied\n")
+    assert sweep(path, results) == 0
+    assert "could not be cancelled (Access/permission denied)" in " ".join(capsys.readouterr().out.split())
+    assert len(slurm.scripts()) == 1 and not submissions(results)[0].chunks[0].over
+
+
+# --- two at a time ------------------------------------------------------------------------------------------
+
+
+def another_array(store: Store) -> Submission:
+    """What a second sweep adds to the record, as it does with a sweep of several arrays."""
+    (submission,) = submissions(store)
+    submission.chunks.append(Chunk("another", [submission.chunks[0].tasks[0]], 1, 30, job="102"))
+    submission.save()
+    return submission
+
+
+def test_what_is_submitted_while_the_queue_is_asked_stays_on_record(
+    path: Path, slurm: Shims, results: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask_queue(names: object) -> dict[str, list[str]]:
+        submission = another_array(results)
+        return {task: ["COMPLETED", submission.chunks[0].name] for task in submission.chunks[0].task_ids()}
+
+    monkeypatch.setattr(scheduler, "ask_queue", ask_queue)
+    scheduler.look(results)
+    assert [chunk.over for chunk in submissions(results)[0].chunks] == ["ended", ""]
+
+
+def test_what_is_submitted_while_cancel_waits_is_cancelled_too(
+    path: Path, slurm: Shims, results: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def submitting(store: Store) -> Iterator[None]:
+        another_array(store)
+        yield
+
+    monkeypatch.setattr(scheduler, "submitting", submitting)
+    assert main(["--cancel", "--yes", "--results", str(results.root)]) == 0
+    assert slurm.calls("scancel") == ["scancel 101", "scancel 102"]
+    assert [chunk.over for chunk in submissions(results)[0].chunks] == ["cancelled", "cancelled"]
+
+
+# --- looking without writing --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("more", [(), ("--budget", "1h")], ids=["plan", "budget"])
+def test_a_plan_asks_the_queue_and_writes_nothing(
+    path: Path, slurm: Shims, results: Store, more: tuple[str, ...]
+) -> None:
+    slurm.answer(_101_0="CANCELLED", **OTHERS)
+    (results.jobs / "lock").unlink()
+
+    def tree() -> dict[Path, bytes]:
+        return {one: one.read_bytes() if one.is_file() else b"" for one in results.root.rglob("*")}
+
+    before, asked = tree(), len(slurm.calls("squeue"))
+    assert sweep(path, results, "--plan", *more) == 0
+    assert tree() == before and len(slurm.calls("squeue")) > asked
+
+
+@pytest.mark.slow
+def test_in_a_folder_of_somebody_else_one_may_look(write: Write, slurm: Shims, results: Store) -> None:
+    path = write()
+    assert sweep(path, results) == 0
+    slurm.answer(_101_0="CANCELLED", **OTHERS)
+    run = first_run(results)
+    look = "; ".join(
+        f"assert main({[*asked, '--results', str(results.root)]}) == 0, {asked}"
+        for asked in (["--status"], ["--logs", run.id], [str(path), "--plan"])
+    )
+    write_ = f"assert main({[str(path), '--results', str(results.root)]}) == 2"
+    # Root may write anywhere; without this capability it is held to the modes of files as anybody is.
+    as_anybody = ["setpriv", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
+    script = f"from harness.sweep.__main__ import main; {look}; {write_}"
+    paths = [results.root, *results.root.rglob("*")]
+    modes = {one: one.stat().st_mode for one in paths}
+    for one in paths:
+        one.chmod(modes[one] & 0o555)
+    try:
+        done = subprocess.run(
+            [*as_anybody, sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+    finally:
+        for one in paths:
+            one.chmod(modes[one])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "is not writable" in " ".join(done.stderr.split())
+    assert not run.cancelled.exists() and read_json(results.jobs / "squeue.json") is None
