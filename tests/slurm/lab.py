@@ -27,6 +27,8 @@ HERE = Path(__file__).resolve().parent
 EXPERIMENTS = HERE.parents[1] / "experiments"
 CLIENTS = "/usr/local/lib/slurmlab/bin"
 """Where `lab.sh install` puts sbatch and the like: on nobody's PATH, or every program would take this for a cluster."""
+PREFIX = os.environ.get("SLURMLAB_PREFIX", "slurmlab-")
+"""Of the labs' folders in /tmp: whoever set it knows which labs are those of its own tests, and no other's."""
 PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "sbatch", "srun", "munged", "mariadbd")
 PATIENCE_S = 900.0
 """How long a test waits for what takes seconds: the machine may be busy with something else."""
@@ -83,7 +85,7 @@ class Lab:
     """One cluster. ``settings`` are lab.sh's, without their prefix (``NODES="3"``)."""
 
     settings: dict[str, str]
-    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="slurmlab-", dir="/tmp")))
+    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix=PREFIX, dir="/tmp")))
     port: int = field(default_factory=free_ports)
 
     def __post_init__(self) -> None:
