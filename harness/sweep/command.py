@@ -30,7 +30,6 @@ from harness.sweep.record import record
 from harness.sweep.retry import as_retried, forget
 from harness.sweep.show import show_claims, show_plan, show_purchase
 
-
 STOPPED = 130
 """Exit code after Ctrl-C or SIGTERM: no further file is begun."""
 

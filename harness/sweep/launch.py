@@ -71,7 +71,9 @@ def sweep_on(
                 say(console, line, style="yellow")
         queue = scheduler.look(plan.store, exclusive=not only_plan, read_only=only_plan)
         waiting = [one for one in runs if one.folder.id in queue.runs]
-        missing = _left(plan, [one for one in runs if one.folder.id not in queue.runs])
+        missing = [one for one in runs if one.folder.id not in queue.runs]
+        if not only_plan:  # which may be of runs as --retry would leave them
+            missing = _left(plan, missing)
         prices = prices_on(plan.store, plan.evaluations, cluster)
         at_once = cluster.array_cap * cluster.at_once
         cost = bill(prices, missing, plan.evaluations, at_once)

@@ -70,7 +70,7 @@ class Watch:
         if self.live:
             self.live.update(self._picture(running))
         elif running and time.monotonic() - self.spoke > PLAIN_TICK_S:
-            lines = [f"{folder.id} {' '.join(_progress(folder)[:3])}" for folder in running]
+            lines = [f"{folder.id} {' '.join(progress(folder)[:3])}" for folder in running]
             self._say(f"{self._summary(running)}; " + "; ".join(lines))
 
     # --- how it looks
@@ -104,11 +104,11 @@ class Watch:
         for name in ("run", "what", "stage", "epoch", "images/s", "left"):
             table.add_column(name, justify="right" if name in ("epoch", "images/s", "left") else "left", no_wrap=True)
         for folder in running:
-            table.add_row(folder.id, Text(self.labels.get(folder.id, "")), *_progress(folder))
+            table.add_row(folder.id, Text(self.labels.get(folder.id, "")), *progress(folder))
         return Group(Text(self._summary(running)), bar, table)
 
 
-def _progress(folder: RunFolder) -> tuple[str, str, str, str]:
+def progress(folder: RunFolder) -> tuple[str, str, str, str]:
     """Stage, epoch, images/s and time left of a run, from its ``progress.json``."""
     told: dict[str, Any] = {}
     with suppress(StoreError):

@@ -1,6 +1,7 @@
 """``torchrun --nproc-per-node 8 -m harness.sweep.torchrun experiments/temperature.yaml``: for sites with neither SLURM
 nor a wish for the local pool. The processes that torchrun started share each missing run, one run after another.
 
+They run the code of the checkout (the local pool and SLURM jobs: a snapshot of it), so leave it alone meanwhile.
 The first that fails or is stopped ends the command; the same command again goes on (or ``torchrun --max-restarts``).
 """
 
@@ -23,13 +24,15 @@ from harness.spec.errors import SpecError
 from harness.spec.experiment import load_experiment
 from harness.store import RunFolder, Store, StoreError, read_json
 from harness.sweep import worker
-from harness.sweep.attempts import Attempt
-from harness.sweep.command import read_overrides
+from harness.sweep.__main__ import OVERRIDE_HELP, ids_of, positive
+from harness.sweep.attempts import Attempt, cause_of
+from harness.sweep.command import check_choice, read_overrides
 from harness.sweep.live import say
 from harness.sweep.machine import cores
 from harness.sweep.plan import make_plan
 from harness.sweep.preflight import check_data, check_processes
 from harness.sweep.record import record
+from harness.sweep.snapshot import keep_sources
 from harness.sweep.worker import Assignment
 from harness.train import distributed
 from harness.train.place import Place, Rank
@@ -43,14 +46,24 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="torchrun --nproc-per-node N -m harness.sweep.torchrun", description=__doc__, allow_abbrev=False
     )
-    made.add_argument("experiment", type=Path, metavar="EXPERIMENT.yaml")
-    made.add_argument("--scale", metavar="NAME")
-    made.add_argument("-o", "--override", action="append", default=[], metavar="PATH=VALUE", dest="overrides")
-    made.add_argument("--only", default="", metavar="ID[,ID]", help="only these (first digits of their ids)")
-    made.add_argument("--results", type=Path, default=Path("results"), metavar="DIR")
-    made.add_argument("--data", type=Path, default=Path("data"), metavar="DIR")
-    made.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    made.add_argument("--images-per-pass", type=int, default=0, metavar="N")
+    made.add_argument("experiment", type=Path, metavar="EXPERIMENT.yaml", help="what to run")
+    made.add_argument("--scale", metavar="NAME", help="a file of experiments/scales (default: the experiment's own)")
+    made.add_argument(
+        "-o", "--override", action="append", default=[], metavar="PATH=VALUE", dest="overrides", help=OVERRIDE_HELP
+    )
+    made.add_argument(
+        "--only", type=ids_of, default=[], metavar="ID[,ID]", help="only these (first digits of their ids)"
+    )
+    made.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    made.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="default: data")
+    made.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="auto: CUDA if there is any")
+    made.add_argument(
+        "--images-per-pass",
+        type=positive,
+        default=0,
+        metavar="N",
+        help="most images a process takes through its networks at once (default: its whole part of a batch)",
+    )
     return made
 
 
@@ -65,6 +78,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             for one in getattr(error, "complaints", (error,)):
                 say(console, str(one))
             return 2
+        except OSError as error:  # it may be this process's alone, and only the first one's console prints
+            said = f"{error.filename or asked.results}: {error.strerror or error}"
+            print(f"process {me.rank}: {said}", file=sys.stderr, flush=True)
+            return worker.EXIT_DISK if cause_of(error) is Cause.DISK else 2
 
 
 def work(asked: argparse.Namespace, me: Rank, console: Console) -> int:
@@ -75,13 +92,14 @@ def work(asked: argparse.Namespace, me: Rank, console: Console) -> int:
         overrides=read_overrides(asked.overrides),
         code=code_fingerprint(),
     )
-    wanted = tuple(one for one in asked.only.split(",") if one)
-    missing = [one for one in plan.to_do if not wanted or one.folder.id.startswith(wanted)]
+    check_choice(asked.only, None, [plan])
+    missing = [one for one in plan.to_do if not asked.only or one.folder.id.startswith(tuple(asked.only))]
     check_data(missing, asked.data)
     check_processes(missing, me.world, asked.images_per_pass)
 
     def begin() -> list[str]:
         record(plan)
+        keep_sources(plan.store)  # names what differs once these results are stale
         return [one.folder.id for one in missing]
 
     distributed.initialise(me)

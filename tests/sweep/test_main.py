@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -12,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from harness.spec.experiment import load_experiment
-from harness.store import Store, write_json
-from harness.sweep import local
-from harness.sweep.__main__ import EXAMPLES, main
-from harness.sweep.plan import make_plan
+from harness.store import State, Store, read_json, write_json
+from harness.sweep import local, torchrun
+from harness.sweep.__main__ import EXAMPLES, main, parser
+from harness.sweep.plan import Plan, make_plan
+from harness.sweep.pool import Outcome
+from harness.sweep.record import record
 from harness.sweep.schema import schema, schema_text
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,8 +123,6 @@ def test_a_long_local_sweep_asks_and_without_a_terminal_refuses(
 def test_status_logs_and_retry_read_files_alone(
     write: Write, here: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from harness.sweep.record import record
-
     store = Store(tmp_path / "results")
     assert main(["--status", *here]) == 0 and "nothing was swept here yet" in words(capsys.readouterr().out)
     plan = make_plan(load_experiment(write()), store)
@@ -155,6 +156,186 @@ def test_status_needs_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+# --- several files, and --retry -------------------------------------------------------------------------------------
+
+MORE_SEEDS = (("seeds: 2", "seeds: 3"), ("runs: 4", "runs: 6"))
+NO_DATA = (("{synthetic: {train_images: 64, test_images: 32}}", "{cifar10: {}}"),)
+
+
+class Started:
+    """In the place of :func:`harness.sweep.local.run_here`: what would have run, file by file."""
+
+    def __init__(self, *, stopped: bool = False) -> None:
+        self.runs: list[list[str]] = []
+        self.stopped = stopped
+
+    def __call__(self, console: object, plan: Plan, runs: list[object], *_: object, **__: object) -> Outcome:
+        self.runs.append([one.folder.id for one in runs])  # type: ignore[attr-defined]
+        return Outcome(stopped=self.stopped)
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> Started:
+    made = Started()
+    monkeypatch.setattr(local, "run_here", made)
+    return made
+
+
+def test_a_signal_stops_the_files_that_have_not_begun_too(write: Write, here: list[str], started: Started) -> None:
+    started.stopped = True
+    assert main([str(write()), str(write(*MORE_SEEDS, name="second")), *here]) == 130
+    assert len(started.runs) == 1
+
+
+def test_the_last_file_is_checked_before_the_first_starts(
+    write: Write, here: list[str], tmp_path: Path, started: Started, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(write()), str(write(*NO_DATA, name="second")), *here]) == 2
+    assert "python -m harness.data cifar10" in capsys.readouterr().err
+    assert not started.runs and not (tmp_path / "results").exists()
+
+
+def test_one_question_for_all_files_and_shared_runs_count_once(
+    write: Write, here: list[str], tmp_path: Path, started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+    monkeypatch.setattr(local, "confirm_long", lambda _, cost, *, yes: bool(asked.append(cost.wall_seconds)))
+    first, second = str(write()), str(write(*MORE_SEEDS, name="second"))
+    here += ["--jobs", "1"]
+    assert [main([*files, *here]) for files in ([first], [second], [first, second], [second, first])] == [2] * 4
+    assert asked[1] == pytest.approx(1.5 * asked[0])
+    assert asked[2] == pytest.approx(asked[1]) and asked[3] == pytest.approx(asked[1])
+    assert not started.runs and not (tmp_path / "results").exists()
+
+
+def failing(write: Write, tmp_path: Path, attempt: int = 1) -> Plan:
+    """All four runs of the small experiment failed."""
+    plan = make_plan(load_experiment(write()), Store(tmp_path / "results"))
+    record(plan)
+    for one in plan.runs.values():
+        failure = {"run": one.folder.id, "attempt": attempt, "cause": "code", "type": "ValueError", "message": "odd"}
+        write_json(one.folder.failure, failure)
+    return plan
+
+
+def test_retry_is_of_the_runs_that_were_chosen(write: Write, here: list[str], tmp_path: Path, started: Started) -> None:
+    plan = failing(write, tmp_path)
+    chosen = {one.folder.id for one in plan.runs.values() if one.run.seed == 0}
+    main([str(write()), *here, "--retry", "--seeds", "0"])
+    assert [set(runs) for runs in started.runs] == [chosen]
+    for one in plan.runs.values():
+        assert one.folder.failure.exists() is (one.folder.id not in chosen)
+        assert (one.folder.attempts / "failed-001.json").exists() is (one.folder.id in chosen)
+
+
+def test_plan_counts_what_retry_would_run_and_lays_nothing_aside(
+    write: Write, here: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = failing(write, tmp_path)
+    assert main([str(write()), *here, "--plan"]) == 0 and "0 to do" in words(capsys.readouterr().out)
+    assert main([str(write()), *here, "--plan", "--retry"]) == 0 and "4 to do" in words(capsys.readouterr().out)
+    assert all(one.folder.state() is State.FAILED for one in plan.runs.values())
+
+
+@pytest.mark.parametrize("refused", ["data", "question"])
+def test_a_retry_that_is_refused_lays_nothing_aside(
+    write: Write, here: list[str], tmp_path: Path, started: Started, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    plan = failing(write, tmp_path)
+    files = [str(write())]
+    if refused == "data":
+        files.append(str(write(*NO_DATA, name="second")))
+    else:
+        monkeypatch.setattr(local, "confirm_long", lambda *_, **__: False)
+    assert main([*files, *here, "--retry"]) == 2
+    assert not started.runs and all(one.folder.failure.exists() for one in plan.runs.values())
+
+
+def test_failures_without_an_attempt_do_not_overwrite_each_other(
+    write: Write, here: list[str], tmp_path: Path, started: Started
+) -> None:
+    for _ in range(2):
+        plan = failing(write, tmp_path, attempt=0)
+        main([str(write()), *here, "--retry"])
+    for one in plan.runs.values():
+        assert {path.name for path in one.folder.attempts.iterdir()} == {"failed-000.json", "failed-001.json"}
+
+
+def test_retry_asks_again_for_what_could_not_be_had(
+    write: Write, here: list[str], tmp_path: Path, started: Started
+) -> None:
+    plan = make_plan(load_experiment(write()), Store(tmp_path / "results"))
+    record(plan)
+    first = next(iter(plan.runs.values())).folder
+    write_json(first.outcome, {"run": first.id, "status": "trained"})
+    first.weights.parent.mkdir()
+    first.weights.write_bytes(b"")
+    held = first.evaluation(plan.evaluations[0].handle)
+    write_json(held, {"run": first.id, "values": {}, "unavailable": "no such data", "wall_seconds": 0.0})
+    main([str(write()), *here, "--only", first.id])
+    assert started.runs == [] and held.exists()
+    main([str(write()), *here, "--only", first.id, "--retry"])
+    assert started.runs == [[first.id]] and not held.exists()
+
+
+# --- flags ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--status", "--only", "3f"], "--status does not take --only"),
+        (["--status", "--seeds", "0"], "--status does not take --seeds"),
+        (["--logs", "3f", "--only", "3f"], "--logs does not take --only"),
+        (["--cancel", "--seeds", "0", "--retry"], "--cancel does not take --seeds, --retry"),
+        (["--status", "-o", "norm.groups=2"], "--status does not take -o"),
+    ],
+)
+def test_a_choice_that_would_be_ignored_is_refused(
+    here: list[str], capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    assert main([*here, *arguments]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("made", [parser(), torchrun.parser()], ids=["sweep", "torchrun"])
+def test_every_option_says_what_it_does(made: argparse.ArgumentParser) -> None:
+    assert not [action.dest for action in made._actions if not action.help]
+
+
+def test_torchrun_refuses_what_the_sweep_refuses(
+    write: Write, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = [str(write()), "--results", str(tmp_path / "results"), "--data", str(tmp_path)]
+    with pytest.raises(SystemExit) as left:
+        torchrun.main([*arguments, "--images-per-pass", "-5"])
+    assert left.value.code == 2 and "not a number from 1" in capfd.readouterr().err
+    assert torchrun.main([*arguments, "--only", "zzz"]) == 2
+    assert "--only zzz: no run of small@smoke begins so" in capfd.readouterr().out
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "experiments").write_text("in the way")
+    monkeypatch.setattr(torchrun.distributed, "initialise", lambda _: None)
+    monkeypatch.setattr(torchrun.distributed, "shutdown", lambda: None)
+    assert torchrun.main(arguments) == 2
+    said = capfd.readouterr()
+    assert str(tmp_path / "results" / "experiments") in said.err and "Traceback" not in said.err + said.out
+
+
+def test_torchrun_writes_down_which_code_its_results_are_of(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness import provenance
+
+    monkeypatch.setattr(torchrun.distributed, "initialise", lambda _: None)
+    monkeypatch.setattr(torchrun.distributed, "shutdown", lambda: None)
+    shared: list[str] = []
+    monkeypatch.setattr(torchrun, "_share", lambda one: bool(shared.append(one.folder.id)))
+    store = Store(tmp_path / "results")
+    assert torchrun.main([str(write()), "--results", str(store.root), "--data", str(tmp_path)]) == 0
+    assert len(shared) == 4
+    assert read_json(store.sources / f"{provenance.code_fingerprint()}.json") == dict(provenance.numeric_files())
 
 
 def test_help_begins_with_what_to_type(capsys: pytest.CaptureFixture[str]) -> None:
