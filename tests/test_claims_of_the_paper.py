@@ -17,7 +17,7 @@ from harness.report.judging import Judged, is_summary, judge_all
 from harness.report.records import Arm, Experiment, Results, Run, State
 from harness.report.verdicts import Verdict
 from harness.spec import registry
-from harness.spec.experiment import load_experiment
+from harness.spec.experiment import load_experiment, scale_names
 from harness.spec.matching import matches
 from harness.store import Store
 from harness.sweep.plan import make_plan
@@ -47,10 +47,15 @@ def every_metric(experiment: Experiment) -> list[str]:
     return [f"{label}/{one}" for label, name in names.items() for one in registry.evaluation.get(name).metrics]  # type: ignore[attr-defined]
 
 
+def described(name: str, scale: str, folder: Path) -> Experiment:
+    """An experiment as the report reads it, without any run."""
+    plan = make_plan(load_experiment(EXPERIMENTS / f"{name}.yaml", scale), Store(folder))
+    return Experiment.model_validate(manifest(plan))
+
+
 def judged(name: str, folder: Path, score: Score) -> list[Judged]:
     """All claims of an experiment at the paper's scale, with every run done and scored by ``score``."""
-    plan = make_plan(load_experiment(EXPERIMENTS / f"{name}.yaml", "imagenet"), Store(folder))
-    experiment = Experiment.model_validate(manifest(plan))
+    experiment = described(name, "imagenet", folder)
     luck = random.Random(name)
     runs = {}
     for arm in experiment.arms:
@@ -74,6 +79,18 @@ def test_the_papers_own_results_reproduce_its_claims(name: str, tmp_path: Path) 
         else:
             assert one.paper is None or one.paper[0], f"{one.key}: the printed numbers say otherwise"
             assert one.ours.verdict is Verdict.REPRODUCED, f"{one.key}: {one.ours.verdict}, {one.ours.decide}"
+
+
+@pytest.mark.parametrize("scale", [scale for scale in scale_names(EXPERIMENTS) if scale != "imagenet"])
+@pytest.mark.parametrize("name", NAMES)
+def test_at_every_scale_the_printed_numbers_reproduce_the_claims_that_they_speak_of(
+    name: str, scale: str, tmp_path: Path
+) -> None:
+    experiment = described(name, scale, tmp_path)
+    known = described(name, "imagenet", tmp_path).published | experiment.published
+    runs = {run: Run(run, State.NOT_RUN) for run in experiment.ids}
+    for one in judge_all(Results((experiment.model_copy(update={"published": known}),), runs)):
+        assert one.paper is None or one.paper[0], f"{one.key}: the printed numbers say otherwise"
 
 
 @pytest.mark.parametrize("name", NAMES)

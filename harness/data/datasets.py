@@ -100,6 +100,12 @@ def balanced(labels: Tensor, count: int) -> Tensor:
     return rank.argsort(stable=True)[:count].sort().values
 
 
+def balanced_at_random(labels: Tensor, count: int, seed: int) -> Tensor:
+    """As :func:`balanced`, of the images in a random order: places in ascending order, nested at equal seed."""
+    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    return shuffled[balanced(labels[shuffled], count)].sort().values
+
+
 @dataset("cifar10")
 @dataclass(frozen=True, kw_only=True)
 class Cifar10:

@@ -1,9 +1,11 @@
 """AutoAugment (Cubuk et al., "AutoAugment: Learning Augmentation Strategies from Data", 2019), as in torchvision.
 
 A policy is 25 pairs of operators, each with a probability and a strength from 0 to 9; every image draws one pair.
-SimCLR's Table 1 compares color distortion with the policy that was learned on ImageNet, *with labels*. The paper says
-neither whose code it used nor how borders are filled; we follow ``torchvision.transforms.AutoAugment`` on uint8
-tensors: nearest pixels, black borders, and its table of pairs, which a test compares with ours.
+SimCLR's Table 1 compares color distortion with AutoAugment, a policy found *with labels*. The paper does not say which
+policy, nor what of its own augmentation stays; we read it as the ImageNet policy after crop and flip, in place of color
+distortion and without blur. Nor does it say whose code it used or how borders are filled; we follow
+``torchvision.transforms.AutoAugment`` on uint8 tensors: nearest pixels, black borders, and its table of pairs, which a
+test compares with ours.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from PIL import Image
 from pydantic import AfterValidator, Field
 from torch import Tensor
 
-from harness.data.datasets import Cifar10, Dataset, Resident
+from harness.data.datasets import Cifar10, Dataset, Resident, balanced_at_random
 from harness.data.folder import Files, Frame, Listing
 from harness.spec.errors import SpecError, nearest
 from harness.spec.registry import dataset
@@ -138,7 +138,7 @@ class Torchvision:
         source = SOURCES[self.name]
         if source.test is None:
             whole = self._split(root, source.train)
-            chosen = balanced_at_random(whole.labels, CALTECH_TRAIN)
+            chosen = balanced_at_random(whole.labels, CALTECH_TRAIN * (int(whole.labels.max()) + 1), seed=0)
             rest = torch.ones(len(whole), dtype=torch.bool)
             rest[chosen] = False
             train, validation, test = whole.part(chosen), None, whole.part(rest.nonzero().flatten())
@@ -210,11 +210,3 @@ def _voc_labels(path: Path) -> list[int]:
         difficult = thing.findtext("difficult") == "1"
         labels[place] = (labels[place] or -1) if difficult else 1
     return labels
-
-
-def balanced_at_random(labels: Tensor, per_class: int, seed: int = 0) -> Tensor:
-    """Places of ``per_class`` images of every class drawn at random, in ascending order (all of a smaller class)."""
-    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    ordered = labels[shuffled]
-    kept = [shuffled[(ordered == one).nonzero().flatten()[:per_class]] for one in range(int(labels.max()) + 1)]
-    return torch.cat(kept).sort().values

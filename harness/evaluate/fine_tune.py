@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
-from harness.data.datasets import balanced
+from harness.data.datasets import balanced_at_random
 from harness.evaluate import finetuning
 from harness.evaluate.finetuning import Recipe, Weights
 from harness.evaluate.linear import accuracies
@@ -50,22 +49,22 @@ class FineTune:
         return share if self.weights == "pretrained" else f"{share}@random"
 
     def __call__(self, trained: Trained) -> Iterator[tuple[str, float]]:
-        """Deterministic given ``trained.seed``. Raises :class:`Unavailable` where the training diverges."""
+        """Deterministic given ``trained.seed``. Raises :class:`Divergence` where the training diverges."""
         scored, known = trained.split(self.split), trained.split("train")
         subset = known.part(few(known.labels.cpu(), self.labels, trained.seed))
         batch = min(self.batch_size, len(subset))
         steps = self.epochs * (len(subset) // batch)
         recipe = Recipe(steps=steps, batch_size=batch, lr=self.base_lr * batch / 256, momentum=self.momentum)
         network = finetuning.starting_from(trained, self.weights, len(trained.data.classes))
-        finetuning.train(network, subset, recipe, seed=trained.seed, device=trained.device)
+        finetuning.train(
+            network, subset, recipe, seed=trained.seed, device=trained.device, check_stop=trained.check_stop
+        )
         yield from accuracies(*finetuning.predictions(network, scored, seed=trained.seed, device=trained.device))
 
 
 def few(labels: Tensor, share: float, seed: int) -> Tensor:
     """Places of that share of the images drawn at random, in ascending order, balanced over the classes.
 
-    Smaller shares are subsets of larger ones at equal ``seed``.
+    At least one of each class; smaller shares are subsets of larger ones at equal ``seed``.
     """
-    count = min(len(labels), max(round(share * len(labels)), int(labels.max()) + 1))
-    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    return shuffled[balanced(labels[shuffled], count)].sort().values
+    return balanced_at_random(labels, max(round(share * len(labels)), int(labels.max()) + 1), seed)

@@ -1,12 +1,17 @@
 """Training a copy of the whole network on labels: what fine-tuning on few labels and on other data sets share.
 
 The weights of the run are never touched: everything here happens to a copy.
+
+Two limits. A step takes its whole batch at once, on one device, in float32: a ResNet-50 at 224 pixels keeps about
+80 MiB for each image, so 20 GiB for the 256 of a transfer, and over 300 GiB for the 4096 of few labels, which no single
+device has (give a smaller ``batch_size``; the rate follows it); one four times as wide keeps about four times as much.
+And there are no checkpoints: a signal stops a training between two steps, and the evaluation then starts over.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -17,8 +22,9 @@ from torch import Tensor, nn
 from harness.data import augment
 from harness.data.datasets import Split
 from harness.data.views import Batch, Views, batches
-from harness.evaluate.measurement import Unavailable
-from harness.evaluate.trained import EVALUATION_DRAWS, Trained
+from harness.evaluate import logistic
+from harness.evaluate.measurement import Divergence, Unavailable
+from harness.evaluate.trained import EVALUATION_DRAWS, Trained, go_on
 from harness.models.norm import BatchNorm
 from harness.train.optim import SGD, learning_rate
 
@@ -26,6 +32,7 @@ Weights = Literal["pretrained", "random"]
 """Where fine-tuning starts: from the run, or from the very initialisation that its pretraining started from."""
 
 CROP_FLIP = Views(both=(augment.Crop(), augment.Flip()), count=1)
+"""The random crop is bilinear at every scale, as in linear evaluation; pretraining's is bicubic at imagenet."""
 _ROWS = 512
 
 
@@ -88,15 +95,25 @@ def ordinary(module: nn.Module) -> None:
             ordinary(child)
 
 
-def train(network: Classifier, split: Split, recipe: Recipe, *, seed: int, device: torch.device) -> None:
+def train(
+    network: Classifier,
+    split: Split,
+    recipe: Recipe,
+    *,
+    seed: int,
+    device: torch.device,
+    check_stop: Callable[[], None] = go_on,
+) -> None:
     """Fit all weights, random crop and flip alone; the batch is the split where that is smaller.
 
-    Deterministic given ``seed`` on a CPU. float32 throughout.
+    Deterministic given ``seed`` on a CPU. float32 throughout. ``check_stop`` is called before every step, and raises
+    to stop (:class:`Trained`).
     """
     network.train()
     settings = SGD(lr=recipe.lr, momentum=recipe.momentum, nesterov=True, weight_decay=recipe.weight_decay)
     optimizer = settings.build(network)
     for step, batch in zip(range(recipe.steps), endless(split, recipe.batch_size, seed, device), strict=False):
+        check_stop()
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, peak=recipe.lr, warmup_steps=0, total_steps=recipe.steps)
         optimizer.zero_grad(set_to_none=True)
@@ -116,16 +133,14 @@ def loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Softmax cross-entropy of labels [B]; of labels [B, C] in {1, 0, -1} the logistic loss of those that count."""
     if labels.ndim == 1:
         return F.cross_entropy(logits, labels)
-    counts = labels >= 0
-    truth = labels[counts].to(logits.dtype)
-    return F.binary_cross_entropy_with_logits(logits[counts], truth, reduction="sum") / len(labels)
+    return logistic.cross_entropy(logits, labels) / len(labels)
 
 
 @torch.no_grad()
 def predictions(network: Classifier, split: Split, *, seed: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Logits [N, classes] and labels of a split in its own order, batch norm in inference mode.
 
-    Raises :class:`Unavailable` where the logits are not finite: this training diverged, which says nothing of the run.
+    Raises :class:`Divergence` where the logits are not finite: this training diverged, the run has not.
     """
     network.eval()
     passes = batches(
@@ -133,5 +148,5 @@ def predictions(network: Classifier, split: Split, *, seed: int, device: torch.d
     )
     logits, labels = zip(*((network(batch.views[0]), batch.labels) for batch in passes), strict=True)
     if not bool(torch.isfinite(torch.cat(logits)).all()):
-        raise Unavailable("fine-tuning diverged: its logits are not finite")
+        raise Divergence("fine-tuning diverged: its logits are not finite")
     return torch.cat(logits), torch.cat(labels)

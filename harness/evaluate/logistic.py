@@ -11,10 +11,11 @@ from torch import Tensor
 
 
 class Model(NamedTuple):
-    """Weights [C, D] and bias [C], float64."""
+    """Weights [C, D] and bias [C], float64; ``converged``: the solver stopped by itself, before its last iteration."""
 
     weight: Tensor
     bias: Tensor
+    converged: bool = False
 
     def scores(self, x: Tensor) -> Tensor:
         """Logits [N, C] of features [N, D]."""
@@ -27,11 +28,11 @@ def fit(
     """Minimise ``sum of cross-entropies + penalty / 2 * |W|^2``; the bias is free.
 
     ``x`` [N, D]; ``labels`` int64 [N] (multinomial), or [N, C] in {1, 0, -1}: one binary problem per class, in which
-    -1 does not count. Stops after ``iterations`` of L-BFGS at the latest. The problem is convex: where it starts
-    only changes how long it takes.
+    -1 does not count. Stops after ``iterations`` of L-BFGS at the latest. The problem is convex: at its minimum
+    where it started does not matter. Where the cap comes first it does: such a model is not ``converged``.
     """
     x = x.double()
-    weight, bias = start or Model(x.new_zeros(classes, x.shape[1]), x.new_zeros(classes))
+    weight, bias, _ = start or Model(x.new_zeros(classes, x.shape[1]), x.new_zeros(classes))
     weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
     solver = torch.optim.LBFGS(
         [weight, bias],
@@ -50,7 +51,9 @@ def fit(
         return value
 
     solver.step(objective)  # type: ignore[no-untyped-call]
-    return Model(weight.detach(), bias.detach())
+    done = solver.state[weight]
+    converged = done["n_iter"] < iterations and done["func_evals"] < 2 * iterations
+    return Model(weight.detach(), bias.detach(), converged)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

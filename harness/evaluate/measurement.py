@@ -22,11 +22,16 @@ class Unavailable(Exception):
     """
 
 
+class Divergence(Exception):
+    """A training within an evaluation (fine-tuning, say) diverged. A result of that evaluation, recorded as one."""
+
+
 def recorded(measurements: Measurements) -> dict[str, Any]:
     """The part of an evaluation's file that says what was found.
 
     ``values`` are the numbers; ``arrays``, where there are any, nested lists rounded to four significant digits;
-    ``unavailable``, beside no values, the reason why there are none. Raises ``FloatingPointError`` for an array
+    ``unavailable``, beside no values, the reason why there are none; ``diverged``, beside none, is true where
+    a training within the evaluation diverged. Raises ``FloatingPointError`` for an array
     that is not finite, which JSON could not hold.
     """
     values: dict[str, float] = {}
@@ -39,6 +44,8 @@ def recorded(measurements: Measurements) -> dict[str, Any]:
                 values[name] = value
     except Unavailable as reason:
         return {"values": {}, "unavailable": str(reason)}
+    except Divergence:
+        return {"values": {}, "diverged": True}
     return {"values": values, "arrays": arrays} if arrays else {"values": values}
 
 

@@ -24,6 +24,10 @@ EVALUATION_DRAWS = 0x5EED
 """Evaluations draw from other streams than training: no probe sees the very crops its encoder was trained on."""
 
 
+def go_on() -> None:
+    """The check of an evaluation that nothing stops."""
+
+
 class Pretext(Protocol):
     """A change to images that a probe is to recognise: hashable, and equal to another that does the same."""
 
@@ -36,9 +40,11 @@ class Pretext(Protocol):
 class Trained:
     """The method in inference mode (batch norm uses its running statistics, as in the official README protocol).
 
-    ``views`` are the training views; ``batch_size`` is the training batch, which is known to fit (passes here are
-    at most that large, and at most 512 images); ``seed`` is the run's, and decides everything random here. ``root`` is
-    the folder of data sets; ``untrained`` makes the networks anew as pretraining found them, for baselines without it.
+    ``views`` are the training views; ``batch_size`` is the training batch, of all processes that shared the run
+    (passes here, on one device, are at most that large, and at most 512 images); ``seed`` is the run's, and decides
+    everything random here. ``root`` is the folder of data sets; ``untrained`` makes the networks anew as pretraining
+    found them, for baselines without it.
+    Long evaluations call ``check_stop`` again and again: it raises where the process was asked to stop.
     """
 
     method: Method
@@ -49,6 +55,7 @@ class Trained:
     device: torch.device
     root: Path = Path("data")
     untrained: Callable[[], Method] | None = None
+    check_stop: Callable[[], None] = go_on
     _features: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
     _splits: dict[str, Split] = field(default_factory=dict, repr=False)
 
@@ -110,7 +117,8 @@ class Trained:
     def changed(self, split: str, at: Features, pretext: Pretext) -> tuple[Tensor, Tensor]:
         """Features of a split's images as ``pretext`` changes them, and what it did to each, as :meth:`features`.
 
-        One draw per image, the same for h and z; kept, so that the second of them costs no pass of the encoder.
+        One draw per image, the same for h and z, another in every split; kept, so that the second of them costs no pass
+        of the encoder.
         """
         key = (split, at, pretext)
         if key not in self._features:
@@ -121,7 +129,7 @@ class Trained:
                 rows, marks = [], []
                 for batch in self._passes(split, Views(count=1)):
                     rng = ImageRng(seed=self.seed ^ EVALUATION_DRAWS, epoch=0, images=batch.indices.cpu())
-                    images, marked = pretext(batch.views[0], rng.child("pretext"))
+                    images, marked = pretext(batch.views[0], rng.child("pretext").child(split))
                     rows.append(self.method.represent(images).float())
                     marks.append(marked.to(self.device))
                 x, labels = finite(torch.cat(rows), "h"), torch.cat(marks)
@@ -129,7 +137,7 @@ class Trained:
         return self._features[key]
 
     def _passes(self, split: str, views: Views, *, epoch: int = 0, shuffle: bool = False) -> Iterator[Batch]:
-        """Every image of a split once, in batches that are known to fit."""
+        """Every image of a split once, in batches of at most 512."""
         return batches(
             self.split(split),
             views,

@@ -18,6 +18,10 @@ class Method(nn.Module, ABC):
     """Base of all methods. Whatever else a method learns or keeps (a momentum encoder, a queue, a predictor)
     are its submodules and buffers, hence part of its state and of every checkpoint.
 
+    Where several processes share a run, every floating-point buffer is averaged over them with each step's gradient, as
+    batch norm's running statistics need it (:func:`harness.train.gradient.gradient`). A buffer that is not meant to be
+    averaged (a queue of each process's rows) has to be gathered first, so that it is equal on all of them.
+
     ``encoder`` has ``out_dim`` and maps [N, 3, H, W] to h [N, D]; ``head`` maps h to z.
     """
 

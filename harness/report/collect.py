@@ -136,11 +136,12 @@ class _Reader:
         data = self.json(folder.progress) or {}
         return f"epoch {data['epoch']} of {data['epochs']}" if {"epoch", "epochs"} <= data.keys() else ""
 
-    def evaluations(self, folder: RunFolder) -> dict[str, dict[str, Any]]:
+    def evaluations(self, folder: RunFolder) -> dict[str, Any]:
         """By handle: values, the images each says it was made on (test, validation), what could not be had, arrays."""
         found: dict[str, dict[str, float]] = {}
         splits: dict[str, str] = {}
         unavailable: dict[str, str] = {}
+        diverged: set[str] = set()
         arrays: dict[str, Mapping[str, Any]] = {}
         for path in sorted((folder.path / "evaluations").glob("*.json")):
             data = self.json(path)
@@ -157,12 +158,16 @@ class _Reader:
             }
             if isinstance(reason := data.get("unavailable"), str):
                 unavailable[handle] = reason
+            if data.get("diverged") is True:
+                diverged.add(handle)
             if arrays_of := _mapping(data.get("arrays")):
                 arrays[handle] = arrays_of
             for fields in _mapping(data.get("evaluation")).values():
                 if isinstance(split := _mapping(fields).get("split"), str):
                     splits[handle] = split
-        return {"evaluations": found, "splits": splits, "unavailable": unavailable, "arrays": arrays}
+        return {
+            "evaluations": found, "splits": splits, "unavailable": unavailable, "diverged": diverged, "arrays": arrays
+        }  # fmt: skip
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

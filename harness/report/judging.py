@@ -14,7 +14,7 @@ from harness.report.names import path_name
 from harness.report.records import Cell, Claim, Experiment, Results, published_cells
 from harness.report.verdicts import Judgement, Verdict, holds, jointly, judge
 from harness.spec.errors import SpecError
-from harness.spec.matching import matches, plain
+from harness.spec.matching import matches, metric_shown, plain
 
 Printed = tuple[bool, Comparison]
 """Whether a claim holds on printed numbers, and the comparison with least to spare."""
@@ -62,7 +62,7 @@ REFERENCE = "the reference"
 
 def judge_claim(results: Results, experiment: Experiment, claim: Claim) -> Judged:
     """Judge a claim on our runs, on the paper's printed numbers and on the summary's."""
-    metric = claim.on or default_metric(experiment)
+    metric = claim.on or metric_shown(experiment.report)
     try:
         kind = kind_of(claim)
     except SpecError as error:
@@ -167,20 +167,6 @@ def judge_all(results: Results) -> list[Judged]:
 def is_summary(name: str) -> bool:
     """Whether a published table is the third-party summary's: shown beside ours, but never as the paper's."""
     return name.partition("/")[0] == "summary"
-
-
-def default_metric(experiment: Experiment) -> str:
-    """What a claim without ``on`` is about: the first metric the report block names, else linear top-1."""
-    for block in experiment.report:
-        for kind, fields in block.items():
-            if kind == "heatmap" and fields.get("cell"):
-                return str(fields["cell"])
-            if kind == "lines" and fields.get("y"):
-                return str(fields["y"])
-            if kind == "table" and fields.get("columns"):
-                metrics = [str(metric) for metric in fields["columns"].values()]
-                return "linear/top1" if "linear/top1" in metrics else metrics[-1]
-    return "linear/top1"
 
 
 def published_order(experiment: Experiment) -> list[str]:

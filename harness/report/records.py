@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -121,6 +121,7 @@ class Run:
 
     ``evaluations`` maps a handle to ``{name: value}``, ``splits`` a handle to the images it was evaluated on,
     ``unavailable`` a handle to the reason why it could not be had, ``arrays`` a handle to what figures are drawn from;
+    ``diverged`` are the handles of evaluations within which a training diverged, though the run did not;
     ``history`` is what was measured at the end of each epoch.
     """
 
@@ -132,6 +133,7 @@ class Run:
     note: str = ""
     splits: Mapping[str, str] = field(default_factory=dict)
     unavailable: Mapping[str, str] = field(default_factory=dict)
+    diverged: Collection[str] = ()
     arrays: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     history: tuple[Mapping[str, float], ...] = ()
 
@@ -146,6 +148,8 @@ class Run:
         """A number, or the reason why there is none. A NaN counts as diverged: it is a result, but not a number."""
         if self.state is State.DIVERGED:
             return self.state
+        if handle in self.diverged:
+            return State.DIVERGED
         value = self.evaluations.get(handle or "", {}).get(name)
         if value is None and handle in self.unavailable:
             return State.NOT_RUN

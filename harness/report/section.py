@@ -79,7 +79,7 @@ class Section:
             label, _, name = metric.path.rpartition("/")
             handle = self.experiment.evaluations.get(label)
             found = run.value(handle, name)
-            if isinstance(found, State) and handle not in run.unavailable:
+            if isinstance(found, State) and handle not in run.unavailable and handle not in run.diverged:
                 return found
         return run.state
 

@@ -263,6 +263,12 @@ def finish(folder: RunFolder, run: Run, *, status: str, **about: Any) -> None:
     write_json(folder.outcome, {"run": run.id, "status": status, "epochs": run.schedule.epochs, **about})
 
 
+def stop_within_evaluation(stop: threading.Event) -> None:
+    """Raises :class:`Interrupted` after a signal. Evaluations have no checkpoints: this one will start over."""
+    if stop.is_set():
+        raise Interrupted("stopped by a signal within an evaluation, which will start over")
+
+
 def evaluate(
     folder: RunFolder,
     asked: Sequence[Evaluation],
@@ -284,6 +290,7 @@ def evaluate(
         device=device,
         root=place.data,
         untrained=partial(seeded_method, parts, dataset, device),
+        check_stop=partial(stop_within_evaluation, stop),
     )
     for one in asked:
         if one.handle not in missing:
@@ -294,7 +301,8 @@ def evaluate(
         began = time.monotonic()
         found = recorded(evaluations.build(one.resolved)(trained))
         numbers = ", ".join(f"{name} {value:.2f}" for name, value in found["values"].items())
-        print(f"{one.label}: {found.get('unavailable', numbers)}", flush=True)
+        said = "diverged" if "diverged" in found else found.get("unavailable", numbers)
+        print(f"{one.label}: {said}", flush=True)
         write_json(
             folder.evaluation(one.handle),
             {

@@ -12,7 +12,7 @@ from PIL import Image
 
 from harness.data import fetch
 from harness.data.augment import Crop
-from harness.data.datasets import Cifar10, Dataset, ImageFolder, Synthetic, balanced
+from harness.data.datasets import Cifar10, Dataset, ImageFolder, Synthetic, balanced, balanced_at_random
 from harness.data.views import Views, batches
 from harness.spec.errors import SpecError
 from harness.spec.registry import dataset
@@ -108,6 +108,14 @@ def test_balanced_takes_the_first_of_every_class() -> None:
     assert balanced(labels, 6).tolist() == [0, 1, 3, 4, 5, 6]
     assert balanced(labels, 9).tolist() == list(range(9))
     assert balanced(labels, 8).tolist() == [0, 1, 2, 3, 4, 5, 6, 8]
+
+
+def test_balanced_at_random_draws_equally_many_of_every_class() -> None:
+    labels = torch.tensor([0] * 40 + [1] * 50 + [2] * 40)
+    places = balanced_at_random(labels, 90, seed=0)
+    assert torch.bincount(labels[places]).tolist() == [30, 30, 30] and places.tolist() == sorted(places.tolist())
+    assert torch.equal(places, balanced_at_random(labels, 90, seed=0)) and places[:30].tolist() != list(range(30))
+    assert len(balanced_at_random(labels, 500, seed=0)) == 130
 
 
 def test_cifar_pixels_and_labels_are_those_of_the_file(root: Path) -> None:

@@ -15,7 +15,7 @@ from torchvision.transforms import functional as tvf
 from harness.data import vision
 from harness.data.augment import Crop, Flip
 from harness.data.views import Views, batches
-from harness.data.vision import SOURCES, Torchvision, balanced_at_random, labels_of
+from harness.data.vision import SOURCES, Torchvision, labels_of
 from harness.spec.errors import SpecError
 from harness.spec.registry import dataset
 
@@ -129,10 +129,3 @@ def test_voc_marks_difficult_objects(tmp_path: Path) -> None:
         "cat": -1,
         "dog": 1,
     }
-
-
-def test_thirty_of_each_class_are_drawn() -> None:
-    labels = torch.tensor([0] * 40 + [1] * 50 + [2] * 10)
-    places = balanced_at_random(labels, 30)
-    assert torch.bincount(labels[places]).tolist() == [30, 30, 10]
-    assert torch.equal(places, balanced_at_random(labels, 30)) and places[:30].tolist() != list(range(30))

@@ -73,3 +73,9 @@ def test_the_weights_and_the_global_generator_stay_as_they_are(make_trained: Mak
     one, again = (list(HeadInformation(task="noise", epochs=2)(trained)) for _ in range(2))
     assert one == again and torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(before[name], value) for name, value in trained.method.state_dict().items())
+
+
+def test_no_two_splits_share_their_draws(make_trained: Make) -> None:
+    trained = make_trained(data={"train_images": 90, "test_images": 90})
+    answers = [trained.changed(split, "h", Guess("rotation"))[1] for split in ("train", "test")]
+    assert not torch.equal(*answers)

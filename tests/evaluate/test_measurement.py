@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from harness.evaluate.measurement import Measurements, Unavailable, recorded
+from harness.evaluate.measurement import Divergence, Measurements, Unavailable, recorded
 
 
 def test_numbers_and_arrays_part() -> None:
@@ -37,3 +37,11 @@ def test_what_cannot_be_had_is_no_failure_and_leaves_no_half() -> None:
 def test_an_array_that_json_could_not_hold_is_refused() -> None:
     with pytest.raises(FloatingPointError, match="h is not finite"):
         json.dumps(recorded(iter([("h", torch.tensor([1.0, torch.nan]))])))
+
+
+def test_a_training_that_diverged_is_recorded_as_that() -> None:
+    def found() -> Measurements:
+        yield "top1", 50.0
+        raise Divergence("its logits are not finite")
+
+    assert recorded(found()) == {"values": {}, "diverged": True}

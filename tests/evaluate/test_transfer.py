@@ -13,11 +13,12 @@ import torch
 from harness import components
 from harness.data.datasets import Synthetic
 from harness.evaluate import logistic
-from harness.evaluate.measurement import Unavailable
+from harness.evaluate.measurement import Divergence, Unavailable
 from harness.evaluate.scores import measured
 from harness.evaluate.trained import Trained
 from harness.evaluate.transfer import TransferFineTune, TransferLinear, held_out
 from harness.spec.registry import evaluation
+from harness.train.stop import Interrupted
 
 Make = Callable[..., Trained]
 assert components  # its import registers every data set
@@ -101,3 +102,25 @@ def test_fine_tuning_chooses_a_pair_and_leaves_out_one_that_diverges(make_traine
     assert found["lr"] == 0.2 and found["weight_decay"] == 0.0
     assert found["top1"] > 50, "three classes of stripes are easy"
     assert all(torch.equal(before[name], value) for name, value in trained.method.state_dict().items())
+    protocol = TransferFineTune(
+        data={"synthetic": ELSEWHERE}, steps=40, batch_size=20, learning_rates=(1e30, 1e31), weight_decays=(0.0,)
+    )
+    with pytest.raises(Divergence):
+        list(protocol(trained))
+
+
+def test_both_protocols_stop_when_asked(make_trained: Make) -> None:
+    def check() -> None:
+        raise Interrupted
+
+    trained = make_trained(check_stop=check)
+    trained.method.encoder.out_dim = 8  # type: ignore[assignment]
+    for protocol in (TransferLinear, TransferFineTune):
+        with pytest.raises(Interrupted):
+            list(protocol(data={"synthetic": ELSEWHERE})(trained))
+
+
+@pytest.mark.parametrize(("iterations", "converged"), [(1, 0.0), (1000, 1.0)])
+def test_it_says_whether_the_last_fit_converged(make_trained: Make, iterations: int, converged: float) -> None:
+    found = dict(TransferLinear(data={"synthetic": ELSEWHERE}, penalties=1, iterations=iterations)(make_trained()))
+    assert found["converged"] == converged

@@ -46,3 +46,8 @@ def test_what_could_not_be_had_is_not_run_and_not_a_run_to_do() -> None:
     run = Run("a", State.DONE, evaluations={"linear-1": {"top1": 3.0}}, unavailable={"transfer-1": "not here"})
     assert run.value("transfer-1", "top1") is State.NOT_RUN
     assert run.value("linear-1", "top1") == 3.0 and run.value("other-1", "top1") is State.TRAINED
+
+
+def test_an_evaluation_that_diverged_is_shown_as_that_in_its_cell_alone() -> None:
+    run = Run("a", State.DONE, evaluations={"linear-1": {"top1": 3.0}, "transfer-1": {}}, diverged={"transfer-1"})
+    assert run.value("transfer-1", "top1") is State.DIVERGED and run.value("linear-1", "top1") == 3.0
