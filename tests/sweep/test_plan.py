@@ -145,7 +145,11 @@ SIDES = f"      greater:\n{LOW}        - {{objective.nt_xent.temperature: 0.5}}"
         ("[0.1, 0.5]", "[0.1, -0.5]", "small.yaml:9: objective: nt_xent.temperature: Input should be greater than"),
         ("schedule.epochs: 1", "schedule.epochs: none", "small.yaml:7: schedule.epochs: "),
         ("schedule.epochs: 1", "norm.groups: 5", "small.yaml:7: norm.groups: 5 groups do not divide the batch of 32"),
-        (AXIS, "optimizer: [{sgd: {momentum: 0.0, nesterov: true}}]", "small.yaml:9: optimizer: Nesterov momentum requ"),
+        (
+            AXIS,
+            "optimizer: [{sgd: {momentum: 0.0, nesterov: true}}]",
+            "small.yaml:9: optimizer: Nesterov momentum requ",
+        ),
         ("evaluate: [linear]", "evaluate: [linaer]", "small.yaml:12: unknown evaluation 'linaer': did you mean"),
         ("linear/top1}", "linear@z/top1}", "small.yaml:16: metric 'linear@z/top1': no evaluation 'linear@z' here"),
         ("on: linear/top1", "on: knn/top1", "small.yaml:22: metric 'knn/top1'"),
