@@ -120,7 +120,7 @@ def test_a_job_that_is_taken_away_resumes(disturbed: dict[str, Sweep], name: str
     first, *_, last = sweep.attempts(run)
     assert (first.get("cause"), last["cause"]) == (DISTURBANCES[name].cause, "done"), sweep.attempts(run)
     assert first["job"] == last["job"] and len(sweep.submissions) == 1, "requeued by Slurm, not submitted anew"
-    assert (first["host"] != last["host"]) == (name == "node down")
+    assert name != "node down" or first["host"] != last["host"]  # the others go where Slurm finds room first
     epochs = [line["epoch"] for line in metrics(run.metrics)]
     assert epochs == list(range(1, LONG + 1)), "no epoch is missing or there twice"
 
