@@ -92,7 +92,7 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 def test_four_packed_runs_end_in_four_ways(
-    tmp_path: Path, control_group: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, control_group: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One is killed by the kernel for memory, one raises, the loss of one is no number, the fourth finishes."""
     results = tmp_path / "results"
@@ -126,6 +126,7 @@ def test_four_packed_runs_end_in_four_ways(
     handles = [one.handle for one in asked]
     assert folders["finish"].state(handles) is State.DONE and folders["diverge"].state(handles) is State.DIVERGED
     assert "a bug in this run only" in read_json(folders["raise"].failure)["message"]
+    monkeypatch.setenv("COLUMNS", "200")  # at 80 the cells of a row are wrapped side by side
     _status_names_them(Store(results), folders, handles[0], capsys)
 
 
