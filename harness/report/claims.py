@@ -1,4 +1,4 @@
-"""Claims are code: eight kinds of sentence, each of which turns cells into inequalities on per-seed numbers.
+"""Claims are code: kinds of sentence, each of which turns cells into inequalities on per-seed numbers.
 
 A kind is one registered class; its fields are the keys of a claim's ``expect:`` (the kind's own key is ``of``). It
 yields :class:`Comparison` objects: one number per seed (mostly a difference *within* the seed) that the claim says
@@ -11,13 +11,13 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from harness.report.comparison import Alternatives, Comparison, difference
 from harness.report.evidence import Evidence, NoEvidence, Where, is_number, matched, side_name
-from harness.report.names import arm_name, value_name
+from harness.report.names import arm_name, change_names, value_name
 from harness.report.records import Cell, Claim, State
 from harness.report.stats import kendall
 from harness.spec.errors import SpecError
@@ -30,32 +30,62 @@ Share = Annotated[float, Field(ge=-1, le=1)]
 Points = Annotated[float, Field(gt=0)]
 
 
-@claim_kind("best")
 @dataclass(frozen=True, kw_only=True)
-class Best:
-    """One of the named settings beats every setting that is not named, by more than ``margin``."""
+class Extreme:
+    """One of the named settings of a path lies beyond every setting that is not named, by more than ``margin``.
+
+    ``among: values`` (the default) compares the values of the path, each the mean of its arms; ``among: arms`` takes
+    every arm by itself, for a leave-one-out table whose arms change one knob each and share the values of the others.
+    """
 
     of: Where
     margin: float = 0.0
     where: Where = field(default_factory=dict)
+    among: Literal["values", "arms"] = "values"
+
+    lowest: ClassVar[bool]
 
     def alternatives(self, evidence: Evidence) -> Alternatives:
-        (path, named), *others = self.of.items()
-        if others:
-            raise SpecError("best takes one path")
+        if len(self.of) != 1:
+            raise SpecError("best and lowest take one path")
+        ((path, named),) = self.of.items()
         wanted = {plain(value) for value in (named if isinstance(named, list) else [named])}
-        groups = evidence.groups(path, self.where)
-        rivals = [(value, cell) for value, cell in groups if plain(value) not in wanted]
-        ours = [(value, cell) for value, cell in groups if plain(value) in wanted]
+        compared = self._compared(path, evidence)
+        rivals = [(name, cell) for value, name, cell in compared if plain(value) not in wanted]
+        ours = [(value, cell) for value, _, cell in compared if plain(value) in wanted]
         if not ours or not rivals:
             raise NoEvidence(f"{value_name(named)} is not compared with anything here")
-        return [
-            [
-                difference(f"{at(path, value)} over {value_name(other)}", cell, rival, above=self.margin)
-                for other, rival in rivals
-            ]
-            for value, cell in ours
-        ]
+        return [[self._beyond(at(path, value), cell, *rival) for rival in rivals] for value, cell in ours]
+
+    def _compared(self, path: str, evidence: Evidence) -> list[tuple[Any, str, Cell]]:
+        """(value of the path, name as a rival, cell) of whatever is compared."""
+        if self.among == "values":
+            return [(value, value_name(value), cell) for value, cell in evidence.groups(path, self.where)]
+        if evidence.best_of is not None:
+            raise SpecError("best_of chooses one of several arms: it does not go with among: arms")
+        first, cells = evidence.cells[0].settings, [one for one in evidence.where(self.where) if path in one.settings]
+        return [(one.settings[path], change_names(first, one.settings) or "the baseline", one) for one in cells]
+
+    def _beyond(self, name: str, cell: Cell, other: str, rival: Cell) -> Comparison:
+        if self.lowest:
+            return difference(f"{other} over {name}", rival, cell, above=self.margin)
+        return difference(f"{name} over {other}", cell, rival, above=self.margin)
+
+
+@claim_kind("best")
+@dataclass(frozen=True, kw_only=True)
+class Best(Extreme):
+    """One of the named settings beats every setting that is not named, by more than ``margin``."""
+
+    lowest = False
+
+
+@claim_kind("lowest")
+@dataclass(frozen=True, kw_only=True)
+class Lowest(Extreme):
+    """Every setting that is not named beats one of those that are: its loss is the largest."""
+
+    lowest = True
 
 
 @claim_kind("greater")

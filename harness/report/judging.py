@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from harness.report.claims import Agrees, Best, Close, Equivalent, Greater, Monotone, Saturates, kind_of
+from harness.report.claims import Agrees, Close, Equivalent, Extreme, Greater, Monotone, Saturates, kind_of
 from harness.report.comparison import Comparison
 from harness.report.evidence import Evidence, NoEvidence
 from harness.report.names import path_name
@@ -127,9 +127,9 @@ def _as_stated(claim: Claim, kind: Any) -> Printed | None:
 
 def _partial(experiment: Experiment, kind: Any, papers: dict[str, list[Cell]]) -> str:
     """``4 of the paper's 6 values of batch size`` where this scale leaves out some that the claim is about."""
-    if not isinstance(kind, Best | Monotone | Saturates):
+    if not isinstance(kind, Extreme | Monotone | Saturates) or (isinstance(kind, Extreme) and kind.among == "arms"):
         return ""
-    path = next(iter(kind.of)) if isinstance(kind, Best) else kind.of
+    path = next(iter(kind.of)) if isinstance(kind, Extreme) else kind.of
     where = {key: value for key, value in kind.where.items() if key != path}
 
     def values(settings: Iterable[Any]) -> set[Any]:

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from harness.spec.errors import SpecError, nearest
 
 CLAIM_KINDS: dict[str, frozenset[str]] = {
-    "best": frozenset({"margin"}),
+    "best": frozenset({"margin", "where", "among"}),
+    "lowest": frozenset({"margin", "where", "among"}),
     "greater": frozenset({"margin"}),
     "order": frozenset({"margin"}),
     "monotone": frozenset({"direction", "where", "margin"}),
@@ -67,11 +68,15 @@ class Claim(BaseModel):
         for key in expect:
             if key != kinds[0] and key not in CLAIM_KINDS[kinds[0]]:
                 raise ValueError(f"{kinds[0]!r} takes no {key!r}: {nearest(key, CLAIM_KINDS[kinds[0]])}")
+        if kinds[0] in ("best", "lowest") and not (isinstance(expect[kinds[0]], dict) and len(expect[kinds[0]]) == 1):
+            raise ValueError(f"{kinds[0]} takes one path with the values that are claimed to be it")
         for key in ("margin", "within", "at_least"):
             if key in expect and (isinstance(expect[key], bool) or not isinstance(expect[key], int | float)):
                 raise ValueError(f"{key} is a number of points, not {expect[key]!r}")
         if expect.get("direction", "increasing") not in ("increasing", "decreasing"):
             raise ValueError("direction is 'increasing' or 'decreasing'")
+        if expect.get("among", "values") not in ("values", "arms"):
+            raise ValueError("among is 'values' or 'arms'")
         if not isinstance(expect.get("where", {}), dict):
             raise ValueError("where is a mapping of paths to values")
         return expect

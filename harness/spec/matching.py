@@ -60,9 +60,10 @@ def touched(
     claim's metric. Raises :class:`SpecError` for a side that is not one.
     """
     where = expect.get("where", {})
-    if "best" in expect:
-        ((path, named),) = expect["best"].items()
-        return _best(path, named, _having(arms, path, where), arms)
+    for kind in ("best", "lowest"):
+        if kind in expect:
+            ((path, named),) = expect[kind].items()
+            return _extreme(path, named, _having(arms, path, where), arms)
     if "monotone" in expect:
         found = _having(arms, expect["monotone"], where)
         values = {plain(arms[index][expect["monotone"]]) for index in found}
@@ -93,7 +94,7 @@ def _places(side: dict[str, Any]) -> Iterable[dict[str, Any]]:
         yield settings | minus
 
 
-def _best(path: str, named: Any, found: Sequence[int], arms: Sequence[Settings]) -> frozenset[int]:
+def _extreme(path: str, named: Any, found: Sequence[int], arms: Sequence[Settings]) -> frozenset[int]:
     wanted = {plain(value) for value in (named if isinstance(named, list) else [named])}
     ours = {plain(arms[index][path]) in wanted for index in found}
     return frozenset(found) if ours == {True, False} else frozenset()

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from harness.components import Evaluation
 from harness.spec import registry
-from harness.spec.claim import BestOf, Claim
+from harness.spec.claim import CLAIM_KINDS, BestOf, Claim
 from harness.spec.document import Keys
 from harness.spec.errors import Complaint, SpecError, nearest
 from harness.spec.experiment import Experiment
@@ -180,7 +180,7 @@ class _Checker:
 
     def _claim(self, claim: Claim, place: Keys) -> None:
         expect = claim.expect
-        (kind,) = (key for key in expect if key not in ("margin", "within", "direction", "where", "after", "at_least"))
+        (kind,) = (key for key in expect if key in CLAIM_KINDS)
         inside: Keys = (*place, "expect", kind)
         stated, sides = expect[kind], self._sides(kind, expect[kind])
         if kind == "agrees":
@@ -207,7 +207,7 @@ class _Checker:
         """The sets of arms that a claim compares; None if it is written in another form."""
         if kind in ("monotone", "saturates", "agrees"):
             return [] if isinstance(stated, str) else None
-        if kind == "best" and isinstance(stated, dict):
+        if kind in ("best", "lowest") and isinstance(stated, dict):
             listed = {path: values if isinstance(values, list) else [values] for path, values in stated.items()}
             return [{path: value} for path, values in listed.items() for value in values]
         if kind == "close" and isinstance(stated, dict):

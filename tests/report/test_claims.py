@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,7 @@ WIGGLE = (-0.1, 0.0, 0.1)
 # kind: (expect, means under which it holds, means under which it does not)
 CASES: dict[str, tuple[dict[str, Any], dict[int, float], dict[int, float]]] = {
     "best": ({"best": {X: [4]}, "margin": 2.0}, PAPER, {**PAPER, 1: 60.0}),
+    "lowest": ({"lowest": {X: [1]}, "margin": 2.0}, PAPER, {**PAPER, 4: -20.0}),
     "greater": ({"greater": [{X: 4}, {X: 1}], "margin": 2.0}, PAPER, {**PAPER, 1: 60.0}),
     "order": ({"order": [{X: 4}, {X: 3}, {X: 2}, {X: 1}]}, PAPER, {**PAPER, 3: 60.0}),
     "monotone": ({"monotone": X, "direction": "increasing"}, PAPER, {**PAPER, 4: 5.0}),
@@ -136,6 +138,49 @@ def test_best_of_several_needs_only_one_of_them() -> None:
     assert judge(claim.alternatives(Evidence(cells({1: 10, 2: 50, 3: 5, 4: 40})))).verdict is Verdict.NOT_REPRODUCED
 
 
+@pytest.mark.parametrize("kind", ["best", "lowest"])
+@pytest.mark.parametrize("among", ["values", "arms"])
+def test_best_and_lowest_are_what_looking_at_every_pair_of_means_says(kind: str, among: str) -> None:
+    """Sixty grids of two knobs; the oracle averages (or does not) and compares by hand. No seeds: `holds` alone."""
+    luck, seen = random.Random(0), []
+    for _ in range(60):
+        grid = {(x, k): luck.gauss(0, 1) for x in (1, 2, 3) for k in ("a", "b")}
+        mine, margin = [x for x in (1, 2) if luck.random() < 0.7] or [1], luck.choice([0.0, 0.3])
+        means = {x: [(grid[x, "a"] + grid[x, "b"]) / 2] for x in (1, 2, 3)}
+        each = {x: [grid[x, "a"], grid[x, "b"]] for x in (1, 2, 3)}
+        values = means if among == "values" else each
+        sign = -1 if kind == "lowest" else 1
+        rivals = [one for x in (1, 2, 3) if x not in mine for one in values[x]]
+        expected = any(all(sign * (one - other) > margin for other in rivals) for x in mine for one in values[x])
+        ours = [Cell({X: x, "k": k}, {0: value}, {}, (i,)) for i, ((x, k), value) in enumerate(grid.items())]
+        claim = Claim(id="c", says="s", expect={kind: {X: mine}, "margin": margin, "among": among})
+        seen.append(expected)
+        assert holds(kind_of(claim).alternatives(Evidence(ours)))[0] is expected
+    assert {*seen} == {True, False}
+
+
+def test_the_largest_drop_of_a_leave_one_out_table_is_found_among_arms_that_share_values() -> None:
+    """Averaged over the values of the path, the one terrible arm would hide among those that share the recipe's."""
+    arms = [({"views": "all", "head": "mlp"}, 50.0), ({"views": "no color", "head": "mlp"}, 40.0)]
+    arms += [({"views": "all", "head": head}, mean) for head, mean in (("none", 30.0), ("linear", 49.0))]
+    ours = [
+        Cell(settings, {seed: mean + (index + 1) * one for seed, one in enumerate(WIGGLE)}, {}, (index,))
+        for index, (settings, mean) in enumerate(arms)
+    ]
+    judged = {
+        among: judge(
+            kind_of(Claim(id="c", says="s", expect={"lowest": {"views": ["no color"]}, "among": among})).alternatives(
+                Evidence(ours)
+            )
+        )
+        for among in ("values", "arms")
+    }
+    assert judged["values"].verdict is Verdict.REPRODUCED  # 40 against the mean of 50, 30 and 49
+    assert judged["arms"].verdict is Verdict.NOT_REPRODUCED
+    assert judged["arms"].deciding is not None and judged["arms"].deciding.name == "head mlp → none over no color"
+    assert judged["arms"].comparisons == 3
+
+
 def test_right_direction_but_less_than_the_margin_is_not_reproduced() -> None:
     claim = kind_of(Claim(id="c", says="s", expect={"greater": [{X: 2}, {X: 1}], "margin": 20.0}))
     assert judge(claim.alternatives(Evidence(cells(PAPER)))).verdict is Verdict.NOT_REPRODUCED
@@ -184,6 +229,7 @@ def test_gaps_can_be_compared() -> None:
         ({"best": {X: [1]}, "greater": [{X: 1}, {X: 2}]}, "exactly one of"),
         ({"greater": [{X: 1}, {X: 2}], "margn": 1.0}, "margin"),
         ({"close": {X: 1}, "within": -1.0}, "within"),
+        ({"lowest": {X: [1]}, "among": "seeds"}, "among"),
         ({"agrees": "paper", "at_least": 2.0}, "at_least"),
     ],
 )
@@ -193,7 +239,13 @@ def test_a_wrong_claim_is_named(expect: dict[str, Any], complaint: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "expect", [{"best": {X: [9]}}, {"greater": [{X: 9}, {X: 1}]}, {"saturates": X, "after": 4, "within": 1.0}]
+    "expect",
+    [
+        {"best": {X: [9]}},
+        {"lowest": {X: [1]}, "among": "arms", "where": {X: 1}},
+        {"greater": [{X: 9}, {X: 1}]},
+        {"saturates": X, "after": 4, "within": 1.0},
+    ],
 )
 def test_a_claim_about_something_that_is_not_there(expect: dict[str, Any]) -> None:
     with pytest.raises(NoEvidence):

@@ -65,6 +65,14 @@ def test_a_good_file(folder: Path) -> None:
             "exp.yaml:7: claims.0.expect: expect needs exactly one of: best",
         ),
         (
+            ("evaluate:", "claims: [{id: a, says: b, where: c, expect: {lowest: {a: 1, b: 2}}}]\nevaluate:"),
+            "lowest takes one path",
+        ),
+        (
+            ("evaluate:", "claims: [{id: a, says: b, where: c, expect: {best: {a: 1}, among: seeds}}]\nevaluate:"),
+            "among is 'values' or 'arms'",
+        ),
+        (
             ("evaluate:", "claims: [{id: a, says: b, where: c, expect: {best: {}, margn: 1}}]\nevaluate:"),
             "'best' takes no 'margn': did you mean 'margin'?",
         ),

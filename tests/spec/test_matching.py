@@ -30,6 +30,10 @@ CLAIMS: list[tuple[dict[str, Any], int]] = [
     ({"best": {"tau": [0.1]}, "where": {"head": "mlp"}, "margin": 1}, 6),
     ({"best": {"tau": [0.1, 0.5]}}, 0),  # no rival
     ({"best": {"tau": 7}}, 0),
+    ({"best": {"tau": 0.1}, "among": "arms", "where": {"head": "mlp"}}, 6),
+    ({"lowest": {"tau": 0.1}}, 12),
+    ({"lowest": {"head": "none"}, "among": "arms", "where": {"size": 1}}, 4),
+    ({"lowest": {"size": 3}}, 0),
     ({"greater": [{"tau": 0.1, "size": 1}, {"tau": 0.5, "size": 1}]}, 4),
     ({"greater": [{"tau": 0.1, "size": 1.0, "head": {"mlp": {}}}, {"tau": 7}]}, 0),
     ({"greater": [{"tau": 0.1, "size": 4, "minus": {"size": 1}}, {"tau": 0.5, "size": 4, "minus": {"size": 1}}]}, 8),
