@@ -50,7 +50,7 @@ class BatchNorm(nn.Module):
         super().__init__()
         self.norm = norm
         self.passes = 1  # see in_passes
-        self.noted: list[tuple[Tensor, Tensor]] | None = None
+        self.noted: Tensor | None = None
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels)) if affine_bias else None
         self.register_buffer("running_mean", torch.zeros(channels))
@@ -98,10 +98,18 @@ class BatchNorm(nn.Module):
     @torch.no_grad()
     def _track(self, mean: Tensor, var: Tensor) -> None:
         if self.noted is not None:
-            self.noted.append((mean, var))
+            self.noted.add_(torch.stack([mean, var, torch.ones_like(mean)]))
             return
         self.running_mean.lerp_(mean, self.norm.momentum)
         self.running_var.lerp_(var, self.norm.momentum)
+
+    @torch.no_grad()
+    def _track_noted(self, noted: Tensor) -> None:
+        """``noted`` [3, C]: sums of means and variances, and the number of passes, 0 where this layer had none."""
+        mean, var, passes = noted
+        moved = self.norm.momentum * (passes > 0)
+        self.running_mean.lerp_(mean / passes.clamp(min=1), moved)
+        self.running_var.lerp_(var / passes.clamp(min=1), moved)
 
     def extra_repr(self) -> str:
         return f"{len(self.weight)}, {self.norm}, bias={self.bias is not None}"
@@ -116,19 +124,18 @@ def in_passes(module: nn.Module, passes: int, *, track: bool) -> Iterator[None]:
     slice; without it they stay.
     """
     layers = [layer for layer in module.modules() if isinstance(layer, BatchNorm)]
-    for layer in layers:
-        layer.passes, layer.noted = passes, []
-    noted = []
+    # A tensor, not a list: a compiled layer would be compiled anew for every length of the list.
+    noted = [layer.running_mean.new_zeros(3, len(layer.running_mean)) for layer in layers]
+    for layer, sums in zip(layers, noted, strict=True):
+        layer.passes, layer.noted = passes, sums
     try:
         yield
     finally:
         for layer in layers:
-            noted.append(layer.noted or [])
             layer.passes, layer.noted = 1, None
-    for layer, pairs in zip(layers, noted, strict=True):
-        if track and pairs:
-            means, variances = zip(*pairs, strict=True)
-            layer._track(torch.stack(means).mean(0), torch.stack(variances).mean(0))
+    if track:
+        for layer, sums in zip(layers, noted, strict=True):
+            layer._track_noted(sums)
 
 
 def groups_of(module: nn.Module) -> int:

@@ -203,7 +203,7 @@ def mean_over_ranks(x: Tensor, ranks: int) -> Tensor:
     """Mean of ``x`` over the ``ranks`` consecutive ranks that share a subgroup, with gradient to each of them."""
     if ranks == 1:
         return x
-    return cast(Tensor, _Sum.apply(x, subgroup(ranks))) / ranks
+    return cast(Tensor, _sum(x, ranks)) / ranks
 
 
 class _Gather(torch.autograd.Function):
@@ -224,18 +224,29 @@ class _Gather(torch.autograd.Function):
         return total[rank() * ctx.rows : (rank() + 1) * ctx.rows]
 
 
-class _Sum(torch.autograd.Function):
-    """All-reduce (sum) in a process group; its backward is the same sum of gradients."""
+@torch.library.custom_op("harness::sum_over_ranks", mutates_args=(), schema="(Tensor x, int ranks) -> Tensor")
+def _sum(x: Tensor, ranks: int) -> Tensor:
+    """All-reduce (sum) among ``ranks`` consecutive ranks; its backward is the same sum of gradients.
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
-        ctx.group = group
-        total = x.contiguous().clone()
-        dist.all_reduce(total, group=group)
-        return total
+    An operator of torch's, not an ``autograd.Function``: to ``torch.compile`` it is one opaque step within a layer,
+    where a process group would break the network apart at every batch norm.
+    """
+    total = x.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total, group=subgroup(ranks))
+    return total
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        total = grads[0].contiguous().clone()
-        dist.all_reduce(total, group=ctx.group)
-        return total, None
+
+@_sum.register_fake
+def _sum_like(x: Tensor, ranks: int) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
+def _keep_ranks(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
+    ctx.ranks = inputs[1]
+
+
+def _sum_of_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    return cast(Tensor, _sum(grad, ctx.ranks)), None
+
+
+_sum.register_autograd(_sum_of_gradients, setup_context=_keep_ranks)
