@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
@@ -80,16 +80,18 @@ def lines_of(grid: Grid) -> list[Line]:
 
 def charts(grid: Grid) -> list[Chart]:
     """Paper and ours side by side. Their y axes have one span but not one offset: equal slopes are equal effects."""
-    lines = lines_of(grid)
+    lines = [line for line in lines_of(grid) if grid.printed_curve or not line.paper]
     ranges = {paper: _limits([line for line in lines if line.paper is paper]) for paper in (True, False)}
+    ranges[False], rules = _ruled(ranges[False], grid)
     span = max(high - low for low, high in ranges.values())
     found = []
     for paper, title in ((True, grid.printed_by.capitalize()), (False, f"Ours, at {grid.experiment.scale}")):
         drawn = [line for line in lines if line.paper is paper]
         if drawn:
             label = f"{title}: {grid.metric.name} against {grid.stubs[0]}"
+            label += "" if paper else "".join(f"; {name} at {y:.1f}" for name, y in rules.items())
             middle = sum(ranges[paper]) / 2
-            drawing = _draw(grid, drawn, (middle - span / 2, middle + span / 2))
+            drawing = _draw(grid, drawn, (middle - span / 2, middle + span / 2), {} if paper else rules)
             prefix = f"{slug(grid.experiment.key)}-{slug(grid.stubs[0])}-{slug(title)}"
             found.append(Chart(title, inline(drawing, prefix, label), paper))
     return found
@@ -106,6 +108,18 @@ def _limits(lines: Sequence[Line]) -> tuple[float, float]:
     return low - pad, high + pad
 
 
+def _ruled(limits: tuple[float, float], grid: Grid) -> tuple[tuple[float, float], dict[str, float]]:
+    """Limits that take in the numbers shown for comparison, and those; one far away would flatten what is drawn."""
+    low, high = limits
+    found = {one.name: one.estimates[0].mean for one in grid.references if one.estimates[0]}
+    near = {name: y for name, y in found.items() if low - (high - low) / 2 <= y <= high + (high - low) / 2}
+    pad = 0.06 * (high - low)
+    return (
+        min(low, *(y - pad for y in near.values())),
+        max(high, *(y + pad for y in near.values())),
+    ) if near else limits, near
+
+
 @contextmanager
 def style() -> Iterator[None]:
     settings: Any = {
@@ -119,7 +133,7 @@ def style() -> Iterator[None]:
         yield
 
 
-def _draw(grid: Grid, lines: Sequence[Line], limits: tuple[float, float]) -> str:
+def _draw(grid: Grid, lines: Sequence[Line], limits: tuple[float, float], rules: Mapping[str, float]) -> str:
     with style():
         figure = matplotlib.figure.Figure(figsize=(5.4, 3.5))
         axes = figure.add_axes((0.10, 0.15, 0.66 if grid.column_label else 0.87, 0.80))
@@ -127,6 +141,10 @@ def _draw(grid: Grid, lines: Sequence[Line], limits: tuple[float, float]) -> str
             axes.set_xscale("log")
         for line in lines:
             _line(axes, line)
+        for name, y in rules.items():
+            axes.axhline(y, color=INK, linewidth=0.9, linestyle=(0, (1, 2)))
+            axes.annotate(name, (0.01, y), xycoords=("axes fraction", "data"), xytext=(0, 3),
+                          textcoords="offset points", fontsize=9)  # fmt: skip
         ticks = sorted({point.x for line in lines for point in line.points})
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.set_xticks([], minor=True)

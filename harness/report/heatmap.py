@@ -44,6 +44,11 @@ class Scale:
         """Evenly spaced values of the legend, ends included."""
         return [self.low + index * (self.high - self.low) / (count - 1) for index in range(count)]
 
+    def place(self, value: float) -> str | None:
+        """Where a value lies along the legend, as a CSS length; None outside of it."""
+        share = (value - self.low) / (self.high - self.low) if self.high > self.low else -1.0
+        return f"{100 * share:.1f}%" if 0 <= share <= 1 else None
+
     def gradient(self, theme: int) -> str:
         """The scale as CSS colour stops."""
         first, last = self.ends[theme]
@@ -119,7 +124,7 @@ def panels(grid: Grid) -> list[Panel]:
     unit = grid.metric.unit
     found = [_panel(grid, "Ours", f"at {grid.experiment.scale}, mean over seeds, {unit}", shared, _ours)]
     if paper:
-        found.insert(0, _panel(grid, "Paper", f"as printed, {unit}", shared, _paper))
+        found.insert(0, _panel(grid, grid.printed_by.capitalize(), f"as printed, {unit}", shared, _paper))
     if any(entry.published is not None and entry.asked for entry in grid.entries):
         found.append(_panel(grid, "Difference", "ours minus paper, points", apart, _gap))
     return found

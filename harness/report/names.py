@@ -84,8 +84,14 @@ def slug(text: str) -> str:
 
 
 def signed(value: float, decimals: int = 1) -> str:
-    """``+3.4`` or ``−1.2``, with a real minus sign."""
-    return f"{value:+.{decimals}f}".replace("-", "−")
+    """``+3.4`` or ``−1.2``, with a real minus sign; ``0.0`` has none."""
+    text = f"{value:+.{decimals}f}"
+    return text.replace("-", "−") if float(text) else text[1:]
+
+
+def printed_by(name: str | None) -> str:
+    """Who printed a published table, by its folder: ``summary/...`` the summary, ``public/...`` a public run."""
+    return {"summary": "summary", "public": "public run"}.get((name or "").partition("/")[0], "paper")
 
 
 def duration(seconds: float) -> str:

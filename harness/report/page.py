@@ -14,14 +14,17 @@ from markupsafe import Markup
 
 from harness.report import figures, heatmap
 from harness.report.entries import Entry
-from harness.report.judging import is_summary, judge_all
-from harness.report.names import duration, signed, value_name
+from harness.report.judging import judge_all
+from harness.report.names import duration, printed_by, signed, value_name
 from harness.report.records import Results, State
 from harness.report.score import Score
 from harness.report.section import Section, tally
 from harness.report.verdicts import DECIDED, Verdict
 
 PAPERS = {"simclr": "SimCLR (Chen, Kornblith, Norouzi, Hinton 2020)"}
+"""Folders of ``experiments/paper`` -> the papers as the page names them."""
+MOST_DECIDED = 12
+"""Of each verdict at most so many claims are named at the top; all are in the scoreboard."""
 
 
 def render(results: Results) -> str:
@@ -35,7 +38,7 @@ def render(results: Results) -> str:
     )
     environment.filters |= {
         "signed": signed, "value": value_name, "spread": spread, "duration": duration,
-        "svg": Markup, "source": source, "sentence": lambda text: text[:1].upper() + text[1:],
+        "svg": Markup, "source": printed_by, "sentence": lambda text: text[:1].upper() + text[1:],
     }  # fmt: skip
     page = Page(results)
     return environment.get_template("page.html.j2").render(page=page, Verdict=Verdict, State=State)
@@ -45,11 +48,6 @@ def spread(entry: Entry) -> str:
     """``± 0.8``, or nothing for one seed."""
     half = entry.estimate.half if entry.estimate else None
     return "" if half is None else f"± {half:.{entry.metric.decimals}f}"
-
-
-def source(name: str | None) -> str:
-    """Who printed the numbers beside ours."""
-    return "summary" if is_summary(name or "") else "paper"
 
 
 class Page:
@@ -65,10 +63,20 @@ class Page:
 
     @property
     def papers(self) -> list[str]:
-        names = {
-            name.partition("/")[0] for one in self.results.experiments for name in one.published if not is_summary(name)
-        }
-        return [PAPERS.get(name, name) for name in sorted(names)]
+        """The papers whose numbers stand beside ours; neither the summary nor a public run is one."""
+        published = [name for one in self.results.experiments for name in one.published if printed_by(name) == "paper"]
+        return [PAPERS.get(name, name) for name in sorted({name.partition("/")[0] for name in published})]
+
+    @property
+    def scales(self) -> dict[str, str]:
+        """Scale -> what it is instead of the paper's setting, for those that are not the paper's."""
+        return {one.scale: one.scale_note for one in self.results.experiments if not one.as_in_paper and one.scale_note}
+
+    @property
+    def decided(self) -> list[tuple[Verdict, list[Score], int]]:
+        """Both verdicts that say something, with the claims they are of, and how many more there are."""
+        found = [(one, [score for score in self.scores if score.judged.ours.verdict is one]) for one in DECIDED]
+        return [(one, scores[:MOST_DECIDED], len(scores[MOST_DECIDED:])) for one, scores in found if scores]
 
     @property
     def verdicts(self) -> list[tuple[Verdict, int]]:

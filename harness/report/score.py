@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.report.comparison import Comparison
+from harness.report.entries import Metric
 from harness.report.judging import Judged
 from harness.report.names import signed, slug, value_name
 from harness.report.stats import CONFIDENCE
@@ -14,23 +16,45 @@ from harness.report.verdicts import DECIDED
 
 @dataclass(frozen=True)
 class Reading:
-    """The deciding comparison in figures: ``crop over color``, ``+9.2``, ``[+8.1, +10.3]`` (empty for one seed)."""
+    """The deciding comparison in figures: ``crop over color``, ``+9.2``, ``[+8.1, +10.3]`` (empty for one seed).
+
+    ``unit`` is empty for points, which is what nearly all differences are in.
+    """
 
     name: str
     mean: str
     bounds: str
     level: str = ""
+    unit: str = ""
 
 
-def reading(comparison: Comparison | None, confidence: float | None = CONFIDENCE) -> Reading | None:
-    """A comparison as it is printed; None when it has no number."""
+MOST_DECIMALS = 3
+
+
+def reading(
+    comparison: Comparison | None, confidence: float | None = CONFIDENCE, metric: Metric | None = None
+) -> Reading | None:
+    """A comparison as it is printed; None when it has no number. As many decimals as its metric is written with, and
+    more where a bound of the interval would otherwise look as if it were on the line that it has to clear."""
     if comparison is None or not comparison.sample:
         return None
-    write = signed if comparison.signed else lambda value: f"{value:.2f}"
     bounds = comparison.bounds(confidence) if confidence else None
-    inside = f"[{write(bounds[0])}, {write(bounds[1])}]" if bounds else ""
+    decimals = 2 if not comparison.signed else metric.decimals if metric else 1
+    while bounds and decimals < MOST_DECIMALS and _touches(comparison, bounds, decimals):
+        decimals += 1
+    inside = f"[{_write(comparison, bounds[0], decimals)}, {_write(comparison, bounds[1], decimals)}]" if bounds else ""
     level = f"{100 * confidence:.4g} %" if confidence and bounds and confidence != CONFIDENCE else ""
-    return Reading(comparison.name, write(comparison.mean), inside, level)
+    unit = metric.unit if metric and metric.unit != "%" and comparison.signed else ""
+    return Reading(comparison.name, _write(comparison, comparison.mean, decimals), inside, level, unit)
+
+
+def _write(comparison: Comparison, value: float, decimals: int) -> str:
+    return signed(value, decimals) if comparison.signed else f"{value:.{decimals}f}"
+
+
+def _touches(comparison: Comparison, bounds: tuple[float, float], decimals: int) -> bool:
+    lines = [line for line in (comparison.above, comparison.below) if math.isfinite(line)]
+    return any(round(bound - line, decimals) == 0 for bound in bounds for line in lines)
 
 
 @dataclass(frozen=True)
@@ -41,7 +65,7 @@ class Score:
 
     @property
     def ours(self) -> Reading | None:
-        return reading(self.judged.ours.deciding, self.judged.ours.confidence)
+        return reading(self.judged.ours.deciding, self.judged.ours.confidence, Metric(self.judged.metric))
 
     @property
     def paper(self) -> str:
@@ -52,7 +76,7 @@ class Score:
 
     @property
     def paper_reading(self) -> Reading | None:
-        return reading(self.judged.paper[1], confidence=None) if self.judged.paper else None
+        return reading(self.judged.paper[1], None, Metric(self.judged.metric)) if self.judged.paper else None
 
     @property
     def summary(self) -> str:
@@ -65,7 +89,7 @@ class Score:
 
     @property
     def summary_reading(self) -> Reading | None:
-        return reading(self.judged.summary[1], confidence=None) if self.judged.summary else None
+        return reading(self.judged.summary[1], None, Metric(self.judged.metric)) if self.judged.summary else None
 
     @property
     def summary_verdict(self) -> str:
@@ -101,7 +125,10 @@ class Score:
         one = self.judged.ours.deciding
         if one is None:
             return ""
-        write = signed if one.signed else lambda value: f"{value:g}"
+
+        def write(line: float) -> str:
+            return signed(line) if one.signed and line else f"{line:g}"
+
         low, high = one.above > float("-inf"), one.below < float("inf")
         if low and high:
             return f"between {write(one.above)} and {write(one.below)}"

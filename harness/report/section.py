@@ -19,6 +19,7 @@ from harness.report.pictures import Picture, pictures
 from harness.report.records import Arm, Experiment, Results, Run, State
 from harness.report.score import Score
 from harness.report.tables import Grid, Reference, grids
+from harness.report.verdicts import Verdict
 from harness.spec.matching import plain
 
 MANY = 3
@@ -57,6 +58,12 @@ class Section:
             )
             for grid in grids(self.results, self.experiment)
         ]
+
+    @property
+    def verdicts(self) -> list[tuple[str, int]]:
+        """Its verdicts with their counts, without those that do not occur."""
+        count = Counter(score.judged.ours.verdict for score in self.scores)
+        return [(str(verdict), count[verdict]) for verdict in Verdict if count[verdict]]
 
     @cached_property
     def metrics(self) -> list[Metric]:
@@ -248,9 +255,14 @@ def _map(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def _hardware(provenance: Mapping[str, Any]) -> str:
-    parts = [str(part) for part in _map(provenance, "hardware").values() if part]
+    parts = [_count(part, "core") if key == "cores" else str(part)
+             for key, part in _map(provenance, "hardware").items() if part]  # fmt: skip
     threads = provenance.get("threads")
-    return ", ".join([*parts, f"{threads} thread{'s' if threads != 1 else ''}"] if threads else parts) or "?"
+    return ", ".join([*parts, _count(threads, "thread")] if threads else parts) or "?"
+
+
+def _count(number: Any, what: str) -> str:
+    return f"{number} {what}{'s' if number != 1 else ''}"
 
 
 def _shell(value: Any) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.report.entries import Entry, Metric, Places, dropped
-from harness.report.names import arm_name, change_names, value_name
+from harness.report.names import arm_name, change_names, printed_by, value_name
 from harness.report.records import Cell, Experiment, Results
 from harness.report.selection import pool
 from harness.report.stats import Estimate, estimate
@@ -82,8 +82,14 @@ class Grid:
 
     @property
     def printed_by(self) -> str:
-        """Who printed the numbers beside ours: the paper, or the summary."""
-        return "summary" if (self.published or "").startswith("summary/") else "paper"
+        """Who printed the numbers beside ours: the paper, the summary, or a public run."""
+        return printed_by(self.published)
+
+    @property
+    def printed_curve(self) -> bool:
+        """Whether some line of a chart has two printed points: a single one is no chart, and is said in words."""
+        columns = zip(*(row.entries for row in self.rows), strict=True)
+        return any(sum(entry.published is not None for entry in column) > 1 for column in columns)
 
     @property
     def row_mean(self) -> str | None:

@@ -21,7 +21,7 @@ together (Holm 1979), so that not one of them is wrong by chance, at the same le
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -67,8 +67,8 @@ class Judgement:
 def judge(alternatives: Alternatives) -> Judgement:
     """The verdict; see the module docstring for the rule."""
     level = 1 - (1 - CONFIDENCE) / len(alternatives)  # "one of several" is a union: it pays for each of them
-    best = max(alternatives, key=lambda one: min(comparison.slack for comparison in one))
-    deciding = min(best, key=lambda comparison: comparison.slack)
+    best = max(alternatives, key=_least)
+    deciding = min(best, key=_slack)
 
     def verdict(verdict: Verdict, decide: str, by: Comparison, at: float = level, p: float = 1.0) -> Judgement:
         return Judgement(verdict, len(by.sample), decide, by, len(best), at, p=min(p, 1.0))
@@ -78,15 +78,16 @@ def judge(alternatives: Alternatives) -> Judgement:
     held = [one for one in alternatives if all(comparison.inside(level) for comparison in one)]
     if held:
         p = min(max(comparison.p_inside() for comparison in one) for one in held) * len(alternatives)
-        return verdict(Verdict.REPRODUCED, "decided", min(held[0], key=lambda comparison: comparison.slack), p=p)
-    if all(any(comparison.outside(_widened(one)) for comparison in one) for one in alternatives):
+        return verdict(Verdict.REPRODUCED, "decided", min(held[0], key=_slack), p=p)
+    still = [one for one in alternatives if not any(comparison.outside(_widened(one)) for comparison in one)]
+    if not still:
         against = [comparison for comparison in best if comparison.outside(_widened(best))]
         p = max(len(one) * min(comparison.p_outside() for comparison in one) for one in alternatives)
-        by = min(against, key=lambda comparison: comparison.slack)
-        return verdict(Verdict.NOT_REPRODUCED, "decided", by, _widened(best), p)
-    measured = [comparison for comparison in best if comparison.sample and not comparison.inside(level)]
-    by = min(measured, key=lambda comparison: comparison.slack) if measured else deciding
-    return verdict(Verdict.INCONCLUSIVE, _would_decide(best, level), by)
+        return verdict(Verdict.NOT_REPRODUCED, "decided", min(against, key=_slack), _widened(best), p)
+    best = max(still, key=_least)  # an alternative that is refuted already is not what it hangs on
+    by = min([one for one in best if one.sample and not one.inside(level)] or best, key=_slack)
+    # a mean outside its range could only refute, for which its interval is the wider one: that is the one shown
+    return verdict(Verdict.INCONCLUSIVE, _would_decide(best, level), by, _widened(best) if by.slack <= 0 else level)
 
 
 def jointly(judgements: Sequence[Judgement]) -> list[bool]:
@@ -105,9 +106,16 @@ def jointly(judgements: Sequence[Judgement]) -> list[bool]:
 
 def holds(alternatives: Alternatives) -> tuple[bool, Comparison]:
     """Whether bare numbers (a printed table has no seeds) lie in the ranges, and the one with least to spare."""
-    best = max(alternatives, key=lambda one: min(comparison.slack for comparison in one))
-    deciding = min(best, key=lambda comparison: comparison.slack)
+    deciding = min(max(alternatives, key=_least), key=_slack)
     return round(deciding.slack, 9) > 0, deciding
+
+
+def _slack(comparison: Comparison) -> float:
+    return comparison.slack
+
+
+def _least(comparisons: Iterable[Comparison]) -> float:
+    return min(comparison.slack for comparison in comparisons)
 
 
 def _widened(comparisons: Sequence[Comparison]) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from harness.report.entries import HIGHER_IS_BETTER, Entry, Metric
 from harness.report.records import State
-from harness.report.stats import Estimate, kendall
+from harness.report.stats import Estimate, interval, kendall, paired
 from harness.report.tables import Grid, Row, row_mean
 
 
@@ -59,7 +59,7 @@ def _heatmap(grid: Grid) -> list[str]:
     if grid.row_mean and len(means) == len(grid.rows) > 1:
         name, mean = max(((name, mean) for name, mean in means if mean), key=lambda one: one[1].mean)
         found.append(f"As first transformation {name} is worth most on average ({number(mean.mean, grid.metric)}).")
-    return [*found, _agreement([entry for _, entry in places], grid.printed_by)]
+    return [*found, _floor(grid), _agreement([entry for _, entry in places], grid.printed_by)]
 
 
 def _table(grid: Grid) -> list[str]:
@@ -68,7 +68,7 @@ def _table(grid: Grid) -> list[str]:
         places = [(_place(grid, row, ""), row.entries[index]) for row in grid.rows]
         if places and places[0][1].metric.path.rpartition("/")[2] in HIGHER_IS_BETTER:
             found.append(_highest(places, f"{column}: highest at", grid.printed_by))
-    return found
+    return [*found, _floor(grid)]
 
 
 def _lines(grid: Grid) -> list[str]:
@@ -81,7 +81,47 @@ def _lines(grid: Grid) -> list[str]:
             line = f"With {grid.column_label} {column}, " if grid.column_label else ""
             text = f"{line}from {grid.stubs[0]} {low} to {high} ours goes from {measured(first, grid.metric)}"
             found.append(f"{text[0].upper()}{text[1:]} to {measured(last, grid.metric)}.")
-    return [*found, _agreement(grid.entries, grid.printed_by)]
+    return [*found, _single(grid), _floor(grid), _agreement(grid.entries, grid.printed_by)]
+
+
+def _single(grid: Grid) -> str:
+    """``The summary prints 50.0 % at groups 32.``: in place of a chart with one point."""
+    printed = [(place, entry) for place, entry in _places(grid) if entry.published is not None]
+    if grid.printed_curve or not printed:
+        return ""
+    said = ", ".join(f"{number(entry.published or 0.0, entry.metric)} at {place}" for place, entry in printed)
+    return f"The {grid.printed_by} prints {said} and nothing else here."
+
+
+def _floor(grid: Grid) -> str:
+    """How many means are no higher than a number that is shown for comparison (an untrained encoder's, say)."""
+    found = []
+    means = [row.entries[0].estimate.mean for row in grid.rows if row.entries[0].estimate]
+    if grid.kind != "table":
+        means = [entry.estimate.mean for entry in grid.entries if entry.estimate]
+    for one in grid.references:
+        if one.estimates[0] and grid.metric.higher_is_better and means:
+            below = sum(mean <= one.estimates[0].mean for mean in means) or "None"
+            told = measured(one.estimates[0], grid.metric)
+            found.append(f"{below} of {len(means)} are no higher than the {one.name}, {told}.")
+    return " ".join(found)
+
+
+def _untold(best: Entry, ours: Sequence[tuple[str, Entry]]) -> str:
+    """How many others may as well be the highest: no interval within seeds sets them apart from it."""
+    others = [entry for _, entry in ours if entry is not best]
+    bounds = [interval(paired(best.cell.values, one.cell.values)) for one in others if best.cell and one.cell]
+    untold = sum(not (held and held[0] > 0) for held in bounds)
+    if not untold:
+        return ""
+    which = (
+        f"{untold} of the other {len(others)}"
+        if untold < len(others)
+        else f"all {len(others)} others"
+        if untold > 1
+        else "the other"
+    )
+    return f" Ours is not told apart from {which}, by 95 % intervals within seeds."
 
 
 def _highest(places: Sequence[tuple[str, Entry]], opening: str = "Highest here:", by: str = "paper") -> str:
@@ -93,12 +133,13 @@ def _highest(places: Sequence[tuple[str, Entry]], opening: str = "Highest here:"
     theirs = f"{printed[0]}, {number(printed[1].published or 0.0, printed[1].metric)}" if printed else ""
     if best is None or best[1].estimate is None:
         return f"No run has finished. The {by}’s highest is {theirs}." if printed else "No run has finished."
-    text = f"{opening} {best[0]}, {measured(best[1].estimate, best[1].metric)}"
+    text, untold = f"{opening} {best[0]}, {measured(best[1].estimate, best[1].metric)}", _untold(best[1], ours)
     if printed is None:
-        return f"{text}."
+        return f"{text}.{untold}"
     if printed[0] == best[0]:
-        return f"{text}; it is the {by}’s highest too ({number(printed[1].published or 0.0, printed[1].metric)})."
-    return f"{text}; the {by}’s highest is {theirs}."
+        same = number(printed[1].published or 0.0, printed[1].metric)
+        return f"{text}; it is the {by}’s highest too ({same}).{untold}"
+    return f"{text}; the {by}’s highest is {theirs}.{untold}"
 
 
 def _agreement(entries: Sequence[Entry], by: str) -> str:

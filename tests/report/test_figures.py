@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
+from harness.report.collect import collect
 from harness.report.figures import charts, lines_of, write_figures
 from harness.report.records import Results
 from harness.report.tables import Grid, grids
+from tests.report.fake_results import BATCH, EPOCHS, FakeResults, add, fate_of
 
 
 def chart_grid(results: Results, name: str) -> Grid:
@@ -35,6 +38,26 @@ def test_charts_are_small_clean_xml(results: dict[str, Results], share: str) -> 
         assert "#fd00" not in chart.svg and "#fe00" not in chart.svg  # every marker colour was replaced
         assert "currentColor" in chart.svg and "metadata" not in chart.svg
         assert len(chart.svg) < 40_000
+
+
+@pytest.mark.parametrize(("floor", "drawn"), [(38.0, True), (1.0, False)])
+def test_a_number_for_comparison_is_a_line_where_it_is_near(fake: FakeResults, floor: float, drawn: bool) -> None:
+    def values(at: dict[str, Any], seed: int) -> dict[str, dict[str, float]]:
+        return {"linear": {"top1": at[BATCH] + seed + 38.0 if BATCH in at else floor + seed}}
+
+    fake.experiment("floor", arms=[add(fake, {EPOCHS: 0}, 2, fate_of(1.0), values)], claims=[])
+    lines = {
+        "x": {"x": BATCH},
+        "y": "linear/top1",
+        "published": "summary/x",
+        "reference": {"the floor": {"experiment": "floor"}},
+    }
+    cell = {"at": {BATCH: 2}, "metric": "linear/top1", "value": 50.0}
+    arms = [add(fake, {BATCH: x}, 2, fate_of(1.0), values) for x in (2, 4, 8)]
+    fake.experiment("one", arms=arms, report=[{"lines": lines}], published={"summary/x": {"cells": [cell]}}, claims=[])
+    (chart,) = charts(chart_grid(collect(fake.root), "one"))  # one printed number is no chart
+    assert not chart.paper
+    assert ("the floor at" in chart.svg and ">the floor<" in chart.svg) is drawn
 
 
 def test_pictures_are_the_same_bytes_each_time(results: dict[str, Results], tmp_path: Path) -> None:

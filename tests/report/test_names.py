@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from harness.report.names import arm_name, duration, path_name, signed, slug, value_name
+from harness.report.names import arm_name, duration, path_name, printed_by, signed, slug, value_name
 
 
 @pytest.mark.parametrize(
@@ -48,5 +48,9 @@ def test_durations(seconds: float, text: str) -> None:
 
 def test_small_things() -> None:
     assert signed(-1.25) == "−1.2" and signed(3) == "+3.0"
+    assert signed(-0.04) == "0.0" == signed(0.04) and signed(-0.04, 2) == "−0.04"
+    assert [printed_by(name) for name in ("simclr/table_5", "summary/x", "public/y", None)] == [
+        "paper", "summary", "public run", "paper",
+    ]  # fmt: skip
     assert path_name("objective.nt_xent.temperature") == "temperature"
     assert slug("augmentation_pairs@micro/a b") == "augmentation-pairs-micro-a-b"

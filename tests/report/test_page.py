@@ -16,9 +16,11 @@ import pytest
 from harness.causes import Cause
 from harness.report.collect import collect
 from harness.report.heatmap import contrast
+from harness.report.judging import judge_all
 from harness.report.page import render
 from harness.report.records import Results
-from tests.report.fake_results import TAU, FakeResults, add, fate_of, figure_5, spec_of, temperature
+from harness.report.verdicts import DECIDED
+from tests.report.fake_results import EPOCHS, TAU, FakeResults, add, fate_of, figure_5, spec_of, temperature
 
 EACH = pytest.mark.parametrize("share", ["nothing", "some", "all"])
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -81,7 +83,7 @@ def test_offline_and_without_scripts(pages: dict[str, str], share: str) -> None:
 def test_tables_say_what_their_headers_head(pages: dict[str, str], share: str) -> None:
     outline = Outline(pages[share])
     heads = [attributes for tag, attributes in outline.elements if tag == "th"]
-    assert heads and all(attributes.get("scope") in ("row", "col", "colgroup") for attributes in heads)
+    assert heads and all(attributes.get("scope") in ("row", "col", "colgroup", "rowgroup") for attributes in heads)
     assert sum(tag == "caption" for tag, _ in outline.elements) >= 6
     assert sum(tag == "h1" for tag, _ in outline.elements) == 1
 
@@ -247,6 +249,31 @@ def test_same_files_same_bytes_without_torch(folders: dict[str, Path], pages: di
     environment = os.environ | {"PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo"}
     done = subprocess.run([sys.executable, "-c", program, str(moved)], capture_output=True, env=environment, check=True)
     assert done.stdout.decode() == pages["some"]
+
+
+def test_a_public_run_is_no_paper(fake: FakeResults) -> None:
+    """Its number stands beside ours under its own name, and not among the papers at the top."""
+    arm = add(fake, {EPOCHS: 500}, 2, fate_of(1.0), lambda settings, seed: {"linear": {"top1": 90.0 + seed}})
+    cell = {"at": {EPOCHS: 500}, "metric": "linear/top1", "value": 90.3}
+    table = {"table": {"rows": {"epochs": EPOCHS}, "columns": {"Top-1": "linear/top1"}, "published": "public/run"}}
+    fake.experiment("one", arms=[arm], report=[table], published={"public/run": {"cells": [cell]}}, claims=[])
+    page = re.sub(r"\s+", " ", Outline(render(collect(fake.root))).text)
+    assert "Ablation report Which claims" in page
+    assert "Ours beside the public run" in page and "the public run’s highest too (90.3 %)" in page
+    assert "the paper’s" not in page.partition("Top-1: highest")[2].partition(".")[0]
+
+
+def test_what_is_decided_stands_at_the_top_with_its_scale(results: dict[str, Results], pages: dict[str, str]) -> None:
+    text = re.sub(r"\s+", " ", Outline(pages["all"]).text)
+    top, _, board = text.partition("Scoreboard")
+    decided = [one for one in judge_all(results["all"]) if one.ours.verdict in DECIDED]
+    assert decided
+    for one in decided:
+        said = one.claim.says[:1].upper() + one.claim.says[1:]
+        assert said in top and said in board
+    assert f"at {decided[0].experiment.scale}; claimed: " in top
+    nothing = re.sub(r"\s+", " ", Outline(pages["nothing"]).text).partition("Scoreboard")[0]
+    assert "claimed:" not in nothing
 
 
 def test_colours_of_the_style_sheet_read_well(pages: dict[str, str]) -> None:

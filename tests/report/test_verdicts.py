@@ -55,6 +55,30 @@ def test_verdict_is_that_of_the_p_values(count: int, bounds: tuple[float, float]
     assert len(seen) >= 2
 
 
+@pytest.mark.parametrize("alternatives", [1, 2])
+@pytest.mark.parametrize("count", [1, 4])
+@pytest.mark.parametrize("bounds", [(0.0, math.inf), (-1.0, 1.0)])
+def test_every_verdict_follows_from_the_interval_that_is_shown(
+    alternatives: int, count: int, bounds: tuple[float, float]
+) -> None:
+    """Wholly inside, wholly outside, or across a line: the reader of the page can check it with his eyes."""
+    rng = np.random.default_rng(count)
+    seen = set()
+    for centre in [-2.5, -0.9, 0.0, 0.3, 2.5] * 24:
+        offered = [
+            [Comparison("c", tuple(rng.normal(rng.normal(centre, 0.3), 0.2, 4)), *bounds) for _ in range(count)]
+            for _ in range(alternatives)
+        ]
+        judged = judge(offered)
+        assert judged.deciding is not None
+        low, high = judged.deciding.bounds(judged.confidence) or (math.nan, math.nan)
+        inside, outside = bounds[0] < low and high < bounds[1], high < bounds[0] or bounds[1] < low
+        seen.add(judged.verdict)
+        assert inside is (judged.verdict is Verdict.REPRODUCED)
+        assert outside is (judged.verdict is Verdict.NOT_REPRODUCED)
+    assert len(seen) == 3
+
+
 @pytest.mark.parametrize("count", [1, 6])
 def test_wrong_verdicts_are_rare_where_the_truth_lies_on_the_line(count: int) -> None:
     """With every true difference exactly at the margin neither verdict may be given often: 2.5 % each way."""
