@@ -26,7 +26,9 @@ PACKAGE = Path(__file__).resolve().parent
 NUMERIC = ("components.py", "data", "models", "methods", "train", "evaluate")
 """Files and rooms whose code can change a number; a change anywhere else leaves results as they are."""
 
-NOT_NUMERIC = frozenset({"data/__main__.py", "data/fetch.py", "train/place.py", "train/progress.py", "train/trace.py"})
+NOT_NUMERIC = frozenset(
+    {"data/__main__.py", "data/fetch.py", "train/memory.py", "train/place.py", "train/progress.py", "train/trace.py"}
+)
 
 TRACKED = ("harness", "experiments", "pyproject.toml")
 """What of a checkout makes the code another; results/ and reports/ are what the code writes."""
@@ -169,8 +171,11 @@ def cpu_name() -> str:
 
 def versions() -> dict[str, str]:
     """Of Python and of the libraries whose numbers we report."""
-    names = ("torch", "torchvision")
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}
+    found = {"python": platform.python_version()}
+    for name in ("torch", "torchvision", "numba"):
+        with suppress(importlib.metadata.PackageNotFoundError):  # without numba the augmentations are tensor code
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def describe(*, gpu: str | None, threads: int) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from harness.data.compiled import arrays, suits
+
 LUMA = (0.2989, 0.587, 0.114)  # torchvision's weights of gray (ITU-R 601-2)
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 
@@ -43,6 +45,12 @@ def gray(images: Tensor) -> Tensor:
 def distort(images: Tensor, jitter: Jitter) -> Tensor:
     """Jitter, then gray, each where asked. [B, 3, H, W] in [0, 1] -> the same."""
     device = images.device
+    if kernels := suits(images):
+        pixels = images.clone(memory_format=torch.contiguous_format)
+        steps = affine_steps(jitter, torch.arange(len(images)))
+        asked = (jitter.order, jitter.hue, jitter.jittered, jitter.grayed)
+        kernels.distort(*arrays(pixels, steps, *asked))
+        return pixels
     hue_at = (jitter.order == HUE).int().argmax(dim=1)
     rank = torch.where(jitter.jittered, hue_at, 4)  # images left alone go last
     order = rank.argsort(stable=True)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from harness.data.compiled import arrays, suits
 from harness.data.rng import ImageRng
 
 Operator = Callable[[Tensor, Tensor], Tensor]
@@ -59,6 +60,16 @@ def random_boxes(
     spare = torch.stack([height - tall, width - wide], dim=1)
     corner = torch.where(found[:, None], rng.integers(spare + 1, 2), spare // 2)
     return Boxes(corner[:, 0], corner[:, 1], tall, wide, rng.bernoulli(flip))
+
+
+def unit(images: Tensor) -> Tensor:
+    """float32 in [0, 1]; the paper's code normalises no further."""
+    return images if images.is_floating_point() else images.to(torch.float32).div_(255.0)
+
+
+def repeated(images: Tensor, count: int) -> Tensor:
+    """``count`` images, a multiple of those given: all of them, again and again."""
+    return images if len(images) == count else images.repeat(count // len(images), 1, 1, 1)
 
 
 def columns(images: Tensor, matrices: Tensor) -> Tensor:
@@ -126,7 +137,10 @@ def resizing(centers: Tensor, first: Tensor, length: Tensor, full: int, interpol
 
 
 def resized_crop(images: Tensor, boxes: Boxes, size: tuple[int, int], interpolation: str) -> Tensor:
-    """Each image's box, resized to ``size`` (rows, columns) and mirrored where asked; -> [B, C, *size] in [0, 1]."""
+    """Each box, resized to ``size`` (rows, columns) and mirrored where asked; -> [n, C, *size] in [0, 1].
+
+    ``images`` [B, C, H, W], uint8 or float in [0, 1]. The i-th of the n boxes is cut from image i modulo B.
+    """
     height, width = images.shape[-2:]
     top, left, tall, wide, mirrored = torch.stack(boxes).to(images.device, non_blocking=True)
     vertical = centers_of(top, tall, size[0])
@@ -136,10 +150,17 @@ def resized_crop(images: Tensor, boxes: Boxes, size: tuple[int, int], interpolat
     if interpolation == "bilinear" and 2 <= height <= size[0] and width <= size[1]:
         # No crop is larger than its target, so a new pixel lies between two old ones, in either direction.
         vertical, horizontal = within(vertical, top, tall), within(horizontal, left, wide)
+        if kernels := suits(images) if width >= 2 else None:
+            out = torch.empty(len(top), images.shape[1], *size)
+            full = 1.0 if images.is_floating_point() else 255.0
+            kernels.resample(*arrays(images, vertical, horizontal), full, *arrays(out))
+            return out
+        images = repeated(unit(images), len(top))
         pixels = torch.arange(width, device=images.device)
         return rows_between(columns(images, triangle((pixels - horizontal[..., None]).abs_())), vertical).clamp_(
             0.0, 1.0
         )
+    images = repeated(unit(images), len(top))
     mixed = columns(images, resizing(horizontal, left, wide, width, interpolation))
     # Bicubic kernels overshoot, and rounding can leave [0, 1] by an ulp.
     return rows(mixed, resizing(vertical, top, tall, height, interpolation)).clamp_(0.0, 1.0)
@@ -152,6 +173,10 @@ def gaussian_blur(images: Tensor, sigma: Tensor, size: int) -> Tensor:
     taps = torch.arange(-reach, reach + 1, device=images.device)
     kernel = torch.exp(-0.5 * (taps / sigma[:, None]) ** 2)
     kernel = kernel / kernel.sum(dim=1, keepdim=True)
+    if kernels := suits(images) if reach < min(images.shape[-2:]) else None:
+        out = torch.empty_like(images, memory_format=torch.contiguous_format)
+        kernels.blur(*arrays(images, kernel, out))
+        return out
 
     def banded(length: int) -> Tensor:
         place = torch.arange(length, device=images.device)
@@ -175,6 +200,10 @@ def erase(images: Tensor, boxes: Tensor, fill: float) -> Tensor:
 
 def sobel(images: Tensor, gain: float, offset: float) -> Tensor:
     """``offset + gain * (Gx + Gy)`` of every channel, clamped to [0, 1]; borders repeat the edge."""
+    if kernels := suits(images):
+        out = torch.empty_like(images, memory_format=torch.contiguous_format)
+        kernels.sobel(*arrays(images), gain, offset, *arrays(out))
+        return out
     gx = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]], device=images.device)
     planes = F.pad(images.flatten(0, 1)[:, None], (1, 1, 1, 1), mode="replicate")
     edges = F.conv2d(planes, (gx + gx.T)[None, None])

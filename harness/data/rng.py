@@ -15,6 +15,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from harness.data.compiled import arrays, suits
+
 
 def signed(value: int) -> int:
     """``value`` modulo 2^64 as torch's int64 holds it."""
@@ -56,6 +58,10 @@ class ImageRng:
         other.keys, other.drawn = keys, 0
         return other
 
+    def __len__(self) -> int:
+        """B."""
+        return len(self.keys)
+
     @classmethod
     def joined(cls, parts: Sequence[ImageRng]) -> ImageRng:
         """The streams of all parts, from their beginning, as those of one larger batch."""
@@ -73,8 +79,13 @@ class ImageRng:
     def bits(self, *shape: int) -> Tensor:
         """int64 [B, *shape], all 64 bits random."""
         count = math.prod(shape)
-        places = torch.arange(self.drawn + 1, self.drawn + count + 1, device=self.keys.device) * STEP
+        first = self.drawn + 1
         self.drawn += count
+        if kernels := suits(self.keys):
+            out = torch.empty(len(self.keys), count, dtype=torch.int64)
+            kernels.bits(*arrays(self.keys), first, *arrays(out))
+            return out.view(-1, *shape)
+        places = torch.arange(first, first + count, device=self.keys.device) * STEP
         return mixed(self.keys[:, None] + places).view(-1, *shape)
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:

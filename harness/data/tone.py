@@ -23,7 +23,7 @@ def levels(images: Tensor) -> Tensor:
 
 
 def unlevelled(pixels: Tensor) -> Tensor:
-    """Back to [0, 1], in place, as :func:`harness.data.views.unit` takes uint8 there."""
+    """Back to [0, 1], in place, as :func:`harness.data.geometry.unit` takes uint8 there."""
     return pixels.div_(BOUND)
 
 

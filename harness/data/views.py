@@ -11,6 +11,7 @@ from torch import Tensor
 
 from harness.data.augment import Augmentation, Crop, Flip
 from harness.data.datasets import Split, Window
+from harness.data.geometry import repeated, unit
 from harness.data.rng import ImageRng
 from harness.spec.registry import augmentation
 
@@ -45,7 +46,7 @@ class Views:
         A sequence holds images whose leading crop (:meth:`windows`) is already done: one, or one per view.
         """
         whole = isinstance(images, Tensor)
-        bases = [unit(one) for one in ([images] if isinstance(images, Tensor) else images)]
+        bases = [images] if isinstance(images, Tensor) else list(images)
         done = 0 if whole or self.leading is None else 1
         # Under autocast the products that crop and blur would run in 16 bits.
         with torch.autocast(bases[0].device.type, enabled=False):
@@ -53,7 +54,8 @@ class Views:
             views = bases if len(bases) == self.count else bases * self.count
             if self.both:  # all branches as one batch: calls, not pixels, are what small images cost
                 every = ImageRng.joined([rng.child(f"view{i}") for i in range(self.count)])
-                views = list(apply(self.both, torch.cat(views), every, 0 if self.shared else done).chunk(self.count))
+                base = bases[0] if len(bases) == 1 else torch.cat(bases)
+                views = list(apply(self.both, base, every, 0 if self.shared else done).chunk(self.count))
             views[0] = apply(self.targeted, views[0], rng.child("targeted"))
         return views
 
@@ -70,13 +72,11 @@ class Views:
         return () if crop is None else tuple(Window(crop, (branch, "crop")) for branch in branches)
 
 
-def unit(images: Tensor) -> Tensor:
-    """float32 in [0, 1]; the paper's code normalises no further."""
-    return images if images.is_floating_point() else images.to(torch.float32).div_(255.0)
-
-
 def apply(operators: Sequence[Augmentation], images: Tensor, rng: ImageRng, done: int = 0) -> Tensor:
-    """The operators in turn, without the first ``done``; the n-th of a name draws from the n-th stream of that name."""
+    """The operators in turn, without the first ``done``; the n-th of a name draws from the n-th stream of that name.
+
+    uint8 or float in [0, 1] -> float32. Where there are more streams than ``images``, these are repeated.
+    """
     seen: dict[str, int] = {}
     steps: list[tuple[Augmentation, ImageRng]] = []
     for operator in operators:
@@ -86,6 +86,8 @@ def apply(operators: Sequence[Augmentation], images: Tensor, rng: ImageRng, done
     place = done
     while place < len(steps):
         operator, draws = steps[place]
+        if not isinstance(operator, Crop):  # which does this as it reads
+            images = repeated(unit(images), len(draws))
         after, its_draws = steps[place + 1] if place + 1 < len(steps) else (None, draws)
         if isinstance(operator, Crop) and isinstance(after, Flip):
             images = operator(images, draws, mirrored=after.draw(its_draws))
@@ -93,7 +95,7 @@ def apply(operators: Sequence[Augmentation], images: Tensor, rng: ImageRng, done
         else:
             images = operator(images, draws)
             place += 1
-    return images
+    return repeated(unit(images), len(rng))
 
 
 def steps_of_epoch(

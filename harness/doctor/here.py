@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from harness.doctor.finding import Finding, fail, note, ok, warn
@@ -51,6 +52,10 @@ def torch_and_gpus() -> Iterator[Finding]:
     old = _version(torch.__version__) < TORCH or _version(torchvision.__version__) < TORCHVISION
     yield fail("torch", seen, "torch 2.8 and torchvision 0.23 or newer are needed") if old else ok("torch", seen)
     driver = gpus()
+    if find_spec("numba") is None:
+        yield warn(
+            "numba", "not installed: augmentations on a CPU take three to four times as long", "pip install numba"
+        )
     if torch.cuda.is_available():
         devices = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
         names = ", ".join(f"{one.name} ({one.total_memory / 2**30:.0f} GiB)" for one in devices)

@@ -28,10 +28,12 @@ from harness.spec.registry import evaluation as evaluations
 from harness.spec.run import Run
 from harness.store import RunFolder, StoreError, read_json, write_atomic, write_json
 from harness.train import checkpoint, distributed, trace
+from harness.train.compilation import compiled
 from harness.train.distributed import on_first_rank
 from harness.train.gradient import gradient
+from harness.train.memory import keep_memory
 from harness.train.optim import learning_rate, schedule_steps
-from harness.train.place import Place, passes
+from harness.train.place import Place, check_graphs, passes
 from harness.train.progress import Clock, report_progress
 from harness.train.stop import Interrupted, stop_on_signal
 
@@ -54,9 +56,9 @@ def execute(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> Non
     run = Run.model_validate(read_json(folder.spec)["spec"])
     if run.id != folder.id:
         raise StoreError(f"{folder.spec}: its specification has the id {run.id}; move the folder away")
-    device = pick_device(place)
-    if place.threads:
-        torch.set_num_threads(place.threads)
+    device = prepared_device(place)
+    if device.type == "cpu":
+        keep_memory()
     parts = components.build(run)
     dataset = parts.dataset.load(place.data)
     method = seeded_method(parts, dataset, device)
@@ -64,7 +66,8 @@ def execute(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> Non
         known = distributed.from_first(lambda: read_json(folder.outcome))
         if known is None:
             try:
-                Pretraining(folder, parts, dataset, method, place, device, stop).run()
+                with compiled(method, place, device):
+                    Pretraining(folder, parts, dataset, method, place, device, stop).run()
             except Diverged as divergence:
                 finish(folder, run, status="diverged", at_step=divergence.step)
                 return
@@ -88,11 +91,21 @@ def execute(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> Non
             finish(folder, run, status="diverged", at_step=read_json(folder.outcome)["steps"])
 
 
-def pick_device(place: Place) -> torch.device:
-    """``auto`` is the GPU where there is one."""
-    if place.device != "auto":
-        return torch.device(place.device)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def prepared_device(place: Place) -> torch.device:
+    """The device of ``place`` (``auto`` is the GPU where there is one), and torch's settings for it.
+
+    float32 is float32 on every device: torch would let cuDNN's convolutions round their inputs to TF32 (10 bits),
+    which is another precision, not another place. Who wants speed says ``precision: bfloat16``, and then this concerns
+    only what stays in float32: crops, the objective, evaluations. cuDNN times its algorithms once per shape and keeps
+    the fastest: the training of a run has one shape.
+    """
+    if place.threads:
+        torch.set_num_threads(place.threads)
+    name = ("cuda" if torch.cuda.is_available() else "cpu") if place.device == "auto" else place.device
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.benchmark = True
+    return torch.device(name)
 
 
 def seeded_method(parts: Parts, dataset: Dataset, device: torch.device) -> Method:
@@ -128,6 +141,7 @@ class Pretraining:
         cuts = passes(
             batch_size=batch_size, groups=run.norm.groups, world=world, images_per_pass=self.place.images_per_pass
         )
+        check_graphs(self.place.compile, groups=run.norm.groups, world=world, passes=cuts)
         total_steps = run.schedule.epochs * steps_per_epoch
         warmup_steps, decay_steps = schedule_steps(
             images=len(train),
@@ -240,7 +254,7 @@ class Pretraining:
     def _write_provenance(self, clock: Clock, *, finished: bool) -> None:
         gpu = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None
         about: dict[str, Any] = provenance.describe(gpu=gpu, threads=torch.get_num_threads())
-        about |= {"processes": distributed.world(), "started": clock.started_at}
+        about |= {"processes": distributed.world(), "compile": self.place.compile, "started": clock.started_at}
         if self.first is not None:
             about["first"] = self.first
         if finished:

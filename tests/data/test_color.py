@@ -13,6 +13,8 @@ from harness.data import color
 from harness.data.augment import Color
 from harness.data.rng import ImageRng
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 CLOSE = {"atol": 1e-5, "rtol": 0.0}
 
 

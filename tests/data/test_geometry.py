@@ -10,6 +10,8 @@ from torchvision.transforms import functional as reference
 from harness.data import geometry
 from harness.data.rng import ImageRng
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 CLOSE = {"atol": 5e-6, "rtol": 0.0}
 
 

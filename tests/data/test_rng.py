@@ -10,6 +10,8 @@ import torch
 
 from harness.data.rng import ImageRng, mixed, signed
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 
 def rng(count: int = 20_000, seed: int = 0, epoch: int = 0) -> ImageRng:
     return ImageRng(seed=seed, epoch=epoch, images=torch.arange(count))
