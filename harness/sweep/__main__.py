@@ -16,8 +16,10 @@ from harness.spec.experiment import load_experiment
 from harness.store import Store, StoreError
 from harness.sweep.hours import hours_of
 from harness.sweep.live import say
+from harness.train.place import COMPILE
 
 OVERRIDE_HELP = "set a value of every run, e.g. optimizer.lars.lr=0.5; may be repeated"
+COMPILE_HELP = "torch.compile of the networks, up to minutes before the first step (default: off)"
 
 EXAMPLES = """\
 examples:
@@ -90,6 +92,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="most images a process takes through its networks at once, where its part of a batch does not fit",
     )
+    where.add_argument("--compile", choices=COMPILE, help=COMPILE_HELP)
     where.add_argument("--yes", action="store_true", help="do not ask")
     return made
 

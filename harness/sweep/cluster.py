@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from harness.spec.document import read_yaml
 from harness.spec.errors import Complaint, SpecError, nearest
+from harness.train.place import Compile
 
 Positive = Annotated[int, Field(ge=1)]
 Flags = dict[str, str | int | float | bool]
@@ -37,6 +38,9 @@ class Cluster(BaseModel):
     nodes: Positive = Field(default=1, description="Nodes that the processes of one run are spread over, evenly.")
     images_per_pass: Annotated[int, Field(ge=0)] = Field(
         default=0, description="Most images a process takes through its networks at once; 0: its part of the batch."
+    )
+    compile: Compile = Field(
+        default="off", description="torch.compile of the networks: off, default, reduce-overhead (CUDA graphs)."
     )
     signal_seconds: Positive = Field(default=180, description="Warning before the time limit: a step and a checkpoint.")
     setup: list[str] = Field(default=[], description="Shell lines before the job, e.g. module load cuda")
@@ -102,7 +106,7 @@ def load_cluster(path: Path) -> Cluster:
         raise SpecError(complaints) from None
 
 
-def altered(cluster: Cluster, **changes: int) -> Cluster:
+def altered(cluster: Cluster, **changes: int | str) -> Cluster:
     """The same with other values. Raises :class:`SpecError` where they do not go together."""
     try:
         return Cluster.model_validate({**cluster.model_dump(), **changes})

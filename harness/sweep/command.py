@@ -29,6 +29,7 @@ from harness.sweep.price import Bill, Prices, bill
 from harness.sweep.record import record
 from harness.sweep.retry import as_retried, forget
 from harness.sweep.show import show_claims, show_plan, show_purchase
+from harness.train.place import Compile, check_compiler
 
 STOPPED = 130
 """Exit code after Ctrl-C or SIGTERM: no further file is begun."""
@@ -76,7 +77,9 @@ def _ready(asked: argparse.Namespace, console: Console, offer: Offer) -> bool:
             costs.append(_show_here(asked, console, plan, [one for one in runs if one.folder.id not in here])[1])
             here |= {one.folder.id: one for one in runs}
     check_data(here.values(), asked.data)
-    check_processes(here.values(), asked.processes_per_run or 1, asked.images_per_pass or 0)
+    check_processes(here.values(), asked.processes_per_run or 1, asked.images_per_pass or 0, _compile(asked))
+    if here:
+        check_compiler(_compile(asked), "cuda" if _crew(asked, len(here)).gpus else "cpu")
     if len(offer) > 1:  # of one file alone, whoever submits it checks the same before anything is written
         _check_submissions(asked, offer)
     if not costs:
@@ -95,7 +98,7 @@ def _check_submissions(asked: argparse.Namespace, offer: Offer) -> None:
             queued = scheduler.look(plan.store).runs if queued is None else queued
             missing = [one for one in runs if one.folder.id not in queued]
             check_data(missing, asked.data)
-            check_processes(missing, cluster[1].processes_per_run, cluster[1].images_per_pass)
+            check_processes(missing, cluster[1].processes_per_run, cluster[1].images_per_pass, cluster[1].compile)
 
 
 def _plan_only(asked: argparse.Namespace, console: Console, plan: Plan, runs: Sequence[PlannedRun]) -> int:
@@ -136,11 +139,18 @@ def _run_here(asked: argparse.Namespace, console: Console, plan: Plan, runs: Seq
     here = _crew(asked, len(runs))
     cost = bill(local.prices_here(plan.store, plan.evaluations, here), runs, plan.evaluations, here.jobs)
     record(plan)
-    passes = asked.images_per_pass or 0
-    outcome = local.run_here(console, plan, runs, cost, here, asked.data, images_per_pass=passes) if runs else None
+    outcome = None
+    if runs:
+        passes, compile = asked.images_per_pass or 0, _compile(asked)
+        outcome = local.run_here(console, plan, runs, cost, here, asked.data, images_per_pass=passes, compile=compile)
     left = len(plan.to_do) - len(runs)
     clean = outcome is None or outcome.clean
     return verdict(console, plan, left, clean=clean, stopped=bool(outcome and outcome.stopped))
+
+
+def _compile(asked: argparse.Namespace) -> Compile:
+    found: Compile = asked.compile or "off"
+    return found
 
 
 def _crew(asked: argparse.Namespace, runs: int) -> Crew:
@@ -207,8 +217,8 @@ def _purchase(asked: argparse.Namespace, console: Console, offer: Offer) -> Purc
 def _cluster(asked: argparse.Namespace, plan: Plan) -> Any:
     """The cluster to submit to, or None for this machine. What is said on the command line goes before its file."""
     found = find_cluster(asked.cluster, plan.experiment.document.path.parent)
-    said = {"processes_per_run": asked.processes_per_run, "images_per_pass": asked.images_per_pass}
-    said = {key: value for key, value in said.items() if value is not None}
+    written = {key: getattr(asked, key) for key in ("processes_per_run", "images_per_pass", "compile")}
+    said = {key: value for key, value in written.items() if value is not None}
     return (found[0], altered(found[1], **said)) if found and said else found
 
 

@@ -53,6 +53,7 @@ class Job:
             device=task["device"],
             threads=max(1, task["cpus"] // task["at_once"]),
             images_per_pass=task.get("images_per_pass", 0),
+            compile=task.get("compile", "off"),
         )
         leased = [gpu for gpu, _ in gpus()] if task["device"] != "cpu" else []
         asked = [Evaluation(**one) for one in task["evaluations"]]

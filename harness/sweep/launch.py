@@ -86,7 +86,7 @@ def sweep_on(
         if only_plan or not missing:
             return 0
         check_data(missing, data)
-        check_processes(missing, cluster.processes_per_run, cluster.images_per_pass)
+        check_processes(missing, cluster.processes_per_run, cluster.images_per_pass, cluster.compile)
         record(plan)
         submit(plan, submission, groups, cluster, data)
     jobs = sum(len(chunk.tasks) for chunk in submission.chunks)
@@ -206,6 +206,7 @@ def _order(
         "at_once": cluster.at_once,
         "cpus": cluster.cpus_per_task,
         "images_per_pass": cluster.images_per_pass,
+        "compile": cluster.compile,
         "device": "auto" if cluster.gpus or cluster.gres else "cpu",
         "grace_s": max(10.0, cluster.signal_seconds - 60.0),
     }

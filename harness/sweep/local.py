@@ -21,7 +21,7 @@ from harness.sweep.price import Bill, Prices
 from harness.sweep.ranks import ProcessesHere
 from harness.sweep.show import show_failures
 from harness.sweep.worker import Execute
-from harness.train.place import Place
+from harness.train.place import Compile, Place
 
 LONG_S = 8 * 3600.0
 """A local sweep priced above this asks first."""
@@ -55,11 +55,12 @@ def run_here(
     execute: Execute = worker.train,
     *,
     images_per_pass: int = 0,
+    compile: Compile = "off",
 ) -> Outcome:
     """Run them and print a table of what failed."""
     labels = {one.folder.id: one.label for one in runs}
     device = "auto" if here.gpus else "cpu"
-    place = Place(data=data, device=device, threads=here.threads, images_per_pass=images_per_pass)
+    place = Place(data=data, device=device, threads=here.threads, images_per_pass=images_per_pass, compile=compile)
     ranks = ProcessesHere(here.processes) if here.processes > 1 else None
     code = snapshot.take(plan.store, plan.experiment.document.path)
     with Watch(console, len(runs), here.jobs, cost.mean, labels) as watch:

@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.spec import registry
 from harness.spec.errors import Complaint, SpecError
 from harness.sweep.plan import PlannedRun
-from harness.train.place import passes
+from harness.train.place import Compile, check_graphs, passes
 
 
 def check_data(runs: Iterable[PlannedRun], root: Path) -> None:
@@ -24,12 +24,13 @@ def check_data(runs: Iterable[PlannedRun], root: Path) -> None:
         raise SpecError(complaints)
 
 
-def check_processes(runs: Iterable[PlannedRun], processes: int, images_per_pass: int) -> None:
-    """Whether so many processes can share every run. Raises :class:`SpecError` with each reason why not."""
+def check_processes(runs: Iterable[PlannedRun], processes: int, images_per_pass: int, compile: Compile = "off") -> None:
+    """Whether so many processes can share every run, cut and compiled so; if not, :class:`SpecError` says why."""
     complaints: list[Complaint] = []
     for batch_size, groups in sorted({(one.run.schedule.batch_size, one.run.norm.groups) for one in runs}):
         try:
-            passes(batch_size=batch_size, groups=groups, world=processes, images_per_pass=images_per_pass)
+            cuts = passes(batch_size=batch_size, groups=groups, world=processes, images_per_pass=images_per_pass)
+            check_graphs(compile, groups=groups, world=processes, passes=cuts)
         except SpecError as error:
             complaints += error.complaints
     if complaints:

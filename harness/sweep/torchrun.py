@@ -24,18 +24,18 @@ from harness.spec.errors import SpecError
 from harness.spec.experiment import load_experiment
 from harness.store import RunFolder, Store, StoreError, read_json
 from harness.sweep import worker
-from harness.sweep.__main__ import OVERRIDE_HELP, ids_of, positive
+from harness.sweep.__main__ import COMPILE_HELP, OVERRIDE_HELP, ids_of, positive
 from harness.sweep.attempts import Attempt, cause_of
 from harness.sweep.command import check_choice, read_overrides
 from harness.sweep.live import say
-from harness.sweep.machine import cores
+from harness.sweep.machine import cores, gpus
 from harness.sweep.plan import make_plan
 from harness.sweep.preflight import check_data, check_processes
 from harness.sweep.record import record
 from harness.sweep.snapshot import keep_sources
 from harness.sweep.worker import Assignment
 from harness.train import distributed
-from harness.train.place import Place, Rank
+from harness.train.place import COMPILE, Place, Rank, check_compiler
 
 REPORT_S = 5.0
 """So long the first process waits for the word of one that failed."""
@@ -64,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="most images a process takes through its networks at once (default: its whole part of a batch)",
     )
+    made.add_argument("--compile", choices=COMPILE, default="off", help=COMPILE_HELP)
     return made
 
 
@@ -95,7 +96,8 @@ def work(asked: argparse.Namespace, me: Rank, console: Console) -> int:
     check_choice(asked.only, None, [plan])
     missing = [one for one in plan.to_do if not asked.only or one.folder.id.startswith(tuple(asked.only))]
     check_data(missing, asked.data)
-    check_processes(missing, me.world, asked.images_per_pass)
+    check_processes(missing, me.world, asked.images_per_pass, asked.compile)
+    check_compiler(asked.compile, "cuda" if asked.device != "cpu" and gpus() else "cpu")
 
     def begin() -> list[str]:
         record(plan)
@@ -112,6 +114,7 @@ def work(asked: argparse.Namespace, me: Rank, console: Console) -> int:
         device=asked.device,
         threads=max(1, cores() // here),
         images_per_pass=asked.images_per_pass,
+        compile=asked.compile,
     )
     for run in runs:
         folder = plan.store.run(run)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from harness.sweep import job, launch, scheduler
 from harness.sweep.__main__ import main
 from harness.sweep.cluster import Cluster, load_cluster
 from harness.sweep.submission import Chunk, submissions
+from harness.train.place import Place
 from tests.sweep.shims import Shims, sweep, tasks
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -350,6 +352,28 @@ def test_submitting_from_within_a_job_hides_that_job(
     with launch._outside_of_jobs():
         assert "SLURM_ARRAY_TASK_ID" not in os.environ and os.environ["SLURM_CONF"] == "/etc/slurm.conf"
     assert os.environ["SLURM_ARRAY_TASK_ID"] == "7"
+
+
+def test_how_to_compile_reaches_the_runs_of_a_job(
+    write: Write, slurm: Shims, results: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the cluster file, or from the command line before it; neither makes another run."""
+
+    class Seen(Exception):
+        pass
+
+    def pool(runs: object, evaluations: object, place: Place, *_: object, **__: object) -> None:
+        raise Seen(place.compile)
+
+    monkeypatch.setattr("harness.sweep.job.Pool", pool)
+    cluster = tmp_path / "site.yaml"
+    for written, said in ([], "off"), (["--compile", "reduce-overhead"], "reduce-overhead"):
+        cluster.write_text("gpus: 0\ncpus: 1\ncompile: off\n")
+        assert sweep(write(), results, "--cluster", str(cluster), *written) == 0
+        order = submissions(results)[-1].task_file(0, 0)
+        with pytest.raises(Seen, match=rf"^{said}$"):
+            launch.Job()(str(order))
+        shutil.rmtree(results.root)
 
 
 def test_a_second_copy_of_a_job_leaves_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

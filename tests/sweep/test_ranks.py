@@ -188,14 +188,37 @@ def test_a_sweep_with_two_processes_per_run(small: Path, tmp_path: Path) -> None
     [
         (["--processes-per-run", "3"], "16 images cannot be shared evenly among 3 processes"),
         (["--images-per-pass", "8"], "share their statistics, so a pass of fewer would change"),
+        (["--compile", "default"], "compile: default needs a compiler here: no no-such-compiler on the PATH"),
+        (["--compile", "reduce-overhead", "--processes-per-run", "2"], "which a CUDA graph cannot hold; use default"),
     ],
 )
-def test_what_cannot_be_shared_or_cut_is_said_before_anything_is_written(
-    small: Path, tmp_path: Path, flags: list[str], said: str, capfd: pytest.CaptureFixture[str]
+def test_what_cannot_be_shared_cut_or_compiled_is_said_before_anything_is_written(
+    small: Path,
+    tmp_path: Path,
+    flags: list[str],
+    said: str,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
     assert main([str(small), "--results", str(tmp_path / "results"), "--cluster", "local", *flags]) == 2
     assert said in capfd.readouterr().err
     assert not (tmp_path / "results").exists()
+
+
+def test_how_to_compile_reaches_the_runs(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Seen(Exception):
+        pass
+
+    def pool(runs: Any, evaluations: Any, place: Place, *_: Any, **named: Any) -> None:
+        raise Seen(place.compile)
+
+    monkeypatch.setattr("harness.sweep.local.Pool", pool)
+    arguments = [str(small), "--results", str(tmp_path / "results"), "--cluster", "local"]
+    with pytest.raises(Seen, match=r"^off$"):
+        main(arguments)
+    with pytest.raises(Seen, match=r"^reduce-overhead$"):
+        main([*arguments, "--compile", "reduce-overhead"])
 
 
 @pytest.mark.slow
@@ -242,6 +265,7 @@ def test_the_tasks_of_a_job_share_its_runs(tmp_path: Path) -> None:
             "at_once": 1,
             "cpus": 1,
             "images_per_pass": 0,
+            "compile": "off",
             "device": "cpu",
             "grace_s": 10.0,
             "seconds": 1.0,
@@ -291,9 +315,10 @@ def test_on_cores_the_processes_of_all_runs_share_them(monkeypatch: pytest.Monke
         ({"processes_per_run": 2, "gpus": 2, "at_once": 2}, "go one at a time"),
         ({"processes_per_run": 4, "gpus": 2}, "4 processes on a node need as many GPUs, not 2"),
         ({"processes_per_run": 16, "gpus": 0}, "16 processes on a node need a core each, not 8"),
+        ({"compile": "fast"}, "'off', 'default' or 'reduce-overhead'"),
     ],
 )
-def test_cluster_files_that_cannot_be_are_refused(settings: dict[str, int], said: str) -> None:
+def test_cluster_files_that_cannot_be_are_refused(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(SpecError, match=said):
         altered(Cluster(), **settings)
 
