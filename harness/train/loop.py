@@ -31,6 +31,7 @@ from harness.train import checkpoint, distributed, trace
 from harness.train.compilation import compiled
 from harness.train.distributed import on_first_rank
 from harness.train.gradient import gradient
+from harness.train.memory import keep_memory
 from harness.train.optim import learning_rate, schedule_steps
 from harness.train.place import Place, check_graphs, passes
 from harness.train.progress import Clock, report_progress
@@ -56,6 +57,8 @@ def execute(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> Non
     if run.id != folder.id:
         raise StoreError(f"{folder.spec}: its specification has the id {run.id}; move the folder away")
     device = prepared_device(place)
+    if device.type == "cpu":
+        keep_memory()
     parts = components.build(run)
     dataset = parts.dataset.load(place.data)
     method = seeded_method(parts, dataset, device)
