@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -100,7 +101,8 @@ class Places:
         return self._cells[key].get(plain([*at.values()]), [])
 
     def combinations(self, paths: tuple[str, ...], metrics: Sequence[Metric]) -> list[tuple[Any, ...]]:
-        """Values the paths take together: our arms first, then what only the paper has; one number alone is sorted."""
+        """Values the paths take together: our arms first, then what only the paper has. Of a single path
+        the numbers are sorted, behind what is none (a width of "none")."""
         settings = [self.experiment.arms[arm].settings for arm in self.arms]
         wanted = {metric.path for metric in metrics}
         settings += [cell.at for cell in self.paper if cell.metric in wanted]
@@ -109,8 +111,8 @@ class Places:
             if all(path in one for path in paths):
                 found.setdefault(plain([one[path] for path in paths]), tuple(one[path] for path in paths))
         keys = list(found.values())
-        if len(paths) == 1 and all(isinstance(key[0], int | float) for key in keys):
-            keys.sort(key=lambda key: float(key[0]))
+        if len(paths) == 1:
+            keys.sort(key=lambda key: float(key[0]) if isinstance(key[0], int | float) else -math.inf)
         return keys
 
     def entry(self, metric: Metric, at: Mapping[str, Any]) -> Entry:

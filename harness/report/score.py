@@ -49,7 +49,7 @@ def reading(
 
 
 def _write(comparison: Comparison, value: float, decimals: int) -> str:
-    return signed(value, decimals) if comparison.signed else f"{value:.{decimals}f}"
+    return signed(value, decimals) if comparison.signed else f"{value:.{decimals}f}".replace("-", "−")
 
 
 def _touches(comparison: Comparison, bounds: tuple[float, float], decimals: int) -> bool:

@@ -108,20 +108,16 @@ def _floor(grid: Grid) -> str:
 
 
 def _untold(best: Entry, ours: Sequence[tuple[str, Entry]]) -> str:
-    """How many others may as well be the highest: no interval within seeds sets them apart from it."""
-    others = [entry for _, entry in ours if entry is not best]
-    bounds = [interval(paired(best.cell.values, one.cell.values)) for one in others if best.cell and one.cell]
-    untold = sum(not (held and held[0] > 0) for held in bounds)
-    if not untold:
+    """From how many others with several seeds no interval within seeds sets the highest apart."""
+    if len(ours) < 2:
         return ""
-    which = (
-        f"{untold} of the other {len(others)}"
-        if untold < len(others)
-        else f"all {len(others)} others"
-        if untold > 1
-        else "the other"
-    )
-    return f" Ours is not told apart from {which}, by 95 % intervals within seeds."
+    if best.estimate is None or best.estimate.n < 2 or best.cell is None:
+        return " Ours rests on a single seed, which sets it apart from nothing."
+    samples = [paired(best.cell.values, one.cell.values) for _, one in ours if one is not best and one.cell]
+    bounds = [interval(sample) for sample in samples if len(sample) > 1]
+    untold = sum(not (held and held[0] > 0) for held in bounds)
+    of = f"the other {len(bounds)} with several seeds" if len(bounds) > 1 else "the other one with several seeds"
+    return f" Ours is not told apart from {untold} of {of}, by 95 % intervals within seeds." if untold else ""
 
 
 def _highest(places: Sequence[tuple[str, Entry]], opening: str = "Highest here:", by: str = "paper") -> str:

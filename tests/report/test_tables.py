@@ -14,6 +14,7 @@ from harness.report.page import render
 from harness.report.records import Results, State
 from harness.report.tables import Grid, grids, row_mean
 from tests.report.fake_results import (
+    BATCH,
     EPOCHS,
     FIGURE_5,
     HANDLES,
@@ -162,3 +163,15 @@ def test_a_reference_stands_beside_and_says_when_it_is_not_there(fake: FakeResul
     page = render(collect(fake.root))
     assert "untrained encoder, for comparison" in page and "not in these results" in page
     assert 'href="#untrained-micro-arm-0"' in page and 'id="untrained-micro-arm-0"' in page
+
+
+def test_numbers_are_sorted_behind_what_is_none(fake: FakeResults) -> None:
+    """A width that only the paper has stands where it belongs, not behind all of ours."""
+    arms = [add(fake, {"width": width, BATCH: size}, 1, fate_of(1.0), lambda at, seed: {"linear": {"top1": 1.0}})
+            for size, width in enumerate(["none", 2048, 32], start=1)]  # fmt: skip
+    cells = [{"at": {"width": 128}, "metric": "linear/top1", "value": 2.0}]
+    shown = {"table": {"rows": {"width": "width"}, "columns": {"Top-1": "linear/top1"}, "published": "p/x"}}
+    fake.experiment("one", arms=arms, report=[shown], published={"p/x": {"cells": cells}}, claims=[])
+    results = collect(fake.root)
+    (grid,) = grids(results, results.experiments[0])
+    assert [row.names[0] for row in grid.rows] == ["none", "32", "128", "2048"]

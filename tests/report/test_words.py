@@ -58,7 +58,7 @@ def test_the_highest_says_what_it_is_not_told_apart_from(fake: FakeResults) -> N
     text = said_of(fake, {32: 40.0, 64: 40.05, 128: 20.0}, table=True)
     assert text == (
         "Top-1: highest at batch 64, 40.1 ± 0.1 % (n = 3). "
-        "Ours is not told apart from 1 of the other 2, by 95 % intervals within seeds."
+        "Ours is not told apart from 1 of the other 2 with several seeds, by 95 % intervals within seeds."
     )
 
 
