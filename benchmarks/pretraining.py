@@ -32,6 +32,7 @@ from harness.data.views import batches
 from harness.methods.method import Method
 from harness.spec.experiment import load_scale
 from harness.spec.grid import assign, normalised
+from harness.train.gradient import gradient
 from harness.train.loop import accumulate
 from harness.train.optim import learning_rate
 
@@ -43,11 +44,13 @@ ENCODERS = {"micro": ("micro", 256, 4), "ResNet-18": ("cifar10", 16, 1)}
 """Scale file, batch in images, and steps per measurement (loaders are filled and emptied within one)."""
 
 
-def parts_of(scale: str, batch: int) -> Parts:
-    """What a run of this scale is made of, in float32."""
+def parts_of(scale: str, batch: int, **changes: Any) -> Parts:
+    """What a run of this scale is made of, in float32; ``changes`` go by the first words of their paths."""
     tree = normalised(load_scale(EXPERIMENTS, scale).tree)
     assign(tree, "precision", "float32")
     assign(tree, "schedule.batch_size", batch)
+    for path, value in changes.items():
+        assign(tree, path, value)
     return components.build(components.resolve(tree, 0))
 
 
@@ -134,7 +137,10 @@ def plain_loop(images: Tensor, batch: int, parts: Parts) -> Loop:
 
 
 class Ours:
-    """The loop's body. ``epoch()`` is a pass over the images, ``bare()`` as many steps on fixed views."""
+    """The loop's body. ``epoch()`` is a pass over the images, ``bare()`` as many steps on fixed views.
+
+    ``losses`` are those of the last call's steps, on the device.
+    """
 
     def __init__(
         self,
@@ -144,15 +150,11 @@ class Ours:
         channels_last: bool = True,
         device: str = "cpu",
         bfloat16: bool = False,
-        compiled: str | None = None,
     ) -> None:
         self.split, self.parts, self.epochs = split.to(device), parts, itertools.count()
         self.batch_size, self.device, self.bfloat16 = parts.run.schedule.batch_size, device, bfloat16
         self.method = networks(parts, channels_last=channels_last).to(device)
         self.losses: list[Tensor] = []
-        self.compiled = compiled is not None
-        if compiled is not None:
-            self.method.encoder.compile(mode=compiled)
         self.optimizer = parts.optimizer.build(self.method)
         self.fixed = next(iter(self.stream()))
 
@@ -173,16 +175,11 @@ class Ours:
             rate = learning_rate(step, peak=0.1, warmup_steps=10, total_steps=1000)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            if self.compiled:
-                torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-            with torch.autocast(self.device, torch.bfloat16, enabled=self.bfloat16):
-                loss, extra = self.method(batch.views, batch.labels)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            values = gradient(self.method, batch.views, batch.labels, bfloat16=self.bfloat16)
             self.optimizer.step()
             self.method.after_step(step)
-            accumulate(totals, {"loss": loss.detach(), **extra})
-            self.losses.append(loss.detach().clone())
+            accumulate(totals, values)
+            self.losses.append(values["loss"])
 
     def epoch(self) -> None:
         self.train(self.stream())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import record, views
+from benchmarks import gpu, record, views
 from benchmarks.__main__ import main
 from benchmarks.clock import Contender, Timing, in_turns
 from benchmarks.record import Section, Target
@@ -55,3 +56,20 @@ def test_a_tiny_benchmark_writes_its_results_without_the_other_libraries(
     }
     assert all(row["cpu"] > 0 for row in section["rows"])
     assert (tmp_path / "cpu.md").exists() and (tmp_path / "cpu.svg").exists()
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_a_gpu_rehearses_without_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eager variants only: what compiles is tested with the loop."""
+    monkeypatch.setattr(gpu, "VARIANTS", {"float32": (False, "off"), "bfloat16": (True, "off")})
+    monkeypatch.setattr(gpu, "TINY", replace(gpu.TINY, side_by_side=(2,)))
+    threads = torch.get_num_threads()
+    try:
+        assert gpu.main(["--device", "cpu", "--out", str(tmp_path)]) == 0
+    finally:
+        torch.set_num_threads(threads)
+    found = json.loads((tmp_path / "rehearsal.json").read_text())["sections"]
+    assert [one["letter"] for one in found] == ["g1", "g2", "g3", "g4"]
+    assert not any(one["notes"] for one in found), "something died, or took too long"
+    losses = [target for one in found for target in one["targets"] if "losses" in target["says"]]
+    assert len(losses) == 3 and all(target["met"] for target in losses)
