@@ -204,7 +204,7 @@ def sobel(images: Tensor, gain: float, offset: float) -> Tensor:
         out = torch.empty_like(images, memory_format=torch.contiguous_format)
         kernels.sobel(*arrays(images), gain, offset, *arrays(out))
         return out
-    gx = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]], device=images.device)
+    gx = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]).to(images.device, non_blocking=True)
     planes = F.pad(images.flatten(0, 1)[:, None], (1, 1, 1, 1), mode="replicate")
     edges = F.conv2d(planes, (gx + gx.T)[None, None])
     return edges.mul_(gain).add_(offset).clamp_(0.0, 1.0).view_as(images)
