@@ -7,8 +7,10 @@
 from __future__ import annotations
 
 import importlib
+import json
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -47,37 +49,64 @@ for _entry in outside.entry_points():
 
 def resolve(tree: Mapping[str, Any], seed: int) -> Run:
     """A normalised tree -> the run it describes. Raises :class:`SpecError` with dotted paths as places."""
-    complaints: list[Complaint] = []
-    parts: dict[str, Any] = {}
-    for key, kind in COMPONENTS.items():
-        parts[key] = _attempt(complaints, key, lambda key=key, kind=kind: kind.resolve(tree[key]))
+    return Resolver().resolve(tree, seed)
+
+
+_TEXT = json.JSONEncoder(default=repr)
+_Work = Callable[[list[Complaint], str, Mapping[str, Any]], Any]
+
+
+class Resolver:
+    """Resolves the arms of a grid. What is equal in many of them, which is nearly everything, is looked at once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[Any, list[Complaint]]] = {}
+
+    def resolve(self, tree: Mapping[str, Any], seed: int) -> Run:
+        """As the function of this name."""
+        complaints: list[Complaint] = []
+        parts = {key: self._once(complaints, tree, (key,), _component) for key in COMPONENTS}
+        self._once(complaints, tree, ("augmentations",), _meanings)
+        parts["views"] = self._once(complaints, tree, ("views", "augmentations"), _views)
+        if not complaints:
+            parts |= {"norm": tree["norm"], "schedule": registry.integral(tree["schedule"])}
+            try:
+                return Run.model_validate({**parts, "precision": tree["precision"], "seed": seed})
+            except ValidationError as error:
+                complaints = [
+                    Complaint(".".join(str(part) for part in one["loc"]), one["msg"]) for one in error.errors()
+                ]
+        raise SpecError(complaints)
+
+    def _once(self, complaints: list[Complaint], tree: Mapping[str, Any], keys: tuple[str, ...], work: _Work) -> Any:
+        """What ``work`` makes of these parts of a tree, named by the first of them, and what it complains of."""
+        text = _TEXT.encode([keys, *(tree[key] for key in keys)])
+        if text not in self._known:
+            found: list[Complaint] = []
+            self._known[text] = work(found, keys[0], tree), found
+        value, found = self._known[text]
+        complaints += found
+        return value
+
+
+def _component(complaints: list[Complaint], key: str, tree: Mapping[str, Any]) -> Any:
+    return _attempt(complaints, key, lambda: COMPONENTS[key].resolve(tree[key]))
+
+
+def _meanings(complaints: list[Complaint], key: str, tree: Mapping[str, Any]) -> None:
+    for name, fields in tree[key].items():
+        _attempt(complaints, f"{key}.{name}", lambda name=name, fields=fields: _augmentation({name: fields}, {}))
+
+
+def _views(complaints: list[Complaint], key: str, tree: Mapping[str, Any]) -> dict[str, list[Any]]:
     meanings = tree["augmentations"]
-    for name, fields in meanings.items():
-        _attempt(
-            complaints, f"augmentations.{name}", lambda name=name, fields=fields: _augmentation({name: fields}, {})
-        )
-    views = {
+    return {
         branch: [
-            _attempt(complaints, f"views.{branch}", lambda entry=entry: _augmentation(entry, meanings))
+            _attempt(complaints, f"{key}.{branch}", lambda entry=entry: _augmentation(entry, meanings))
             for entry in entries
         ]
-        for branch, entries in tree["views"].items()
+        for branch, entries in tree[key].items()
     }
-    if not complaints:
-        try:
-            return Run.model_validate(
-                {
-                    **parts,
-                    "views": views,
-                    "norm": tree["norm"],
-                    "schedule": registry.integral(tree["schedule"]),
-                    "precision": tree["precision"],
-                    "seed": seed,
-                }
-            )
-        except ValidationError as error:
-            complaints = [Complaint(".".join(str(part) for part in one["loc"]), one["msg"]) for one in error.errors()]
-    raise SpecError(complaints)
 
 
 def resolve_evaluations(tree: Mapping[str, Any], entries: list[Any]) -> list[Evaluation]:
@@ -200,21 +229,38 @@ def check(run: Run) -> None:
                 )
             ]
         )
-    parts = build(run)
+    build(run)
     try:
         parameters(_Structure.of(run))
     except ValueError as error:
         raise SpecError([Complaint("method", str(error))]) from None
     try:
-        parts.optimizer.build(_any_module())
+        _try_optimizer(json.dumps(run.optimizer))
     except ValueError as error:  # what torch refuses, such as Nesterov's rule without momentum
         raise SpecError([Complaint("optimizer", str(error))]) from None
 
 
-@lru_cache(maxsize=1)
-def _any_module() -> torch.nn.Module:
+@lru_cache(maxsize=512)
+def _try_optimizer(text: str) -> None:
+    """Build the optimiser of this JSON over a small module. Raises ``ValueError``, which is not kept."""
     with torch.device("meta"), _Unfilled():
-        return torch.nn.Linear(1, 1)
+        module = torch.nn.Linear(1, 1)
+    with _settings_only():
+        registry.optimizer.build(json.loads(text)).build(module)
+
+
+@contextmanager
+def _settings_only() -> Iterator[None]:
+    """Optimisers judge their settings before they take parameters: to take them, torch would import its compiler.
+
+    That is two seconds of every plan and of every run that is submitted, for nothing.
+    """
+    kept = torch.optim.Optimizer.add_param_group
+    setattr(torch.optim.Optimizer, "add_param_group", lambda self, group: self.param_groups.append(group))  # noqa: B010
+    try:
+        yield
+    finally:
+        setattr(torch.optim.Optimizer, "add_param_group", kept)  # noqa: B010
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.store import RunFolder, State, Store, StoreError, read_json, write_json
+from harness import store
+from harness.store import RunFolder, Seen, State, Store, StoreError, read_json, write_json
 
 HANDLE = "linear-12345678"
 
@@ -56,6 +57,28 @@ def test_a_broken_or_foreign_evaluation_is_never_done(folder: RunFolder, content
     assert folder.state([HANDLE]) is State.BROKEN
 
 
+def test_a_look_reads_each_file_once(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_json(folder.outcome, {"run": folder.id, "status": "trained"})
+    held = {"run": folder.id, "values": {"top1": 1.0}}
+    write_json(folder.evaluation(HANDLE), held)
+    read: list[str] = []
+
+    def noting(path: str) -> object:
+        read.append(path)
+        return read_json(path)
+
+    monkeypatch.setattr(store, "read_json", noting)
+    assert folder.look([HANDLE, "knn-00000000"]) == Seen(State.TRAINED, {HANDLE: held, "knn-00000000": None})
+    names = ("outcome.json", f"evaluations/{HANDLE}.json", "evaluations/knn-00000000.json")
+    assert read == [str(folder.path / name) for name in names]
+
+
+def test_a_file_of_any_length_is_read_whole(folder: RunFolder) -> None:
+    for length in (0, store.CHUNK - 2, store.CHUNK, 3 * store.CHUNK + 1):
+        write_json(folder.outcome, "x" * length)
+        assert read_json(folder.outcome) == "x" * length
+
+
 def test_truncated_json_names_the_file(folder: RunFolder) -> None:
     folder.outcome.write_text('{"run"', encoding="utf-8")
     with pytest.raises(StoreError, match=r"outcome\.json: unreadable"):
@@ -83,7 +106,9 @@ def test_a_trained_run_needs_no_resume_points(folder: RunFolder) -> None:
 
 
 def test_all_runs_are_sorted(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    results = Store(tmp_path)
+    assert results.run_ids() == []
     for name in ("b", "a"):
-        store.run(name).create({"seed": json.loads("0")})
-    assert [run.id for run in store.all_runs()] == ["a", "b"]
+        results.run(name).create({"seed": json.loads("0")})
+    (results.runs / "notes.txt").touch()
+    assert results.run_ids() == [run.id for run in results.all_runs()] == ["a", "b"]

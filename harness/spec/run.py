@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from harness.spec.registry import Resolved
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+DIGITS = 12
+"""Of a run's id."""
 
 
 class Views(BaseModel):
@@ -73,13 +77,29 @@ class Run(BaseModel):
     @property
     def id(self) -> str:
         """First twelve hex digits of the SHA-256 of the canonical JSON."""
-        return identity(self.spec(), 12)
+        return identity(self.spec(), DIGITS)
+
+    def ids(self, seeds: Iterable[int]) -> dict[int, str]:
+        """Seed -> id of this run with that seed. All but the seed is written out and hashed once."""
+        spec = self.spec()
+        before = _canonical({key: value for key, value in spec.items() if key < "seed"}).removesuffix("}")
+        after = _canonical({key: value for key, value in spec.items() if key > "seed"}).removeprefix("{")
+        begun = hashlib.sha256(before.encode())
+        found = {}
+        for seed in seeds:
+            whole = begun.copy()
+            whole.update(f',"seed":{seed},{after}'.encode())
+            found[seed] = whole.hexdigest()[:DIGITS]
+        return found
 
 
 def identity(spec: Any, digits: int) -> str:
     """The leading hex digits of the SHA-256 of ``spec`` as canonical JSON (sorted keys, no spaces, shortest floats)."""
-    text = json.dumps(spec, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:digits]
+    return hashlib.sha256(_canonical(spec).encode()).hexdigest()[:digits]
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 def evaluation_handle(resolved: Resolved) -> str:

@@ -6,9 +6,11 @@ builds.
 
 from __future__ import annotations
 
+import gc
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +20,10 @@ from harness.spec.errors import Complaint, SpecError
 from harness.spec.experiment import Experiment
 from harness.spec.grid import Arm, expand, lookup
 from harness.spec.run import Run, identity
-from harness.store import RunFolder, State, Store, StoreError, read_json
+from harness.store import State, Store, read_json
+from harness.sweep.look import Look
+from harness.sweep.look import PlannedRun as PlannedRun
 from harness.sweep.references import References, check_references
-from harness.sweep.snapshot import why_stale
-
-
-@dataclass(frozen=True)
-class PlannedRun:
-    """One run, and what the results folder says of it."""
-
-    run: Run
-    folder: RunFolder
-    label: str
-    state: State
-    why: str = ""  # why it is broken, failed or unknown
-    stale: str = ""  # why it counts as made by other numeric code than today's
-    also_in: tuple[str, ...] = ()  # other experiments that ask for it
-    lacking: tuple[str, ...] = ()  # evaluations that a trained run does not have
-    weightless: bool = False  # and cannot get: its weights are elsewhere (they are not committed)
-
-    @property
-    def to_do(self) -> bool:
-        """A sweep would start it: neither finished nor under way, nor waiting for ``--retry`` or for its weights."""
-        return self.state in (State.TODO, State.TRAINED, State.UNKNOWN, State.CANCELLED) and not self.weightless
 
 
 @dataclass(frozen=True)
@@ -90,7 +73,23 @@ def make_plan(
     ``code`` is today's fingerprint of the numeric code; runs finished by another are stale. Raises
     :class:`SpecError` with every complaint.
     """
-    overrides = dict(overrides or {})
+    with collecting_nothing():
+        return _planned(experiment, store, dict(overrides or {}), code)
+
+
+@contextmanager
+def collecting_nothing() -> Iterator[None]:
+    """Without the garbage collector: nothing that a plan makes is garbage, and it would walk all of torch each time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _planned(experiment: Experiment, store: Store, overrides: dict[str, Any], code: str | None) -> Plan:
     arms = expand(experiment, overrides)
     tree = arms[0].tree
     complaints: list[Complaint] = []
@@ -99,18 +98,19 @@ def make_plan(
     if complaints:
         raise SpecError(complaints)
     references, complaints = check_references(experiment, arms, evaluations)
-    complaints += _dead_axes(experiment, arms, resolved)
+    ids = [run.ids(range(experiment.seeds)) for run in resolved]
+    complaints += _dead_axes(experiment, arms, [of_arm[0] for of_arm in ids])
     runs: dict[str, Run] = {}
     labels: dict[str, str] = {}
     planned_arms: dict[str, PlannedArm] = {}
-    for arm, run in zip(arms, resolved, strict=True):
-        spec, name = run.spec(), label(arm.settings)
-        ids = {seed: identity({**spec, "seed": seed}, 12) for seed in range(experiment.seeds)}
-        for seed, run_id in ids.items():
-            runs.setdefault(run_id, run.model_copy(update={"seed": seed}))
-            labels.setdefault(run_id, f"{name}, seed {seed}")
-        planned = PlannedArm(_settings(arm, references.paths), ids)
-        planned_arms.setdefault(f"{ids[0]} {json.dumps(planned.settings, sort_keys=True, default=str)}", planned)
+    for arm, run, of_arm in zip(arms, resolved, ids, strict=True):
+        name = label(arm.settings)
+        for seed, run_id in of_arm.items():
+            if run_id not in runs:
+                runs[run_id] = run.model_copy(update={"seed": seed})
+                labels[run_id] = f"{name}, seed {seed}"
+        planned = PlannedArm(_settings(arm, references.paths), of_arm)
+        planned_arms.setdefault(f"{of_arm[0]} {json.dumps(planned.settings, sort_keys=True, default=str)}", planned)
     if len(runs) != experiment.runs:
         line = experiment.where("runs")
         complaints.append(
@@ -121,8 +121,7 @@ def make_plan(
     if complaints:
         raise SpecError(complaints)
     others = _other_experiments(store, manifest_path(store, experiment, overrides).stem)
-    present = frozenset(folder.id for folder in store.all_runs())
-    look = _Look(store, [one.handle for one in evaluations], code, others, present)
+    look = Look(store, [one.handle for one in evaluations], code, others, frozenset(store.run_ids()))
     return Plan(
         experiment=experiment,
         overrides=overrides,
@@ -182,9 +181,10 @@ def _resolve(
 ) -> list[Run]:
     """Every arm at seed 0, networks built on the meta device; each complaint once, at the line that caused it."""
     resolved: list[Run] = []
+    resolver = components.Resolver()
     for arm in arms:
         try:
-            run = components.resolve(arm.tree, seed=0)
+            run = resolver.resolve(arm.tree, seed=0)
             components.check(run)
             resolved.append(run)
         except SpecError as error:
@@ -218,11 +218,11 @@ def _touches(path: str, place: str) -> bool:
     return path == place or path.startswith(place + ".") or place.startswith(path + ".")
 
 
-def _dead_axes(experiment: Experiment, arms: Sequence[Arm], resolved: Sequence[Run]) -> Iterable[Complaint]:
+def _dead_axes(experiment: Experiment, arms: Sequence[Arm], ids: Sequence[str]) -> Iterable[Complaint]:
     """Two points of one grid that resolve to one run: something that is varied changes nothing."""
     seen: dict[tuple[int, str], Arm] = {}
-    for arm, run in zip(arms, resolved, strict=True):
-        first = seen.setdefault((arm.grid, run.id), arm)
+    for arm, run_id in zip(arms, ids, strict=True):
+        first = seen.setdefault((arm.grid, run_id), arm)
         if first is not arm:
             path = next((path for path in arm.settings if arm.settings[path] != first.settings[path]), "")
             yield experiment.document.complaint(
@@ -242,65 +242,3 @@ def _other_experiments(store: Store, this: str) -> dict[str, tuple[str, ...]]:
         for run_id in {one for arm in held.get("arms", []) for one in arm.get("runs", {}).values()}:
             found.setdefault(run_id, []).append(name)
     return {run_id: tuple(names) for run_id, names in found.items()}
-
-
-@dataclass(frozen=True)
-class _Look:
-    """What the files say of one run after the other."""
-
-    store: Store
-    handles: list[str]
-    code: str | None
-    others: Mapping[str, tuple[str, ...]]
-    present: frozenset[str]  # listed once: to ask for ten thousand folders one by one is slow on a network
-    reasons: dict[str, str] = field(default_factory=dict)  # why a fingerprint is stale, found out once
-
-    def at(self, run_id: str, run: Run, name: str) -> PlannedRun:
-        folder = self.store.run(run_id)
-        also_in = self.others.get(run_id, ())
-        if run_id not in self.present:
-            return PlannedRun(run, folder, name, State.TODO, also_in=also_in)
-        state = folder.state(self.handles)
-        try:
-            why = self._why(folder, state)
-            stale = self._stale(folder) if state in (State.DONE, State.DIVERGED, State.TRAINED) else ""
-        except StoreError as error:
-            state, why, stale = State.BROKEN, str(error), ""
-        if state is State.TRAINED:
-            lacking, weightless = tuple(folder.missing(self.handles)), not folder.weights.exists()
-            return PlannedRun(run, folder, name, state, why, stale, also_in, lacking, weightless)
-        return PlannedRun(run, folder, name, state, why, stale, also_in)
-
-    def _why(self, folder: RunFolder, state: State) -> str:
-        if state is State.BROKEN:
-            folder.missing(self.handles)  # raises what state() found
-            read_json(folder.outcome)
-            return f"{folder.path}: does not hold what it should; move it away"
-        if state is State.FAILED:
-            held = read_json(folder.failure)
-            return f"{held.get('cause', 'code')}: {held.get('type')}: {held.get('message')}"
-        if state is State.UNKNOWN:
-            return "claimed by a process of another machine that has been silent for a quarter of an hour"
-        held = read_json(folder.spec)
-        if held is not None and held.get("id") != folder.id:
-            raise StoreError(f"{folder.spec}: belongs to another run; move {folder.path} away")
-        return ""
-
-    def _stale(self, folder: RunFolder) -> str:
-        """Of the pretraining, or else of the first evaluation that other code made."""
-        about = read_json(folder.provenance) or {}
-        if self.code is None:
-            return ""
-        if about.get("code") != self.code:
-            return self._changed(about)
-        for handle in self.handles:
-            made = read_json(folder.evaluation(handle))
-            if made is not None and made.get("code", self.code) != self.code:
-                return f"{handle} {self._changed(made)}"
-        return ""
-
-    def _changed(self, about: dict[str, Any]) -> str:
-        key = str(about.get("code"))
-        if key not in self.reasons:
-            self.reasons[key] = why_stale(self.store, about)
-        return self.reasons[key]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +78,30 @@ def test_an_override_reaches_every_arm_and_never_an_axis(folder: Path) -> None:
         arms(folder, vary, overrides={"norm.group": 4})
 
 
-def test_arms_do_not_share_their_trees(folder: Path) -> None:
-    path = folder / "exp.yaml"
-    arms(folder, "  - {norm.groups: [1, 2]}\n")
-    one, other = expand(load_experiment(path))
-    one.tree["schedule"]["epochs"] = -1
-    assert other.tree["schedule"]["epochs"] != -1
+@pytest.mark.parametrize(
+    "axes",
+    [
+        "norm.groups: [1, 2]",
+        "head: [linear, {nonlinear: {out_dim: 9}}], norm.groups: [1, 2]",
+        "objective.nt_xent.temperature: [0.1, 0.5], objective.nt_xent.normalize: [true, false]",
+        "head: [{linear: {out_dim: 3}}], head.linear.out_dim: [4, 5]",
+        "views.targeted: [[crop], [crop, color]], augmentations.color.strength: [0.5, 1.0]",
+    ],
+)
+def test_what_arms_share_is_nothing_that_they_vary(folder: Path, axes: str) -> None:
+    """Slow oracle: the whole tree copied for every arm, then its settings put in one after the other."""
+    arms(folder, f"  - {{{axes}}}\n")
+    experiment = load_experiment(folder / "exp.yaml")
+    base = normalised(experiment.scale.tree)
+    for path, value in experiment.fixed.items():
+        assign(base, path, value)
+    expanded = expand(experiment)
+    for arm in expanded:
+        tree = copy.deepcopy(base)
+        for path, value in arm.settings.items():
+            assign(tree, path, value)
+        assert arm.tree == tree
+    assert len({json.dumps(arm.tree, sort_keys=True) for arm in expanded}) == len(expanded)
 
 
 TREE = normalised(

@@ -29,6 +29,13 @@ def test_ids_are_pinned() -> None:
     assert evaluation_handle({"linear": {"epochs": 100}}) == "linear-ef299c4e"
 
 
+def test_ids_of_all_seeds_at_once_are_those_of_each() -> None:
+    run = Run.model_validate(SPEC | {"seed": 5, "data": {"synthetic": {"seed": 0, "name": '"seed":5,\0'}}})
+    seeds = [0, 1, 9, 10, 1234]
+    assert run.ids(seeds) == {seed: run.model_copy(update={"seed": seed}).id for seed in seeds}
+    assert run.ids([5]) == {5: run.id}
+
+
 def test_the_specification_round_trips() -> None:
     run = Run.model_validate(SPEC)
     assert Run.model_validate(run.spec()) == run
