@@ -61,6 +61,11 @@ def cell_text(entry: Entry) -> str:
     return f"{_measured(entry.estimate, entry.metric)}{chosen}"
 
 
+def printed(entry: Entry) -> str:
+    """A published number with the decimals that papers print: ``46.0``; entropies are read to a tenth."""
+    return "" if entry.published is None else f"{entry.published:.1f}"
+
+
 def _measured(one: Estimate, metric: Metric, sign: str = "") -> str:
     digits = metric.decimals
     spread = "" if one.half is None else f" ± {one.half:.{digits}f}"
@@ -74,7 +79,7 @@ def table_of(
 
     def text(entry: Entry) -> str:
         ours = bold(escape(cell_text(entry))) if entry.best else escape(cell_text(entry))
-        return ours if entry.published is None else f"{ours} [{entry.published:g}]"
+        return ours if entry.published is None else f"{ours} [{printed(entry)}]"
 
     against = bool(grid.against)
     head = [*grid.stubs, *(name for column in grid.columns for name in ([column, "against baseline"][: 1 + against]))]
@@ -109,7 +114,7 @@ def to_latex(results: Results) -> str:
     return _document(results, frame, _latex_table, _latex)
 
 
-CAPTION = "Ours: mean ± half of the 95 % t interval over n seeds; in brackets the published value."
+CAPTION = "Ours: mean ± half of the 95 % t interval over n seeds; the highest in bold; in brackets the published value."
 
 
 def _document(results: Results, frame: str, draw: Callable[[Grid], str], escape: Callable[[str], str] = str) -> str:

@@ -225,7 +225,7 @@ def _crossed(
             rows.append(Row(tuple(map(value_name, key)), key, entries))
     except SpecError as error:
         return replace(grid, refused=str(error))
-    return replace(grid, rows=tuple(rows))
+    return replace(grid, rows=_bold_all(rows) if kind == "heatmap" else _bold(rows))
 
 
 def _referenced(results: Results, grid: Grid) -> Grid:
@@ -270,6 +270,18 @@ def _bold(rows: Sequence[Row]) -> tuple[Row, ...]:
         )
         for row in rows
     )
+
+
+def _bold_all(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """Mark the highest mean of a heatmap, whose columns are no rankings of their own."""
+    entries = [entry for row in rows for entry in row.entries]
+    means = [entry.estimate.mean for entry in entries if entry.estimate and entry.metric.higher_is_better]
+    best = max(means) if len(means) > 1 else None
+
+    def marked(entry: Entry) -> Entry:
+        return replace(entry, best=entry.estimate is not None and entry.estimate.mean == best)
+
+    return tuple(replace(row, entries=tuple(map(marked, row.entries))) for row in rows)
 
 
 def row_mean(row: Row) -> tuple[Estimate | None, float | None]:

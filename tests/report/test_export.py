@@ -38,6 +38,14 @@ def test_markdown_bolds_the_best(results: dict[str, Results]) -> None:
     assert row.count("**") == 2 and "[64.4]" in row
 
 
+def test_a_heatmap_has_one_bold_number_and_a_chart_one_a_line(results: dict[str, Results]) -> None:
+    tables = [block for block in to_markdown(results["all"]).split("\n\n") if block.startswith("|")]
+    assert tables[0].count("**") == 2 and "**48." in tables[0]  # crop then color
+    lines = next(table for table in tables if table.startswith("| batch size"))
+    assert lines.count("**") == 2 * 2  # the two lengths that were run; the paper's have none of ours
+    assert "[46.0]" in tables[0] and "the highest in bold" in to_latex(results["all"])
+
+
 def test_latex_escapes_and_closes(fake: FakeResults) -> None:
     settings = {"a.b": "100% & $5_000 #1 {x} \\~^"}
     block = [{"table": {"rows": {"a_b": "a.b"}, "columns": {"T": "linear/top1"}}}]
