@@ -93,6 +93,46 @@ def test_at_every_scale_the_printed_numbers_reproduce_the_claims_that_they_speak
         assert one.paper is None or one.paper[0], f"{one.key}: the printed numbers say otherwise"
 
 
+SUMMARY = {
+    "crop alone about 33": ("augmentation_pairs", "one-transformation-is-not-enough"),
+    "crop with color is best, at 55 to 56": ("augmentation_pairs", "crop-with-color-wins"),
+    "color alone about 26": ("augmentation_pairs", "color-alone-value"),
+    "blur alone about 25": ("augmentation_pairs", "color-alone-beats-blur-alone"),
+    "crop with cutout about 50": ("augmentation_pairs", "cutout-adds-nothing-to-crop"),
+    "crop with noise about 48": ("augmentation_pairs", "partners-of-crop"),
+    "crop with rotation about 42": ("augmentation_pairs", "rotation-hurts-crop"),
+    "no head 60.6": ("projection_heads", "no-head-value"),
+    "linear over none": ("projection_heads", "linear-over-none"),
+    "MLP over linear": ("projection_heads", "nonlinear-over-linear"),
+    "h about ten points over z": ("projection_heads", "h-over-z"),
+    "57.5 at batch 256 to 64.8 at 8192": ("batch_sizes", "larger-batches-win-short-training"),
+    "57.5 at batch 256": ("batch_sizes", "smallest-batch-value"),
+    "saturation above 4096": ("batch_sizes", "saturates"),
+    "longer training closes the gap": ("batch_sizes", "longer-training-closes-the-gap"),
+    "best temperature": ("temperature", "best-temperature"),
+    "59 at 0.05": ("temperature", "too-low-a-temperature-degrades"),
+    "higher temperatures degrade": ("temperature", "too-high-a-temperature-degrades"),
+    "50 at 1.0": ("temperature", "temperature-one-value"),
+    "local batch norm collapses": ("bn_sync", "local-statistics-collapse"),
+    "bigger models gain more than supervised ones": ("model_size", "width-pays-more-than-in-supervised-training"),
+    "1 % of the labels nearly enough": ("few_labels", "1-percent-nearly-enough"),
+    "1 % gives 75.5": ("few_labels", "1-percent-value"),
+    "10 % give 87.8": ("few_labels", "10-percent-value"),
+    "colour is the largest single drop": ("failed_configurations", "color-is-the-largest-drop"),
+}
+"""Every sentence of the third-party summary that can be tested -> the experiment and the claim that tests it."""
+
+
+@pytest.mark.parametrize("name", sorted({name for name, _ in SUMMARY.values()}))
+def test_every_sentence_of_the_summary_is_a_claim(name: str) -> None:
+    claims = {claim.id: claim for claim in load_experiment(EXPERIMENTS / f"{name}.yaml", "imagenet").claims}
+    for sentence, (file, claim) in SUMMARY.items():
+        if file == name:
+            assert claim in claims, sentence
+            # the best temperature is the only sentence of which we have no words of the summary
+            assert claims[claim].summary or claim == "best-temperature", sentence
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_where_nothing_matters_no_claim_of_an_effect_holds(name: str, tmp_path: Path) -> None:
     def same(experiment: Experiment, arm: Arm, metric: str) -> Any:

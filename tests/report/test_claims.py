@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from harness.report.claims import claim_kind, kind_of
 from harness.report.evidence import Evidence, NoEvidence
 from harness.report.records import Cell, Claim, State
 from harness.report.verdicts import Verdict, holds, judge
+from harness.spec.claim import CLAIM_KINDS
 from harness.spec.errors import SpecError
 
 X = "schedule.batch_size"
@@ -68,6 +71,14 @@ def _looks_at(kind: str, value: int) -> bool:
 
 def test_every_kind_has_a_case() -> None:
     assert set(CASES) == set(claim_kind.names())
+
+
+def test_the_readme_names_every_kind() -> None:
+    text = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    (listed,) = re.findall(r"A claim's `expect` is one of (\w+) kinds: (.*?)\n\n", text, re.DOTALL)
+    assert all(f"`{kind}`" in listed[1] for kind in claim_kind.names())
+    assert listed[0] == {9: "nine"}[len(claim_kind.names())]
+    assert set(claim_kind.names()) == set(CLAIM_KINDS)
 
 
 @each_kind
