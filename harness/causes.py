@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from enum import StrEnum
+
+DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE})
+"""Results cannot be written: nothing is wrong with the run, and later they may be."""
 
 
 class Cause(StrEnum):

@@ -121,6 +121,16 @@ class Claim:
         finally:
             right.release()
 
+    def clear_rights(self) -> None:
+        """Remove the rights to bury whose holders were killed inside a take-over. Only for whoever holds this claim.
+
+        The claims that those were for are gone: this one lies in their place. Whoever judged one of them, and is slow,
+        takes its right anew, looks again and finds this claim instead. The right of a process that lives stays.
+        """
+        for path in self.path.parent.glob(".claim.*.right"):
+            if Claim(path, path.with_suffix(".progress")).holder() is not Holder.ALIVE:
+                path.unlink(missing_ok=True)
+
     def beat(self, job: str | None = None) -> bool:
         """Sign of life. False if the claim is no longer this process's.
 

@@ -213,6 +213,7 @@ class RunFolder:
         for path in self.path.rglob(".*.tmp"):
             if not path.name.startswith(".claim."):  # others may be asking for the claim at this moment
                 path.unlink(missing_ok=True)
+        self._claim.clear_rights()
         if self.outcome.exists():  # killed between the outcome and the removal of what it no longer needs
             for path in self.checkpoints.glob("step-*.pt*"):
                 path.unlink(missing_ok=True)

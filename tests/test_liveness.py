@@ -123,6 +123,26 @@ def test_the_right_to_bury_is_a_claim_too(folder: RunFolder, monkeypatch: pytest
     assert release is liveness.Claim.release and right.exists() is lives
 
 
+def test_rights_that_outlived_their_holders_are_removed_by_whoever_holds_the_claim(folder: RunFolder) -> None:
+    assert folder.take_claim()
+    host, boot = machine()
+    alive = {"pid": os.getppid(), "host": host, "boot": boot, "started": process_start(os.getppid()), "job": None}
+    rights = {
+        "lives": alive,
+        "died": {**alive, "pid": 2**22 + 1, "started": "1"},
+        "elsewhere": {**alive, "host": "elsewhere"},
+        "silent": {**alive, "host": "elsewhere"},
+    }
+    for name, held in rights.items():
+        write_json(folder.path / f".claim.{name}.right", held)
+    old = time.time() - STALE_HEARTBEAT_S - 5
+    os.utime(folder.path / ".claim.silent.right", (old, old))
+    folder.clear_leftovers()
+    left = sorted(path.name for path in folder.path.iterdir())
+    assert left == [".claim.elsewhere.right", ".claim.lives.right", "claim.json"]
+    assert not folder.take_claim(), "it is this process's still"
+
+
 def test_the_claim_of_a_dead_child_is_given_back_and_its_successors_is_not(folder: RunFolder) -> None:
     dead(folder)
     folder.release_claim_of(2**22 + 2)

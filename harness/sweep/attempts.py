@@ -7,7 +7,6 @@ died without a word; whoever notices closes it. Unknown is never called failed.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import re
@@ -16,6 +15,7 @@ import traceback
 from dataclasses import dataclass
 from typing import Any
 
+from harness.causes import DISK_ERRORS
 from harness.causes import Cause as Cause
 from harness.liveness import machine
 from harness.spec.errors import SpecError
@@ -119,7 +119,6 @@ def fail(folder: RunFolder, cause: Cause, described: dict[str, str], attempt: in
 
 
 _MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory|std::bad_alloc", re.IGNORECASE)
-DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE})
 
 
 def cause_of(error: BaseException) -> Cause:

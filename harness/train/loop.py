@@ -10,6 +10,7 @@ import math
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -34,7 +35,7 @@ from harness.train.gradient import gradient
 from harness.train.memory import keep_memory
 from harness.train.optim import learning_rate, schedule_steps
 from harness.train.place import Place, check_graphs, passes
-from harness.train.progress import Clock, report_progress
+from harness.train.progress import Clock, made_up_for_later, report_progress
 from harness.train.stop import Interrupted, stop_on_signal
 
 
@@ -187,21 +188,23 @@ class Pretraining:
                 if step % steps_per_epoch:  # at the end of an epoch its record comes first, below
                     stopping = distributed.any_rank(self.stop.is_set())
                     if stopping or clock.checkpoint_due():
-                        self._save(step, optimizer, totals, clock)
+                        self._save(step, optimizer, totals, clock, last=stopping)
                     if stopping:
                         raise Interrupted(f"stopped by a signal after step {step} of {total_steps}")
             # --- end of an epoch: the only place where the host waits for the device
             means = {name: float(total) / steps_per_epoch for name, total in totals.items()}
             if not all(math.isfinite(mean) for mean in means.values()):
+                self._write_metrics()
                 raise Diverged(step)
             self.history.append({"epoch": epoch + 1, "step": step, "lr": rate, **means})
             totals.clear()
-            self._write_metrics()
+            with made_up_for_later(self.folder.metrics.name):
+                self._write_metrics()
             clock.say(f"loss {means['loss']:.4f}")
             if step < total_steps:
                 stopping = distributed.any_rank(self.stop.is_set())
                 if stopping or clock.epoch_checkpoint_due():
-                    self._save(step, optimizer, totals, clock)
+                    self._save(step, optimizer, totals, clock, last=stopping)
                 if stopping:
                     raise Interrupted(f"stopped by a signal after step {step} of {total_steps}")
         self._finish(step, clock)
@@ -210,13 +213,18 @@ class Pretraining:
     def _finish(self, step: int, clock: Clock) -> None:
         """Weights first, then the file that says so. A run of no epochs has no loss: its weights are the seed's."""
         checkpoint.save(self.folder.weights, {"method": self.method.state_dict()})
+        if self.history:
+            self._write_metrics()  # in case that the disk was full when it was last due
         self._write_provenance(clock, finished=True)
         loss = self.history[-1]["loss"] if self.history else None
         finish(self.folder, self.parts.run, status="trained", steps=step, loss=loss)
         checkpoint.clear_steps(self.folder.checkpoints)
 
     @on_first_rank
-    def _save(self, step: int, optimizer: torch.optim.Optimizer, totals: dict[str, Tensor], clock: Clock) -> None:
+    def _save(
+        self, step: int, optimizer: torch.optim.Optimizer, totals: dict[str, Tensor], clock: Clock, *, last: bool
+    ) -> None:
+        """A resume point. ``last``: the process ends with it, so that one that cannot be written ends it with DISK."""
         state = {
             "run": self.parts.run.id,
             "step": step,
@@ -227,8 +235,9 @@ class Pretraining:
             "rng": torch.get_rng_state(),
             "seconds": clock.total_seconds(),
         }
-        checkpoint.save_step(self.folder.checkpoints, step, state)
-        clock.saved()
+        with nullcontext() if last else made_up_for_later(f"checkpoint of step {step}"):
+            checkpoint.save_step(self.folder.checkpoints, step, state)
+        clock.saved()  # or at least tried: again when the next is due, not at every step
 
     def _resume(self, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, Tensor], float]:
         """(steps done, the epoch's sums so far, seconds spent), from the newest whole checkpoint."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from harness.causes import DISK_ERRORS
 from harness.store import RunFolder, write_json
 from harness.train.distributed import on_first_rank
 from harness.train.place import Place
@@ -77,4 +80,20 @@ class Clock:
 @on_first_rank
 def report_progress(folder: RunFolder, stage: str, **about: Any) -> None:
     """Write ``progress.json`` (live state; never committed)."""
-    write_json(folder.progress, {"stage": stage, "time": time.time(), **about})
+    with made_up_for_later(folder.progress.name):
+        write_json(folder.progress, {"stage": stage, "time": time.time(), **about})
+
+
+@contextmanager
+def made_up_for_later(what: str) -> Iterator[None]:
+    """Where results cannot be written right now, say so and go on: the next write of this kind replaces this one.
+
+    Only for what a run can lose. To end it would give up its place on the cluster, and what it has not saved, for a
+    disk that may have room again in a minute.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        print(f"{what} could not be written, going on without: {error}", flush=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,8 @@ from harness.components import Evaluation
 from harness.spec.experiment import load_scale
 from harness.spec.grid import assign, normalised
 from harness.store import RunFolder, State, Store, StoreError, read_json
-from harness.train import checkpoint, loop
+from harness.sweep.attempts import Cause, cause_of
+from harness.train import checkpoint, loop, progress
 from harness.train.place import Place
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -200,6 +203,66 @@ def test_a_stop_within_an_epoch_or_at_its_end_resumes_exactly(tmp_path: Path, st
     whole, _ = tiny(tmp_path / "whole")
     loop.execute(whole, asked, HERE)
     assert_same(folder, whole)
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_disk_that_is_full_for_a_while_costs_resume_points_and_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, asked = tiny(tmp_path / "whole")
+    loop.execute(whole, asked, HERE)
+    folder, _ = tiny(tmp_path / "full")
+    with monkeypatch.context() as patch:  # room again for what a run must leave, when it ends
+        patch.setattr(checkpoint, "save_step", full)
+        patch.setattr(progress, "write_json", full)
+        patch.setattr(loop, "write_atomic", full)
+        patch.setattr(loop.Pretraining, "_finish", lambda self, *_: [patch.undo(), self._finish(*_)])
+        loop.execute(folder, asked, replace(HERE, progress_s=0.0))
+    assert_same(whole, folder)
+    said = capsys.readouterr().out
+    for what in ("checkpoint of step 4", "checkpoint of step 8", "metrics.jsonl", "progress.json"):
+        assert f"{what} could not be written, going on without: [Errno 28] No space left on device" in said
+
+
+@pytest.mark.parametrize("broken", ["the last resume point", "the weights", "the metrics"])
+def test_what_a_run_must_leave_ends_it_and_the_last_resume_point_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    whole, asked = tiny(tmp_path / "whole")
+    loop.execute(whole, asked, HERE)
+    folder, _ = tiny(tmp_path / "full")
+    with monkeypatch.context() as patch:
+        if broken == "the last resume point":
+            patch.setattr(loop.Pretraining, "_save", _stop_at(8, loop.Pretraining._save, patch))
+        elif broken == "the weights":
+            save = checkpoint.save
+            patch.setattr(
+                checkpoint, "save", lambda path, state: (full if path.name == "final.pt" else save)(path, state)
+            )
+        else:
+            patch.setattr(loop, "write_atomic", full)
+        with pytest.raises(OSError, match="No space") as raised:
+            loop.execute(folder, asked, HERE)
+    assert cause_of(raised.value) is Cause.DISK and Cause.DISK.resumes and not Cause.DISK.failed
+    assert not folder.outcome.exists() and not list(folder.path.rglob("*.tmp"))
+    newest = checkpoint.load_newest(folder.checkpoints, torch.device("cpu"))
+    assert newest is not None and newest["step"] == (4 if broken == "the last resume point" else 8)
+    loop.execute(folder, asked, HERE)
+    assert_same(whole, folder)
+
+
+def _stop_at(step: int, save: Any, patch: pytest.MonkeyPatch) -> Any:
+    """As if a signal had come at that step, on a full disk."""
+
+    def saved(self: loop.Pretraining, at: int, *arguments: Any, last: bool) -> None:
+        if at == step:
+            patch.setattr(checkpoint, "save_step", full)
+        save(self, at, *arguments, last=last or at == step)
+
+    return saved
 
 
 def test_divergence_is_an_outcome(tmp_path: Path) -> None:
