@@ -1,13 +1,19 @@
 """g. The sweep itself: planning, status and the report of ten thousand runs, and what it costs to start one.
 
+``python -m benchmarks.sweep --runs 100000`` measures planning and status of so many (minutes, and 700,000 inodes of the
+disk that ``TMPDIR`` names); it prints a table and writes nothing else.
+
 Processor time is what counts here: no other tool stands beside, and the disk is warm. The runs are those of a real grid
 at scale ``micro``; "done" means that every file of every run lies in the results folder.
 """
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
+import resource
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -66,7 +72,14 @@ def finish(plan: Plan) -> None:
     """Every file that a finished run leaves and a reader opens. Not written atomically: that would cost minutes."""
     (evaluation,) = plan.evaluations
     hardware = {"cpu": "none", "cores": 1, "gpu": None}
-    about = {"commit": None, "dirty": None, "code": "bench", "versions": {}, "hardware": hardware, "threads": 1}
+    about: dict[str, object] = {
+        "commit": None,
+        "dirty": None,
+        "code": "bench",
+        "versions": {},
+        "hardware": hardware,
+        "threads": 1,
+    }
     about |= {"started": 0.0, "finished": 60.0, "wall_seconds": 60.0, "images_per_second": 1000.0}
     metrics = "".join(
         json.dumps({"epoch": epoch, "step": 39 * epoch, "lr": 1.0, "loss": 5 - epoch / 10}) + "\n"
@@ -100,6 +113,7 @@ class Silent:
     def started(self, folder: RunFolder) -> None: ...
     def ended(self, folder: RunFolder, cause: object, detail: str) -> None: ...
     def held(self, count: int, detail: str) -> None: ...
+    def note(self, text: str) -> None: ...
     def tick(self, running: Sequence[RunFolder]) -> None: ...
 
 
@@ -107,6 +121,18 @@ def start(results: Path, name: str) -> None:
     """``STARTS`` runs in the local pool, one after the other."""
     folders = [Store(results).run(f"{name}{number:04d}") for number in range(STARTS)]
     Pool(folders, (), Place(device="cpu", threads=1), Silent(), jobs=1, execute=nothing).run()
+
+
+def plans_and_status(folder: Path, runs: int) -> dict[str, Timing]:
+    """Planning before and after, and status, of ``runs`` runs whose files are left in ``folder/results``."""
+    store, experiment = Store(folder / "results"), grid(folder, runs)
+    plans: list[Plan] = []
+    timings = {"plan, nothing run yet": timed(lambda: plans.append(make_plan(experiment, store, code="bench")))}
+    finish(plans[0])
+    timings["plan, all done"] = timed(lambda: plans.append(make_plan(experiment, store, code="bench")))
+    assert not plans[1].to_do
+    timings["status, all done"] = timed(lambda: status(Console(file=io.StringIO()), store, []))
+    return timings
 
 
 def timed(work: Callable[[], object], units: float = 1.0) -> Timing:
@@ -123,20 +149,13 @@ def run(*, quick: bool) -> Section:
     from harness.report.page import render
 
     runs = 2500 if quick else 10_000
-    quiet = Console(file=io.StringIO())
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        store, experiment = Store(folder / "results"), grid(folder, runs)
-        plans: list[Plan] = []
-        timings = {"plan, nothing run yet": timed(lambda: plans.append(make_plan(experiment, store, code="bench")))}
-        finish(plans[0])
-        timings["plan, all done"] = timed(lambda: plans.append(make_plan(experiment, store, code="bench")))
-        timings["status, all done"] = timed(lambda: status(quiet, store, []))
+        timings = plans_and_status(folder, runs)
         pages: list[str] = []
-        timings["report, all done"] = timed(lambda: pages.append(render(collect(store.root))))
+        timings["report, all done"] = timed(lambda: pages.append(render(collect(folder / "results"))))
         start(folder / "starts", "warm")  # the fork server imports torch once in a sweep, not once in a run
         timings["start of a run"] = timed(lambda: start(folder / "starts", "cold"), STARTS)
-    assert not plans[1].to_do
     section = Section("g", f"The sweep itself, {runs:,} runs")
     section.rows = [Row(name, OURS, "s", one.median_wall, one.median_cpu, rounds=1) for name, one in timings.items()]
     section.notes = ["Processor time, workers included, is held against the targets: the wall is the neighbours'.", ""]
@@ -149,3 +168,25 @@ def run(*, quick: bool) -> Section:
         Target(f"page of {runs:,} runs, MB", len(pages[0].encode()) / 1e6, at_most=5.0),
     ]
     return section
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Planning and status at another size than section g's."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.sweep", description=main.__doc__)
+    parser.add_argument("--runs", type=int, default=100_000, help="a multiple of 2500 (default: 100000)")
+    runs = parser.parse_args(argv).runs
+    if runs < 2500 or runs % 2500:
+        parser.error(f"--runs {runs}: a multiple of 2500 is needed")
+    with tempfile.TemporaryDirectory() as place:
+        timings = plans_and_status(Path(place), runs)
+        held = list((Path(place) / "results").rglob("*"))
+        entries, size = len(held), sum(path.stat().st_blocks * 512 for path in held)
+    for name, one in timings.items():
+        print(f"{name:24}{one.median_cpu:8.1f} s of processor time {one.median_wall:8.1f} s of wall")
+    print(f"{entries:,} files and folders, {size / 1e9:.2f} GB on this disk")
+    print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB of memory at most")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
