@@ -179,12 +179,12 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"--runs {runs}: a multiple of 2500 is needed")
     with tempfile.TemporaryDirectory() as place:
         timings = plans_and_status(Path(place), runs)
+        for name, one in timings.items():
+            print(f"{name:24}{one.median_cpu:8.1f} s of processor time {one.median_wall:8.1f} s of wall")
+        print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB of memory at most", flush=True)
         held = list((Path(place) / "results").rglob("*"))
-        entries, size = len(held), sum(path.stat().st_blocks * 512 for path in held)
-    for name, one in timings.items():
-        print(f"{name:24}{one.median_cpu:8.1f} s of processor time {one.median_wall:8.1f} s of wall")
-    print(f"{entries:,} files and folders, {size / 1e9:.2f} GB on this disk")
-    print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB of memory at most")
+        size = sum(path.stat().st_blocks * 512 for path in held)
+        print(f"{len(held):,} files and folders, {size / 1e9:.2f} GB on this disk; removing them", flush=True)
     return 0
 
 
