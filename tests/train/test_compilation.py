@@ -45,8 +45,8 @@ def test_compiled_training_is_eager_training_and_resumes_as_it(tmp_path: Path, m
     called: list[bool] = []
     monkeypatch.setattr(loop, "gradient", watched(called))
 
-    def stop_after_an_epoch(pretraining: loop.Pretraining, *arguments: Any) -> None:
-        save(pretraining, *arguments)
+    def stop_after_an_epoch(pretraining: loop.Pretraining, *arguments: Any, **named: Any) -> None:
+        save(pretraining, *arguments, **named)
         raise loop.Interrupted("enough")
 
     save = loop.Pretraining._save
