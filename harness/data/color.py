@@ -46,11 +46,11 @@ def distort(images: Tensor, jitter: Jitter) -> Tensor:
     """Jitter, then gray, each where asked. [B, 3, H, W] in [0, 1] -> the same."""
     device = images.device
     if kernels := suits(images):
-        pixels = images.clone(memory_format=torch.contiguous_format)
+        out = torch.empty_like(images, memory_format=torch.contiguous_format)
         steps = affine_steps(jitter, torch.arange(len(images)))
         asked = (jitter.order, jitter.hue, jitter.jittered, jitter.grayed)
-        kernels.distort(*arrays(pixels, steps, *asked))
-        return pixels
+        kernels.distort(*arrays(images, steps, *asked, out))
+        return out
     hue_at = (jitter.order == HUE).int().argmax(dim=1)
     rank = torch.where(jitter.jittered, hue_at, 4)  # images left alone go last
     order = rank.argsort(stable=True)

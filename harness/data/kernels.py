@@ -131,16 +131,19 @@ def affine(red: Array, green: Array, blue: Array, step: Array) -> None:
         blue[x] = clamp(scale * blue[x] + plane)
 
 
-@compiled(f"void({IMAGES}, f4[:,:,::1], {INDICES}, {NUMBERS}, {FLAGS}, {FLAGS})")
-def distort(images: Array, steps: Array, order: Array, turn: Array, jittered: Array, grayed: Array) -> None:
-    """Color distortion in place: each image's operators in its ``order`` [B, 4], then gray, each where asked.
+@compiled(f"void({IMAGES}, f4[:,:,::1], {INDICES}, {NUMBERS}, {FLAGS}, {FLAGS}, {IMAGES})")
+def distort(images: Array, steps: Array, order: Array, turn: Array, jittered: Array, grayed: Array, out: Array) -> None:
+    """Color distortion: each image's operators in its ``order`` [B, 4], then gray, each where asked.
 
     ``steps`` [B, 3, 4] are those of :func:`harness.data.color.affine_steps`; ``turn`` [B] in turns of the circle.
     """
     count = images.shape[0]
     pixels = images.shape[2] * images.shape[3]
     for i in range(count):
-        red, green, blue = images[i, 0].reshape(pixels), images[i, 1].reshape(pixels), images[i, 2].reshape(pixels)
+        source, target = images[i].reshape(3 * pixels), out[i].reshape(3 * pixels)
+        for x in range(3 * pixels):
+            target[x] = source[x]
+        red, green, blue = target[:pixels], target[pixels : 2 * pixels], target[2 * pixels :]
         if jittered[i]:
             done = 0
             for place in range(4):

@@ -50,7 +50,10 @@ class Views:
         done = 0 if whole or self.leading is None else 1
         # Under autocast the products that crop and blur would run in 16 bits.
         with torch.autocast(bases[0].device.type, enabled=False):
-            bases = [apply(self.shared, one, rng.child("shared"), done if self.shared else 0) for one in bases]
+            if self.shared:
+                bases = [apply(self.shared, one, rng.child("shared"), done) for one in bases]
+            elif not self.both:
+                bases = [unit(one) for one in bases]
             views = bases if len(bases) == self.count else bases * self.count
             if self.both:  # all branches as one batch: calls, not pixels, are what small images cost
                 every = ImageRng.joined([rng.child(f"view{i}") for i in range(self.count)])
