@@ -10,6 +10,7 @@ like torchvision's and He et al.'s, is the identity there (4352 numbers fewer at
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ class Encoder(nn.Sequential):
         self.out_dim = out_dim
 
 
-class Block(nn.Module):
+class Block(nn.Module, ABC):
     """A residual block: ``relu(x + residual(x))``, with a projection where the shape changes."""
 
     expansion: ClassVar[int]
@@ -56,9 +57,9 @@ class Block(nn.Module):
         skip = x if self.downsample is None else self.downsample(x)
         return (self.residual(x) + skip).relu_()
 
+    @abstractmethod
     def residual(self, x: Tensor) -> Tensor:
         """The branch that ends in a batch norm with gamma zero at the start."""
-        raise NotImplementedError
 
 
 class BasicBlock(Block):
