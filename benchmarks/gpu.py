@@ -33,7 +33,7 @@ from harness.components import Parts
 from harness.data.rng import ImageRng
 from harness.data.views import Views
 from harness.train.compilation import compiled
-from harness.train.loop import prepared_device
+from harness.train.device import prepared_device
 from harness.train.place import Compile, Place
 
 GFLOP_PER_IMAGE = 6.7

@@ -30,9 +30,9 @@ from harness.spec.run import Run
 from harness.store import RunFolder, StoreError, read_json, write_atomic, write_json
 from harness.train import checkpoint, distributed, trace
 from harness.train.compilation import compiled
+from harness.train.device import prepared_device
 from harness.train.distributed import on_first_rank
 from harness.train.gradient import gradient
-from harness.train.memory import keep_memory
 from harness.train.optim import learning_rate, schedule_steps
 from harness.train.place import Place, check_graphs, passes
 from harness.train.progress import Clock, made_up_for_later, report_progress
@@ -58,8 +58,6 @@ def execute(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> Non
     if run.id != folder.id:
         raise StoreError(f"{folder.spec}: its specification has the id {run.id}; move the folder away")
     device = prepared_device(place)
-    if device.type == "cpu":
-        keep_memory()
     parts = components.build(run)
     dataset = parts.dataset.load(place.data)
     method = seeded_method(parts, dataset, device)
@@ -90,23 +88,6 @@ def execute(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> Non
                 raise  # some of its numbers stand: the run is not lost, this evaluation is
             print(f"diverged: {infinite}", flush=True)
             finish(folder, run, status="diverged", at_step=read_json(folder.outcome)["steps"])
-
-
-def prepared_device(place: Place) -> torch.device:
-    """The device of ``place`` (``auto`` is the GPU where there is one), and torch's settings for it.
-
-    float32 is float32 on every device: torch would let cuDNN's convolutions round their inputs to TF32 (10 bits),
-    which is another precision, not another place. Who wants speed says ``precision: bfloat16``, and then this concerns
-    only what stays in float32: crops, the objective, evaluations. cuDNN times its algorithms once per shape and keeps
-    the fastest: the training of a run has one shape.
-    """
-    if place.threads:
-        torch.set_num_threads(place.threads)
-    name = ("cuda" if torch.cuda.is_available() else "cpu") if place.device == "auto" else place.device
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.benchmark = True
-    return torch.device(name)
 
 
 def seeded_method(parts: Parts, dataset: Dataset, device: torch.device) -> Method:

@@ -1,0 +1,28 @@
+"""Where tensors live, and how torch and malloc are set for it: process-wide, before a run builds anything."""
+
+from __future__ import annotations
+
+import torch
+
+from harness.train.memory import keep_memory
+from harness.train.place import Place
+
+
+def prepared_device(place: Place) -> torch.device:
+    """The device of ``place`` (``auto`` is the GPU where there is one), and torch's settings for it.
+
+    float32 is float32 on every device: torch would let cuDNN's convolutions round their inputs to TF32 (10 bits),
+    which is another precision, not another place. Who wants speed says ``precision: bfloat16``, and then this concerns
+    only what stays in float32: crops, the objective, evaluations. cuDNN times its algorithms once per shape and keeps
+    the fastest: the training of a run has one shape.
+    """
+    if place.threads:
+        torch.set_num_threads(place.threads)
+    name = ("cuda" if torch.cuda.is_available() else "cpu") if place.device == "auto" else place.device
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.benchmark = True
+    device = torch.device(name)
+    if device.type == "cpu":
+        keep_memory()
+    return device
