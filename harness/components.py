@@ -60,7 +60,8 @@ class Resolver:
     """Resolves the arms of a grid. What is equal in many of them, which is nearly everything, is looked at once."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[Any, list[Complaint]]] = {}
+        self._known: dict[tuple[str, ...], tuple[Any, list[Complaint]]] = {}
+        self._texts: dict[int, tuple[Any, str]] = {}
 
     def resolve(self, tree: Mapping[str, Any], seed: int) -> Run:
         """As the function of this name."""
@@ -80,13 +81,20 @@ class Resolver:
 
     def _once(self, complaints: list[Complaint], tree: Mapping[str, Any], keys: tuple[str, ...], work: _Work) -> Any:
         """What ``work`` makes of these parts of a tree, named by the first of them, and what it complains of."""
-        text = _TEXT.encode([keys, *(tree[key] for key in keys)])
-        if text not in self._known:
+        known = (*keys, *(self._text(tree[key]) for key in keys))
+        if known not in self._known:
             found: list[Complaint] = []
-            self._known[text] = work(found, keys[0], tree), found
-        value, found = self._known[text]
+            self._known[known] = work(found, keys[0], tree), found
+        value, found = self._known[known]
         complaints += found
         return value
+
+    def _text(self, part: Any) -> str:
+        """``part`` as JSON. Arms share the parts that they do not vary: each of those objects is written out once."""
+        held = self._texts.get(id(part))
+        if held is None:
+            held = self._texts[id(part)] = part, _TEXT.encode(part)  # kept, so that its id stays its own
+        return held[1]
 
 
 def _component(complaints: list[Complaint], key: str, tree: Mapping[str, Any]) -> Any:
@@ -216,9 +224,9 @@ def build(run: Run) -> Parts:
 
 
 def check(run: Run) -> None:
-    """Build everything a run needs, networks included, on torch's meta device (no memory, no data).
+    """Build what a resolved run needs, networks included, on torch's meta device (no memory, no data).
 
-    Raises :class:`SpecError` for combinations that no component refuses alone.
+    Raises :class:`SpecError` for combinations that no component refuses alone; alone, each was built to be resolved.
     """
     if run.schedule.batch_size % run.norm.groups:
         raise SpecError(
@@ -229,7 +237,6 @@ def check(run: Run) -> None:
                 )
             ]
         )
-    build(run)
     try:
         parameters(_Structure.of(run))
     except ValueError as error:

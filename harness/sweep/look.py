@@ -70,14 +70,14 @@ class Look:
             return f"{held.get('cause', 'code')}: {held.get('type')}: {held.get('message')}"
         if state is State.UNKNOWN:
             return "claimed by a process of another machine that has been silent for a quarter of an hour"
-        held = read_json(folder.spec)
+        held = folder.read("run.json")
         if held is not None and held.get("id") != folder.id:
             raise StoreError(f"{folder.spec}: belongs to another run; move {folder.path} away")
         return ""
 
     def _stale(self, folder: RunFolder, seen: Seen) -> str:
         """Of the pretraining, or else of the first evaluation that other code made."""
-        about = read_json(folder.provenance) or {}
+        about = folder.read("provenance.json") or {}
         if self.code is None:
             return ""
         if about.get("code") != self.code:
