@@ -159,6 +159,10 @@ class RunFolder:
         """The file of one evaluation, e.g. ``evaluations/linear-1a2b3c4d.json``."""
         return self.path / "evaluations" / f"{handle}.json"
 
+    def partial(self, handle: str) -> Path:
+        """Where an evaluation that was cut off goes on from."""
+        return self.checkpoints / f"{handle}.part.pt"
+
     def create(self, spec: dict[str, Any]) -> None:
         """Write ``run.json`` if it is not there. Raises :class:`StoreError` if another specification is."""
         held = read_json(self.spec)
@@ -175,7 +179,7 @@ class RunFolder:
         return {handle: self._held(f"evaluations/{handle}.json", "values") for handle in handles}
 
     def read(self, name: str) -> Any:
-        """As :func:`read_json` of a file of this run, for readers of very many: making a path takes as long as reading."""
+        """As :func:`read_json`, of a file of this run. For readers of very many: to make a path takes as long."""
         return read_json(f"{self.path}/{name}")
 
     def _held(self, name: str, key: str) -> dict[str, Any] | None:
@@ -220,6 +224,9 @@ class RunFolder:
         if self.outcome.exists():  # killed between the outcome and the removal of what it no longer needs
             for path in self.checkpoints.glob("step-*.pt*"):
                 path.unlink(missing_ok=True)
+            for path in self.checkpoints.glob("*.part.pt"):  # the same, of an evaluation
+                if self.evaluation(path.name.removesuffix(".part.pt")).exists():
+                    path.unlink(missing_ok=True)
 
     # --- who works on it: at most one process (see harness.liveness) --------------------------------------------
 

@@ -56,9 +56,7 @@ class FineTune:
         steps = self.epochs * (len(subset) // batch)
         recipe = Recipe(steps=steps, batch_size=batch, lr=self.base_lr * batch / 256, momentum=self.momentum)
         network = finetuning.starting_from(trained, self.weights, len(trained.data.classes))
-        finetuning.train(
-            network, subset, recipe, seed=trained.seed, device=trained.device, check_stop=trained.check_stop
-        )
+        finetuning.train(network, subset, recipe, seed=trained.seed, device=trained.device, interim=trained.interim)
         yield from accuracies(*finetuning.predictions(network, scored, seed=trained.seed, device=trained.device))
 
 

@@ -2,17 +2,18 @@
 
 The weights of the run are never touched: everything here happens to a copy.
 
-Two limits. A step takes its whole batch at once, on one device, in float32: a ResNet-50 at 224 pixels keeps about
+One limit: a step takes its whole batch at once, on one device, in float32: a ResNet-50 at 224 pixels keeps about
 80 MiB for each image, so 20 GiB for the 256 of a transfer, and over 300 GiB for the 4096 of few labels, which no single
 device has (give a smaller ``batch_size``; the rate follows it); one four times as wide keeps about four times as much.
-And there are no checkpoints: a signal stops a training between two steps, and the evaluation then starts over.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, cast
 
 import torch
@@ -23,8 +24,9 @@ from harness.data import augment
 from harness.data.datasets import Split
 from harness.data.views import Batch, Views, batches
 from harness.evaluate import logistic
+from harness.evaluate.interim import Interim, State
 from harness.evaluate.measurement import Divergence, Unavailable
-from harness.evaluate.trained import EVALUATION_DRAWS, Trained, go_on
+from harness.evaluate.trained import EVALUATION_DRAWS, Trained
 from harness.models.norm import BatchNorm
 from harness.train.optim import SGD, learning_rate
 
@@ -102,31 +104,50 @@ def train(
     *,
     seed: int,
     device: torch.device,
-    check_stop: Callable[[], None] = go_on,
+    interim: Interim | None = None,
 ) -> None:
     """Fit all weights, random crop and flip alone; the batch is the split where that is smaller.
 
-    Deterministic given ``seed`` on a CPU. float32 throughout. ``check_stop`` is called before every step, and raises
-    to stop (:class:`Trained`).
+    Deterministic given ``seed`` on a CPU. float32 throughout. ``interim`` is asked at every step and at the end.
     """
     network.train()
     settings = SGD(lr=recipe.lr, momentum=recipe.momentum, nesterov=True, weight_decay=recipe.weight_decay)
     optimizer = settings.build(network)
-    for step, batch in zip(range(recipe.steps), endless(split, recipe.batch_size, seed, device), strict=False):
-        check_stop()
+    interim, begin = interim or Interim(), 0
+    if held := interim.take():
+        begin = held["step"]
+        network.load_state_dict(held["network"])
+        optimizer.load_state_dict(held["optimizer"])
+    stream = endless(split, recipe.batch_size, seed, device, begin)
+    for step, batch in zip(range(begin, recipe.steps), stream, strict=False):
+        interim.keep(partial(_state, step, network, optimizer), step / recipe.steps)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, peak=recipe.lr, warmup_steps=0, total_steps=recipe.steps)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward([loss(network(batch.views[0]), batch.labels)])
         optimizer.step()
+    interim.keep(partial(_state, recipe.steps, network, optimizer), 1.0)
 
 
-def endless(split: Split, batch_size: int, seed: int, device: torch.device) -> Iterator[Batch]:
-    """Epoch after epoch of shuffled batches, the incomplete last one of each left out."""
-    size, epoch = min(batch_size, len(split)), 0
-    while True:
-        yield from batches(split, CROP_FLIP, batch_size=size, seed=seed ^ EVALUATION_DRAWS, epoch=epoch, device=device)
-        epoch += 1
+def _state(step: int, network: Classifier, optimizer: torch.optim.Optimizer) -> State:
+    """Made only when it is written down: there is a step every few milliseconds, and the state is the whole network."""
+    return {"step": step, "network": network.state_dict(), "optimizer": optimizer.state_dict()}
+
+
+def endless(split: Split, batch_size: int, seed: int, device: torch.device, begin: int = 0) -> Iterator[Batch]:
+    """Epoch after epoch of shuffled batches, the incomplete last one of each left out, from the step ``begin`` on."""
+    size = min(batch_size, len(split))
+    first, skipped = divmod(begin, len(split) // size)
+    for epoch in itertools.count(first):
+        yield from batches(
+            split,
+            CROP_FLIP,
+            batch_size=size,
+            seed=seed ^ EVALUATION_DRAWS,
+            epoch=epoch,
+            device=device,
+            first_step=skipped if epoch == first else 0,
+        )
 
 
 def loss(logits: Tensor, labels: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from harness.data import augment
 from harness.data.rng import ImageRng
+from harness.evaluate.interim import Interim
 from harness.evaluate.linear import accuracies
 from harness.evaluate.trained import Features, Trained
 from harness.spec.registry import evaluation
@@ -90,12 +92,12 @@ class HeadInformation:
         guess = Guess(self.task)
         x, answers = trained.changed("train", self.features, guess)
         mean, deviation = x.mean(0), x.std(0).clamp(min=1e-6)
-        probe = self.fit((x - mean) / deviation, answers, len(guess.shares), trained.seed)
+        probe = self.fit((x - mean) / deviation, answers, len(guess.shares), trained.seed, trained.interim)
         x, answers = trained.changed(self.split, self.features, guess)
         with torch.no_grad():
             yield from accuracies(probe((x - mean) / deviation), answers)
 
-    def fit(self, x: Tensor, answers: Tensor, classes: int, seed: int) -> nn.Module:
+    def fit(self, x: Tensor, answers: Tensor, classes: int, seed: int, interim: Interim | None = None) -> nn.Module:
         """The MLP after all epochs over features [N, D] and answers [N]."""
         order = torch.Generator().manual_seed(seed)
         width, hidden = x.shape[1], self.hidden_dim or x.shape[1]
@@ -104,9 +106,17 @@ class HeadInformation:
             probe = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, classes)).to(x.device)
         optimizer = torch.optim.Adam(probe.parameters(), lr=self.lr)
         batch = min(self.batch_size, len(x))
-        for _ in range(self.epochs):
+        interim, begin = interim or Interim(), 0
+        if held := interim.take():
+            begin = held["epoch"]
+            probe.load_state_dict(held["probe"])
+            optimizer.load_state_dict(held["optimizer"])
+            order.set_state(held["order"])
+        for epoch in range(begin, self.epochs):
             for rows in torch.split(torch.randperm(len(x), generator=order).to(x.device), batch):
                 optimizer.zero_grad(set_to_none=True)
                 torch.autograd.backward([F.cross_entropy(probe(x[rows]), answers[rows])])
                 optimizer.step()
+            states = {"probe": probe.state_dict(), "optimizer": optimizer.state_dict(), "order": order.get_state()}
+            interim.keep(partial(dict, states, epoch=epoch + 1), (epoch + 1) / self.epochs)
         return probe

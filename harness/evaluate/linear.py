@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -58,7 +59,11 @@ class Linear:
         order = torch.Generator().manual_seed(trained.seed)
         operators = (augment.Crop(), augment.Flip()) if self.augment == "crop_flip" else ()
         probe: SoftmaxRegression | None = None
-        for epoch in range(self.epochs):
+        begin = 0
+        if held := trained.interim.take():
+            begin, probe = held["epoch"], SoftmaxRegression.of(held["probe"], self, trained.device)
+            order.set_state(held["order"])
+        for epoch in range(begin, self.epochs):
             # The encoder is frozen and an image's crop does not depend on its neighbours, so a whole epoch can be
             # encoded in large passes and in its stored order; only the probe's steps follow the permutation.
             x, labels = trained.features("train", self.features, operators, epoch)
@@ -69,6 +74,8 @@ class Linear:
             for step, chosen in enumerate(rows, start=epoch * steps):
                 rate = cosine(step, steps * self.epochs) * self.base_lr * batch / 256
                 probe.step(x.index_select(0, chosen), labels.index_select(0, chosen), rate)
+            state = {"epoch": epoch + 1, "probe": probe.state(), "order": order.get_state()}
+            trained.interim.keep(partial(dict, state), (epoch + 1) / self.epochs)
         assert probe is not None, "epochs >= 1"
         return probe
 
@@ -86,6 +93,19 @@ class SoftmaxRegression:
         self.weight = like.new_zeros(classes, like.shape[1])
         self.bias = like.new_zeros(classes)
         self._velocities = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
+
+    def state(self) -> list[Tensor]:
+        """Weights, bias and their velocities: what :meth:`of` goes on from."""
+        return [self.weight, self.bias, *self._velocities]
+
+    @classmethod
+    def of(cls, state: list[Tensor], settings: Linear, device: torch.device) -> SoftmaxRegression:
+        """The probe that had this state."""
+        weight, bias, *velocities = (tensor.to(device) for tensor in state)
+        probe = cls(weight, len(bias), settings)
+        probe.weight, probe.bias = weight, bias
+        probe._velocities = velocities[0], velocities[1]
+        return probe
 
     def logits(self, x: Tensor) -> Tensor:
         """[C, N] of features [N, D]."""

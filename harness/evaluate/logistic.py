@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,14 @@ class Model(NamedTuple):
     weight: Tensor
     bias: Tensor
     converged: bool = False
+
+    @classmethod
+    def of(cls, fields: Sequence[Any], device: torch.device) -> Model | None:
+        """What a checkpoint kept of one, in plain tensors; None of nothing."""
+        if not fields:
+            return None
+        weight, bias, converged = fields
+        return cls(weight.to(device), bias.to(device), converged)
 
     def scores(self, x: Tensor) -> Tensor:
         """Logits [N, C] of features [N, D]."""
@@ -65,10 +73,16 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def path(
-    x: Tensor, labels: Tensor, classes: int, penalties: Sequence[float], *, iterations: int
+    x: Tensor,
+    labels: Tensor,
+    classes: int,
+    penalties: Sequence[float],
+    *,
+    iterations: int,
+    start: Model | None = None,
 ) -> Iterator[tuple[float, Model]]:
     """A fit for every penalty, strongest first, each from where the one before ended: that is where it is cheap."""
-    model: Model | None = None
+    model = start
     for penalty in sorted(penalties, reverse=True):
         model = fit(x, labels, classes, penalty, iterations=iterations, start=model)
         yield penalty, model

@@ -13,6 +13,7 @@ from torch import Tensor
 from harness.data.datasets import Dataset, Split
 from harness.data.rng import ImageRng
 from harness.data.views import Batch, Views, batches
+from harness.evaluate.interim import Interim
 from harness.methods.method import Method
 from harness.spec.errors import SpecError
 
@@ -22,10 +23,6 @@ Features = Literal["h", "z"]
 _MOST_IMAGES_PER_PASS = 512
 EVALUATION_DRAWS = 0x5EED
 """Evaluations draw from other streams than training: no probe sees the very crops its encoder was trained on."""
-
-
-def go_on() -> None:
-    """The check of an evaluation that nothing stops."""
 
 
 class Pretext(Protocol):
@@ -44,7 +41,7 @@ class Trained:
     (passes here, on one device, are at most that large, and at most 512 images); ``seed`` is the run's, and decides
     everything random here. ``root`` is the folder of data sets; ``untrained`` makes the networks anew as pretraining
     found them, for baselines without it.
-    Long evaluations call ``check_stop`` again and again: it raises where the process was asked to stop.
+    ``interim`` is where a long evaluation leaves what it needs to go on after an interruption.
     """
 
     method: Method
@@ -55,7 +52,7 @@ class Trained:
     device: torch.device
     root: Path = Path("data")
     untrained: Callable[[], Method] | None = None
-    check_stop: Callable[[], None] = go_on
+    interim: Interim = field(default_factory=Interim)
     _features: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
     _splits: dict[str, Split] = field(default_factory=dict, repr=False)
 
@@ -137,8 +134,8 @@ class Trained:
         return self._features[key]
 
     def _passes(self, split: str, views: Views, *, epoch: int = 0, shuffle: bool = False) -> Iterator[Batch]:
-        """Every image of a split once, in batches of at most 512."""
-        return batches(
+        """Every image of a split once, in batches of at most 512. Stops between two of them where it is asked to."""
+        for batch in batches(
             self.split(split),
             views,
             batch_size=min(self.batch_size, _MOST_IMAGES_PER_PASS),
@@ -147,7 +144,9 @@ class Trained:
             device=self.device,
             shuffle=shuffle,
             drop_last=False,
-        )
+        ):
+            self.interim.check()
+            yield batch
 
     @torch.no_grad()
     def _projected(self, h: Tensor) -> Tensor:

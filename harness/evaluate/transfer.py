@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, ClassVar
 
 import torch
@@ -17,7 +18,8 @@ from torch import Tensor
 
 from harness.data.datasets import Dataset, Split
 from harness.evaluate import finetuning, logistic
-from harness.evaluate.finetuning import Recipe, Weights
+from harness.evaluate.finetuning import Classifier, Recipe, Weights
+from harness.evaluate.interim import Interim
 from harness.evaluate.measurement import Divergence, Unavailable
 from harness.evaluate.scores import Measure, measured
 from harness.evaluate.trained import Trained
@@ -106,11 +108,18 @@ class TransferLinear(Transfer):
             both = torch.cat([x, chosen_on[0]]), torch.cat([y, chosen_on[1]])
         penalties = [10.0 ** (-6 + 11 * i / max(self.penalties - 1, 1)) for i in range(self.penalties)]
         best, penalty, start = -math.inf, penalties[0], None
-        for one, model in logistic.path(*fitted, classes, penalties, iterations=self.iterations):
-            trained.check_stop()
+        left, done, latest = sorted(penalties, reverse=True), 0, None
+        if before := trained.interim.take():
+            best, penalty, start = before["best"], before["penalty"], logistic.Model.of(before["start"], x.device)
+            done, latest = before["done"], logistic.Model.of(before["latest"], x.device)
+        for one, model in logistic.path(*fitted, classes, left[done:], iterations=self.iterations, start=latest):
             score = measured(model.scores(chosen_on[0]), chosen_on[1])[self.measure]
             if score > best:  # of equals the strongest penalty
                 best, penalty, start = score, one, model
+            done += 1
+            models = {"start": tuple(start or ()), "latest": tuple(model)}
+            state = {"done": done, "best": best, "penalty": penalty, **models}
+            trained.interim.keep(partial(dict, state), done / (len(penalties) + 1))
         final = logistic.fit(*both, classes, penalty, iterations=self.iterations, start=start)
         x, y = there.features("test")
         yield from measured(final.scores(x), y).items()
@@ -161,28 +170,41 @@ class TransferFineTune(Transfer):
         else:
             fitted, chosen_on, both = data.train, data.validation, data.train.joined(data.validation)
         pairs = [(rate, decay) for rate in self.learning_rates for decay in self.weight_decays]
-        scores = {pair: self._score(trained, data, fitted, chosen_on, *pair) for pair in pairs if len(pairs) > 1}
-        rate, decay = max(scores, key=lambda pair: scores[pair][self.measure]) if scores else pairs[0]
-        yield from self._score(trained, data, both, data.test, rate, decay, last=True).items()
+        tried = pairs if len(pairs) > 1 else []
+        before = trained.interim.take() or {"scores": []}
+        scores: list[float] = before["scores"]
+
+        def interim() -> Interim:
+            first, trainings = len(scores), len(tried) + 1
+            around = first / trainings, (first + 1) / trainings
+            return trained.interim.part(before.pop("part", None), *around, scores=list(scores))
+
+        for rate, decay in tried[len(scores) :]:
+            network = self._trained(trained, data, fitted, rate, decay, interim())
+            try:
+                scores.append(self._score(trained, network, chosen_on)[self.measure])
+            except Divergence:
+                scores.append(-math.inf)
+        rate, decay = pairs[max(range(len(scores)), key=scores.__getitem__, default=0)]
+        network = self._trained(trained, data, both, rate, decay, interim())
+        yield from self._score(trained, network, data.test).items()
         yield "lr", rate
         yield "weight_decay", decay
 
-    def _score(
-        self, trained: Trained, data: Dataset, known: Split, asked: Split, rate: float, decay: float, last: bool = False
-    ) -> dict[Measure, float]:
-        """Train on ``known``, score ``asked``; minus infinity if that diverges, unless it is the ``last`` training."""
+    def _trained(
+        self, trained: Trained, data: Dataset, known: Split, rate: float, decay: float, interim: Interim
+    ) -> Classifier:
+        """What a training on ``known`` makes of the networks."""
         momentum = min(10 / max(len(known) // self.batch_size, 1), 0.1)
         network = finetuning.starting_from(trained, self.weights, len(data.classes), bn_momentum=momentum)
         recipe = Recipe(steps=self.steps, batch_size=self.batch_size, lr=rate, weight_decay=decay / rate)
-        finetuning.train(
-            network, known, recipe, seed=trained.seed, device=trained.device, check_stop=trained.check_stop
-        )
-        try:
-            return measured(*finetuning.predictions(network, asked, seed=trained.seed, device=trained.device))
-        except Divergence:
-            if last:
-                raise
-            return {self.measure: -math.inf}
+        finetuning.train(network, known, recipe, seed=trained.seed, device=trained.device, interim=interim)
+        return network
+
+    @staticmethod
+    def _score(trained: Trained, network: Classifier, asked: Split) -> dict[Measure, float]:
+        """Of the images ``asked``. Raises :class:`Divergence` where the training diverged."""
+        return measured(*finetuning.predictions(network, asked, seed=trained.seed, device=trained.device))
 
 
 def held_out(labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -57,15 +57,22 @@ def load_newest(folder: Path, device: torch.device) -> dict[str, Any] | None:
     A damaged one is moved aside, to ``step-<step>.pt.damaged``: under its own name it would count as one of the two
     that are kept, for ever, and whole ones would be removed in its stead.
     """
-    for path in _steps(folder):
-        try:
-            return load(path, device)
-        except CorruptCheckpoint as error:
-            aside = path.with_name(f"{path.name}.damaged")
-            path.replace(aside)
-            print(f"checkpoint passed over: {error}; moved aside to {aside.name}", flush=True)
-        except OSError as error:
-            print(f"checkpoint passed over: {error}", flush=True)
+    found = (load_whole(path, device) for path in _steps(folder))
+    return next((state for state in found if state is not None), None)
+
+
+def load_whole(path: Path, device: torch.device) -> dict[str, Any] | None:
+    """One resume point; None where there is none, or none that can be read: then it says so, and moves it aside."""
+    try:
+        return load(path, device)
+    except FileNotFoundError:
+        return None
+    except CorruptCheckpoint as error:
+        aside = path.with_name(f"{path.name}.damaged")
+        path.replace(aside)
+        print(f"checkpoint passed over: {error}; moved aside to {aside.name}", flush=True)
+    except OSError as error:
+        print(f"checkpoint passed over: {error}", flush=True)
     return None
 
 

@@ -22,20 +22,19 @@ from harness import components, provenance
 from harness.components import Evaluation, Parts
 from harness.data.datasets import Dataset
 from harness.data.views import batches
-from harness.evaluate.measurement import recorded
 from harness.evaluate.trained import Trained
 from harness.methods.method import Method
-from harness.spec.registry import evaluation as evaluations
 from harness.spec.run import Run
 from harness.store import RunFolder, StoreError, read_json, write_atomic, write_json
 from harness.train import checkpoint, distributed, trace
 from harness.train.compilation import compiled
 from harness.train.device import prepared_device
 from harness.train.distributed import on_first_rank
+from harness.train.evaluation import evaluate
 from harness.train.gradient import gradient
 from harness.train.optim import learning_rate, schedule_steps
 from harness.train.place import Place, check_graphs, passes
-from harness.train.progress import Clock, made_up_for_later, report_progress
+from harness.train.progress import Clock, made_up_for_later
 from harness.train.stop import Interrupted, stop_on_signal
 
 
@@ -82,7 +81,17 @@ def execute(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> Non
                 )
             method.load_state_dict(checkpoint.load(folder.weights, device)["method"])
         try:
-            evaluate(folder, asked, parts, dataset, method, place, device, stop)
+            trained = Trained(
+                method=method.eval(),
+                data=dataset,
+                views=parts.views,
+                batch_size=run.schedule.batch_size,
+                seed=run.seed,
+                device=device,
+                root=place.data,
+                untrained=partial(seeded_method, parts, dataset, device),
+            )
+            evaluate(folder, asked, trained, place, stop)
         except FloatingPointError as infinite:  # a finite loss over features that overflow in inference mode
             if any(folder.path.glob("evaluations/*.json")):
                 raise  # some of its numbers stand: the run is not lost, this evaluation is
@@ -265,58 +274,3 @@ def accumulate(totals: dict[str, Tensor], values: dict[str, Tensor]) -> None:
 def finish(folder: RunFolder, run: Run, *, status: str, **about: Any) -> None:
     """Write ``outcome.json``: from now on the run is trained, or diverged."""
     write_json(folder.outcome, {"run": run.id, "status": status, "epochs": run.schedule.epochs, **about})
-
-
-def stop_within_evaluation(stop: threading.Event) -> None:
-    """Raises :class:`Interrupted` after a signal. Evaluations have no checkpoints: this one will start over."""
-    if stop.is_set():
-        raise Interrupted("stopped by a signal within an evaluation, which will start over")
-
-
-def evaluate(
-    folder: RunFolder,
-    asked: Sequence[Evaluation],
-    parts: Parts,
-    dataset: Dataset,
-    method: Method,
-    place: Place,
-    device: torch.device,
-    stop: threading.Event,
-) -> None:
-    """Write one file for every evaluation that is missing; each has its own identity and never retrains."""
-    missing = set(folder.missing(one.handle for one in asked))
-    trained = Trained(
-        method=method.eval(),
-        data=dataset,
-        views=parts.views,
-        batch_size=parts.run.schedule.batch_size,
-        seed=parts.run.seed,
-        device=device,
-        root=place.data,
-        untrained=partial(seeded_method, parts, dataset, device),
-        check_stop=partial(stop_within_evaluation, stop),
-    )
-    for one in asked:
-        if one.handle not in missing:
-            continue
-        if stop.is_set():
-            raise Interrupted(f"stopped by a signal before {one.label}")
-        report_progress(folder, f"evaluating {one.label}")
-        began = time.monotonic()
-        found = recorded(evaluations.build(one.resolved)(trained))
-        numbers = ", ".join(f"{name} {value:.2f}" for name, value in found["values"].items())
-        said = "diverged" if "diverged" in found else found.get("unavailable", numbers)
-        print(f"{one.label}: {said}", flush=True)
-        write_json(
-            folder.evaluation(one.handle),
-            {
-                "run": folder.id,
-                "handle": one.handle,
-                "name": next(iter(one.resolved)),
-                "label": one.label,
-                "evaluation": one.resolved,
-                **found,
-                "code": provenance.code_fingerprint(),
-                "wall_seconds": round(time.monotonic() - began, 3),
-            },
-        )

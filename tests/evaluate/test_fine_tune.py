@@ -19,7 +19,6 @@ from harness.evaluate.measurement import Divergence, Unavailable
 from harness.evaluate.trained import EVALUATION_DRAWS, Trained
 from harness.models.encoders import Micro
 from harness.models.norm import BatchNorm, Norm
-from harness.train.stop import Interrupted
 
 Make = Callable[..., Trained]
 CPU = torch.device("cpu")
@@ -114,20 +113,6 @@ def test_our_batch_norm_becomes_torchs_without_changing_what_it_computes() -> No
 def test_a_divergence_is_no_result_and_no_failure_of_the_run(make: Make) -> None:
     with pytest.raises(Divergence, match="diverged"):
         list(FineTune(labels=1.0, epochs=2, batch_size=30, base_lr=1e30)(make()))
-
-
-def test_a_long_training_can_be_stopped_between_any_two_steps(make: Make) -> None:
-    calls: list[None] = []
-
-    def check() -> None:
-        calls.append(None)
-        if len(calls) == 3:
-            raise Interrupted
-
-    trained = make(check_stop=check)
-    with pytest.raises(Interrupted):
-        list(FineTune(labels=1.0, epochs=9, batch_size=30)(trained))
-    assert len(calls) == 3
 
 
 def test_labels_that_do_not_count_have_no_part_in_the_loss() -> None:

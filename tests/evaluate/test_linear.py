@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.evaluate.interim import Interim
 from harness.evaluate.linear import Linear, SoftmaxRegression, accuracies, cosine
 
 CLASSES = 7
@@ -28,7 +29,7 @@ class Features:
     """Stands in for ``Trained``: the same features at every epoch, or noisy ones where augmentations are asked for."""
 
     def __init__(self, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], seed: int = 3) -> None:
-        self.seed = seed
+        self.seed, self.interim = seed, Interim()
         self.data = SimpleNamespace(classes=tuple(range(CLASSES)))
         self.asked: list[tuple[str, str, tuple[str, ...], int]] = []
         self._splits = {"train": train, "test": test, "validation": test}

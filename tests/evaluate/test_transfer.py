@@ -18,7 +18,6 @@ from harness.evaluate.scores import measured
 from harness.evaluate.trained import Trained
 from harness.evaluate.transfer import TransferFineTune, TransferLinear, held_out
 from harness.spec.registry import evaluation
-from harness.train.stop import Interrupted
 
 Make = Callable[..., Trained]
 assert components  # its import registers every data set
@@ -107,17 +106,6 @@ def test_fine_tuning_chooses_a_pair_and_leaves_out_one_that_diverges(make_traine
     )
     with pytest.raises(Divergence):
         list(protocol(trained))
-
-
-def test_both_protocols_stop_when_asked(make_trained: Make) -> None:
-    def check() -> None:
-        raise Interrupted
-
-    trained = make_trained(check_stop=check)
-    trained.method.encoder.out_dim = 8  # type: ignore[assignment]
-    for protocol in (TransferLinear, TransferFineTune):
-        with pytest.raises(Interrupted):
-            list(protocol(data={"synthetic": ELSEWHERE})(trained))
 
 
 @pytest.mark.parametrize(("iterations", "converged"), [(1, 0.0), (1000, 1.0)])

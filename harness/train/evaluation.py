@@ -1,0 +1,130 @@
+"""The second stage of a run: one file for every evaluation that is missing, resumed where it was cut off."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness import provenance
+from harness.components import Evaluation
+from harness.evaluate.interim import Interim, State
+from harness.evaluate.measurement import recorded
+from harness.evaluate.trained import Trained
+from harness.spec.registry import evaluation as evaluations
+from harness.store import RunFolder, write_json
+from harness.train import checkpoint
+from harness.train.place import Place
+from harness.train.progress import made_up_for_later, report_progress
+from harness.train.stop import Interrupted
+
+
+def evaluate(
+    folder: RunFolder, asked: Sequence[Evaluation], trained: Trained, place: Place, stop: threading.Event
+) -> None:
+    """Write one file for every evaluation that is missing; each has its own identity and never retrains.
+
+    Raises :class:`Interrupted` after a signal.
+    """
+    missing = set(folder.missing(one.handle for one in asked))
+    for one in asked:
+        if one.handle not in missing:
+            continue
+        if stop.is_set():
+            raise Interrupted(f"stopped by a signal before {one.label}")
+        report_progress(folder, f"evaluating {one.label}")
+        interim = Resumable(folder, one, place, stop)
+        trained.interim = Interim(interim.resume(), interim.keep, interim.check)
+        found = recorded(evaluations.build(one.resolved)(trained))
+        numbers = ", ".join(f"{name} {value:.2f}" for name, value in found["values"].items())
+        said = "diverged" if "diverged" in found else found.get("unavailable", numbers)
+        print(f"{one.label}: {said}", flush=True)
+        write_json(
+            folder.evaluation(one.handle),
+            {
+                "run": folder.id,
+                "handle": one.handle,
+                "name": next(iter(one.resolved)),
+                "label": one.label,
+                "evaluation": one.resolved,
+                **found,
+                "code": provenance.code_fingerprint(),
+                "wall_seconds": round(interim.seconds(), 3),
+            },
+        )
+        interim.path.unlink(missing_ok=True)
+
+
+@dataclass
+class Resumable:
+    """The resume point of one evaluation, ``checkpoints/<handle>.part.pt``, written every ``checkpoint_minutes``."""
+
+    folder: RunFolder
+    asked: Evaluation
+    place: Place
+    stop: threading.Event
+    earlier: float = 0.0
+    began: float = field(default_factory=time.monotonic)
+    begun_at: float = 0.0
+    """The share that was done when this attempt began."""
+    latest: Callable[[], State] | None = None
+
+    def __post_init__(self) -> None:
+        self.saved = self.told = self.began
+
+    @property
+    def path(self) -> Path:
+        return self.folder.partial(self.asked.handle)
+
+    def seconds(self) -> float:
+        """Of this attempt and of those it resumed from."""
+        return self.earlier + time.monotonic() - self.began
+
+    def resume(self) -> State | None:
+        """What an earlier attempt left, if the same code left it: a number is never of two codes."""
+        held = checkpoint.load_whole(self.path, torch.device("cpu"))
+        if held is None or held["run"] != self.folder.id or held["code"] != provenance.code_fingerprint():
+            return None
+        self.earlier, self.begun_at = held["seconds"], held["done"]
+        print(f"{self.asked.label}: resumed at {held['done']:.0%}", flush=True)
+        state: State = held["state"]
+        return state
+
+    def keep(self, make: Callable[[], State], done: float) -> None:
+        """As :class:`Interim` has it."""
+        self.latest = lambda: self._about(make(), done)
+        self._tell(done)
+        if not self.stop.is_set() and time.monotonic() - self.saved >= 60 * self.place.checkpoint_minutes:
+            with made_up_for_later(self.path.name):
+                self._save()
+        self.check()
+
+    def check(self) -> None:
+        """As :class:`Interim` has it."""
+        if self.stop.is_set():
+            if self.latest is not None:
+                self._save()
+            raise Interrupted(f"stopped by a signal within {self.asked.label}")
+
+    def _save(self) -> None:
+        assert self.latest is not None, "offered before"
+        checkpoint.save(self.path, self.latest())
+        self.saved = time.monotonic()
+
+    def _about(self, state: State, done: float) -> dict[str, Any]:
+        code = provenance.code_fingerprint()
+        return {"run": self.folder.id, "code": code, "seconds": self.seconds(), "done": done, "state": state}
+
+    def _tell(self, done: float) -> None:
+        now = time.monotonic()
+        if now - self.told < self.place.progress_s:
+            return
+        self.told = now
+        share = (done - self.begun_at) / max(now - self.began, 1e-9)  # a second
+        eta = {"eta_seconds": round((1 - done) / share, 1)} if share > 0 else {}
+        report_progress(self.folder, f"evaluating {self.asked.label} {done:.0%}", **eta)
