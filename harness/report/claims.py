@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from harness.report.comparison import Alternatives, Comparison, difference
-from harness.report.evidence import Evidence, NoEvidence, Where, is_number, matched, side_name
+from harness.report.evidence import Evidence, NoEvidence, Where, is_number, matched
 from harness.report.names import arm_name, change_names, value_name
 from harness.report.records import Cell, Claim, State
 from harness.report.stats import kendall
@@ -120,7 +120,7 @@ def at(path: str, value: Any) -> str:
 def chain(evidence: Evidence, sides: Sequence[Where], margin: float) -> Iterator[Comparison]:
     """Neighbours of a descending chain."""
     for first, second in pairwise(sides):
-        name = f"{side_name(first, second)} over {side_name(second, first)}"
+        name = f"{evidence.name(first, second)} over {evidence.name(second, first)}"
         yield difference(name, evidence.side(first), evidence.side(second), above=margin)
 
 
@@ -200,7 +200,7 @@ class Equivalent:
 
     def alternatives(self, evidence: Evidence) -> Alternatives:
         first, second = self.of
-        name = f"{side_name(first, second)} less {side_name(second, first)}"
+        name = f"{evidence.name(first, second)} less {evidence.name(second, first)}"
         return [[difference(name, evidence.side(first), evidence.side(second), -self.within, self.within)]]
 
 

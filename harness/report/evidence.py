@@ -50,7 +50,7 @@ class Evidence:
         cell that differs by the settings it names (the gap between two batch sizes, to compare gaps).
         """
         settings, on, minus = split_side(side)
-        evidence = self if on is None else replace(self, cells=self.measured(on))
+        evidence = self._by(on)
         whole = self.together(evidence.where(settings))
         if minus is None:
             return whole
@@ -58,6 +58,20 @@ class Evidence:
         values = {seed: whole.values[seed] - rest.values[seed] for seed in whole.values if seed in rest.values}
         states = {**rest.states, **whole.states, **diverged(rest)}
         return Cell(whole.settings, values, states, whole.arms + rest.arms, whole.selecting or rest.selecting)
+
+    def _by(self, metric: str | None) -> Evidence:
+        return self if metric is None else replace(self, cells=self.measured(metric))
+
+    def name(self, side: Where, other: Where) -> str:
+        """A side in words, without the settings that the other side has too: ``nonlinear (mean of 3)``.
+
+        How many cells are averaged is said because it is easily overlooked, and need not be as many as in the paper.
+        """
+        (settings, on, minus), (against, *_) = split_side(side), split_side(other)
+        several = len(self._by(on).where(settings)) if self.best_of is None else 1
+        measured = f" ({on.rpartition('/')[0]})" if on else ""
+        gap = f" (less {arm_name(minus)})" if minus else ""
+        return f"{arm_name(settings, against)}{measured}{gap}{f' (mean of {several})' if several > 1 else ''}"
 
     def groups(self, path: str, where: Where) -> list[tuple[Any, Cell]]:
         """Value of ``path`` -> its cells as one, numbers ascending and anything else in order of appearance."""
@@ -74,14 +88,6 @@ class Evidence:
 def is_number(value: Any) -> bool:
     """Whether a setting has a place on a scale; yes and no have none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def side_name(side: Where, other: Where) -> str:
-    """A side in words, without the settings that the other side has too."""
-    (settings, on, minus), (against, *_) = split_side(side), split_side(other)
-    measured = f" ({on.rpartition('/')[0]})" if on else ""
-    gap = f" (less {arm_name(minus)})" if minus else ""
-    return f"{arm_name(settings, against)}{measured}{gap}"
 
 
 def matched(evidence: Evidence, published: Sequence[Cell]) -> Iterator[tuple[Cell, Cell]]:

@@ -228,27 +228,44 @@ def write_figures(results: Results, folder: Path) -> list[Path]:
 
 
 def heatmap_picture(grid: Grid) -> matplotlib.figure.Figure:
-    """Paper, ours and their difference; the first two share one colour scale and bar, missing cells are hatched."""
+    """Paper and ours, and at the paper's own scale their difference; missing cells hatched, single seeds in italics.
+
+    At the paper's scale the first two share one colour scale. At any other they have their own, and there is no
+    difference: its level would be that of other data and another network.
+    """
     paper = _frame(grid, [[entry.published for entry in row.entries] for row in grid.rows])
     ours = _frame(grid, [[e.estimate.mean if e.estimate else None for e in row.entries] for row in grid.rows])
-    shown = {"Paper": paper, f"Ours, at {grid.experiment.scale}": ours, "Difference, ours − paper": ours - paper}
+    seeds = [entry.estimate.n for entry in grid.entries if entry.estimate]
+    told = f"n = {min(seeds)}" if len({*seeds}) == 1 else f"n = {min(seeds)} to {max(seeds)}" if seeds else "not run"
+    mine = f"Ours, at {grid.experiment.scale} ({told})"
     if not paper.notna().any(axis=None):
-        shown = {f"Ours, at {grid.experiment.scale}": ours}
-    scales = [panel.scale for panel in heatmap.panels(grid)]
+        shown, scales = {mine: ours}, [panel.scale for panel in heatmap.panels(grid)]
+    elif grid.experiment.as_in_paper or not seeds:
+        shown = {"Paper": paper, mine: ours, "Difference, ours − paper": ours - paper}
+        scales = [panel.scale for panel in heatmap.panels(grid)]
+    else:
+        shown, scales = {"Paper": paper, mine: ours}, [panel.scale for panel in heatmap.patterns(grid)]
     shown = dict(list(shown.items())[: len(scales)])
     figure = matplotlib.figure.Figure(figsize=(4.5 * len(shown), 4.3), layout="constrained")
     axes = figure.subplots(1, len(shown), squeeze=False)[0]
     for index, (title, frame) in enumerate(shown.items()):
-        bar = (
-            {"shrink": 0.75, "label": "points" if index == 2 else grid.metric.unit}
-            if index or len(shown) == 1
-            else None
-        )
+        shares = index == 0 and len(shown) > 2  # the bar of the panel beside it
+        bar = None if shares else {"shrink": 0.75, "label": "points" if index == 2 else grid.metric.unit}
         _picture(axes[index], frame, scales[index], bar)
         axes[index].set_title(title, loc="left", fontweight="bold", fontsize=11)
         axes[index].set_xlabel(grid.column_label)
         axes[index].set_ylabel("" if index else grid.stubs[0])
+        if title == mine:
+            _mark_single_seeds(axes[index], grid)
     return figure
+
+
+def _mark_single_seeds(axes: Any, grid: Grid) -> None:
+    """In italics, as a number that has no interval; seaborn writes the cells row by row, without the missing ones."""
+    written = [entry.estimate.n for row in grid.rows for entry in row.entries if entry.estimate]
+    for text, seeds in zip(axes.texts, written, strict=True):
+        if seeds == 1:
+            text.set_fontstyle("italic")
 
 
 def _picture(axes: Any, frame: pd.DataFrame, scale: heatmap.Scale, bar: dict[str, Any] | None) -> None:

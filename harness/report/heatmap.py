@@ -130,6 +130,17 @@ def panels(grid: Grid) -> list[Panel]:
     return found
 
 
+def patterns(grid: Grid) -> list[Panel]:
+    """Published and ours, each on a colour scale of its own: what is high and what is low in each, not how high."""
+    paper = [entry.published for entry in grid.entries if entry.published is not None]
+    ours = [entry.estimate.mean for entry in grid.entries if entry.estimate]
+    unit = grid.metric.unit
+    return [
+        _panel(grid, grid.printed_by.capitalize(), f"as printed, {unit}", sequential(min(paper), max(paper)), _paper),
+        _panel(grid, "Ours", f"at {grid.experiment.scale}, {unit}", sequential(min(ours), max(ours)), _ours),
+    ]
+
+
 Draw = Callable[[Entry, Scale, bool], Square]
 
 

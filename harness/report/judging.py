@@ -38,6 +38,8 @@ class Judged:
     partial: str = ""
     jointly: bool = False
     together_with: int = 0
+    direction: Judgement | None = None
+    """Of a claim about a size (a margin, in the paper's points) that is not reproduced: what of its direction alone."""
 
     @property
     def key(self) -> str:
@@ -82,6 +84,7 @@ def judge_claim(results: Results, experiment: Experiment, claim: Claim) -> Judge
         REFERENCE if reference else "" if paper else "no such number",
         printed(metric, [name for name in names if is_summary(name)]) or _as_stated(claim, kind),
         _partial(experiment, kind, papers),
+        direction=_direction(results, experiment, claim, kind, papers, metric),
     )
 
 
@@ -100,6 +103,18 @@ def _ours(
         decide = f"not comparable: the paper’s number is of the paper’s setting, ours of {setting}"
         return replace(ours, verdict=Verdict.NOT_COMPARABLE, decide=decide, untestable=True)
     return ours
+
+
+def _direction(
+    results: Results, experiment: Experiment, claim: Claim, kind: Any, papers: dict[str, list[Cell]], metric: str
+) -> Judgement | None:
+    """The same claim without its margin. Margins come from the paper's setting; elsewhere a direction can be told.
+
+    The verdict stays that of the whole claim: this says how much of it is left.
+    """
+    if experiment.as_in_paper or getattr(kind, "margin", 0.0) <= 0:
+        return None
+    return _ours(results, experiment, claim, replace(kind, margin=0.0), papers, metric)
 
 
 def _first_printed(

@@ -19,6 +19,7 @@ from harness.report.names import duration, printed_by, signed, value_name
 from harness.report.records import Results, State
 from harness.report.score import Score
 from harness.report.section import Section, tally
+from harness.report.tables import Grid
 from harness.report.verdicts import DECIDED, Verdict
 
 PAPERS = {"simclr": "SimCLR (Chen, Kornblith, Norouzi, Hinton 2020)"}
@@ -77,6 +78,21 @@ class Page:
         """Both verdicts that say something, with the claims they are of, and how many more there are."""
         found = [(one, [score for score in self.scores if score.judged.ours.verdict is one]) for one in DECIDED]
         return [(one, scores[:MOST_DECIDED], len(scores[MOST_DECIDED:])) for one, scores in found if scores]
+
+    @property
+    def directions(self) -> list[Score]:
+        """Claims about a size that are open, though their direction is reproduced."""
+        open_ = [score for score in self.scores if score.judged.ours.verdict is Verdict.INCONCLUSIVE]
+        return [score for score in open_ if score.direction_holds]
+
+    @cached_property
+    def opening(self) -> tuple[Section, Grid, list[heatmap.Panel]] | None:
+        """The first heatmap that has both the paper's numbers and ours: the page opens with these two pictures."""
+        for section in self.sections:
+            for grid, _, panels, _ in section.blocks:
+                if len(panels) > 2 and any(entry.estimate for entry in grid.entries):
+                    return section, grid, heatmap.patterns(grid)
+        return None
 
     @property
     def verdicts(self) -> list[tuple[Verdict, int]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from harness.spec.claim import BestOf
+from harness.spec.claim import TRAINING, BestOf
 from harness.spec.matching import matches as matches
 from harness.spec.matching import plain as plain
 
@@ -150,7 +150,10 @@ class Run:
             return self.state
         if handle in self.diverged:
             return State.DIVERGED
-        value = self.evaluations.get(handle or "", {}).get(name)
+        if handle == TRAINING and self.state is State.DONE and self.history:
+            value = self.history[-1].get(name)
+        else:
+            value = self.evaluations.get(handle or "", {}).get(name)
         if value is None and handle in self.unavailable:
             return State.NOT_RUN
         if value is None:
@@ -202,7 +205,7 @@ class Results:
     def cells(self, experiment: Experiment, metric: str) -> list[Cell]:
         """One cell per arm of the experiment for a metric such as ``linear/top1``."""
         label, _, name = metric.rpartition("/")
-        handle = experiment.evaluations.get(label)
+        handle = TRAINING if label == TRAINING else experiment.evaluations.get(label)
         found = []
         for index, arm in enumerate(experiment.arms):
             read = {seed: self.runs[run].value(handle, name) for seed, run in sorted(arm.runs.items())}

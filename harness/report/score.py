@@ -11,7 +11,7 @@ from harness.report.entries import Metric
 from harness.report.judging import Judged
 from harness.report.names import signed, slug, value_name
 from harness.report.stats import CONFIDENCE
-from harness.report.verdicts import DECIDED
+from harness.report.verdicts import DECIDED, Verdict
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,22 @@ class Score:
         if judged.jointly:
             return f"decided, also together with the {others} other claims here"
         return f"decided by itself, but not together with the {others} other claims here"
+
+    @property
+    def direction_holds(self) -> bool:
+        """Whether of a claim about a size, which is open or refuted, the direction alone is reproduced."""
+        judged = self.judged
+        return (
+            judged.ours.verdict in (Verdict.INCONCLUSIVE, Verdict.NOT_REPRODUCED)
+            and judged.direction is not None
+            and judged.direction.verdict is Verdict.REPRODUCED
+        )
+
+    @property
+    def alone(self) -> bool:
+        """Whether a verdict stands by itself only, and not together with the others of its table."""
+        judged = self.judged
+        return judged.ours.verdict in DECIDED and judged.together_with > 1 and not judged.jointly
 
     @property
     def anchor(self) -> str:

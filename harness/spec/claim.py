@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from harness.spec.errors import SpecError, nearest
 
+TRAINING = "training"
+"""What stands in a metric's path instead of an evaluation, for the loss of the last epoch: ``training/loss``."""
+
 CLAIM_KINDS: dict[str, frozenset[str]] = {
     "best": frozenset({"margin", "where", "among"}),
     "lowest": frozenset({"margin", "where", "among"}),

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from harness.components import Evaluation
 from harness.spec import registry
-from harness.spec.claim import CLAIM_KINDS, BestOf, Claim
+from harness.spec.claim import CLAIM_KINDS, TRAINING, BestOf, Claim
 from harness.spec.document import Keys
 from harness.spec.errors import Complaint, SpecError, nearest
 from harness.spec.experiment import Experiment
@@ -261,6 +261,8 @@ class _Checker:
 
     def _metric(self, metric: Any, place: Keys) -> None:
         label, _, name = str(metric).partition("/")
+        if metric == f"{TRAINING}/loss":
+            return
         if label not in self.evaluations:
             self._complain(
                 place, f"metric {metric!r}: no evaluation {label!r} here; {nearest(label, self.evaluations)}"

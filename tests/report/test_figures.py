@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -9,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from harness.report.collect import collect
-from harness.report.figures import charts, lines_of, write_figures
+from harness.report.figures import charts, heatmap_picture, lines_of, write_figures
 from harness.report.records import Results
 from harness.report.tables import Grid, grids
 from tests.report.fake_results import BATCH, EPOCHS, FakeResults, add, fate_of
@@ -66,3 +67,18 @@ def test_pictures_are_the_same_bytes_each_time(results: dict[str, Results], tmp_
     assert [path.name for path in first] == ["augmentation_pairs@micro.png", "augmentation_pairs@micro.svg"]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     assert b"<dc:date>" not in first[1].read_bytes()
+
+
+def test_a_picture_says_how_many_seeds_it_rests_on_and_compares_no_levels(results: dict[str, Results]) -> None:
+    grid = next(one for one in grids(results["some"], results["some"].experiments[0]) if one.kind == "heatmap")
+    picture = heatmap_picture(grid)
+    shown = [axes for axes in picture.axes if axes.get_title(loc="left")]
+    seeds = [entry.estimate.n for row in grid.rows for entry in row.entries if entry.estimate]
+    assert [axes.get_title(loc="left") for axes in shown] == [
+        "Paper",
+        f"Ours, at micro (n = {min(seeds)} to {max(seeds)})",
+    ]
+    styles = [text.get_fontstyle() for text in shown[1].texts]
+    assert min(seeds) == 1 and styles == ["italic" if n == 1 else "normal" for n in seeds]
+    at_papers = dataclasses.replace(grid, experiment=grid.experiment.model_copy(update={"paper_scale": True}))
+    assert "Difference" in heatmap_picture(at_papers).axes[2].get_title(loc="left")

@@ -276,6 +276,12 @@ def test_what_is_decided_stands_at_the_top_with_its_scale(results: dict[str, Res
     assert "claimed:" not in nothing
 
 
+def test_the_page_opens_with_the_picture(results: dict[str, Results], pages: dict[str, str]) -> None:
+    top = pages["all"].partition("Scoreboard")[0]
+    assert top.count('<table class="heat">') == 2 and "each picture from its own lowest" in top
+    assert 'class="opening"' not in pages["nothing"], "without a number of ours there is no picture to compare"
+
+
 def test_colours_of_the_style_sheet_read_well(pages: dict[str, str]) -> None:
     """Text against its background in both themes: WCAG AA, 4.5 to 1; lines too, as their names share it."""
     roots = re.findall(r":root \{([^}]*)\}", pages["all"])
