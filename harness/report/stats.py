@@ -14,8 +14,8 @@ from functools import lru_cache
 from scipy import stats
 
 CONFIDENCE = 0.95
-MOST_SEEDS = 200
-"""Above this many seeds we say so instead of giving a number: the present spread is no basis for more."""
+MOST_SEEDS = 25
+"""Above this many seeds we say so instead of giving a number: a spread seen in three is no basis for more."""
 
 
 @lru_cache(maxsize=4096)

@@ -164,4 +164,4 @@ def _more_seeds(comparisons: Sequence[Comparison], level: float) -> str:
     if not known or (reachable and len(known) < len(needed)):
         return "more seeds than are worth it: too close to call at this spread"
     more = max(known) if reachable else min(known)
-    return f"about {max(more, 1)} more seed{'s' if more > 1 else ''} at this spread"
+    return f"about {max(more, 1)} more seed{'s' if more > 1 else ''}, if the spread stays as it is"
