@@ -108,6 +108,7 @@ class Panel:
 
     name: str
     caption: str
+    columns: tuple[str, ...]
     rows: tuple[tuple[str, tuple[Square, ...]], ...]
     means: tuple[Square, ...]
     scale: Scale
@@ -144,12 +145,22 @@ def patterns(grid: Grid) -> list[Panel]:
 Draw = Callable[[Entry, Scale, bool], Square]
 
 
+def _belongs(entry: Entry, name: str) -> bool:
+    """Whether a panel has this place at all: asked for at this scale, printed, or both."""
+    printed, asked = entry.published is not None, entry.asked > 0
+    return asked if name == "Ours" else printed and asked if name == "Difference" else printed
+
+
 def _panel(grid: Grid, name: str, caption: str, scale: Scale, draw: Draw) -> Panel:
+    """Rows and columns of which it has no place are left out: a scale's batch sizes need not be the paper's."""
+    held = [[_belongs(entry, name) for entry in row.entries] for row in grid.rows]
+    kept = [index for index, column in enumerate(zip(*held, strict=True)) if any(column)]
     rows, means = [], []
-    for row in grid.rows:
+    for row, here in zip(grid.rows, held, strict=True):
+        if not any(here):
+            continue
         squares = tuple(
-            draw(entry, scale, grid.diagonal and row.names == (column,))
-            for column, entry in zip(grid.columns, row.entries, strict=True)
+            draw(row.entries[index], scale, grid.diagonal and row.names == (grid.columns[index],)) for index in kept
         )
         rows.append((row.names[0], squares))
         ours, paper = row_mean(row)
@@ -167,7 +178,8 @@ def _panel(grid: Grid, name: str, caption: str, scale: Scale, draw: Draw) -> Pan
         )
         small = f"±{half:.1f}" if half is not None else f"{missing} missing" if value is None and missing else ""
         means.append(Square(text, scale.style(value) if value is not None else "", small))
-    return Panel(name, caption, tuple(rows), tuple(means) if grid.row_mean else (), scale)
+    columns = tuple(grid.columns[index] for index in kept)
+    return Panel(name, caption, columns, tuple(rows), tuple(means) if grid.row_mean else (), scale)
 
 
 def _paper(entry: Entry, scale: Scale, alone: bool) -> Square:

@@ -6,9 +6,11 @@ import re
 
 import pytest
 
+from harness.report.collect import collect
 from harness.report.heatmap import Scale, contrast, diverging, panels, sequential
 from harness.report.records import Results
 from harness.report.tables import grids
+from tests.report.fake_results import BATCH, EPOCHS, FakeResults, add
 
 SCALES = {"sequential": sequential(2.6, 56.3), "diverging": diverging(23.0), "flat": sequential(5.0, 5.0)}
 
@@ -47,3 +49,32 @@ def test_every_square_has_a_number_or_a_word(results: dict[str, Results], share:
         squares = [square for _, row in panel.rows for square in row]
         assert len(squares) == 49 and all(square.text for square in squares)
         assert all(bool(square.style) == bool(re.fullmatch(r"[+-]?\d+\.\d", square.text)) for square in squares)
+
+
+def test_a_panel_has_the_rows_and_columns_that_it_has_places_in(fake: FakeResults) -> None:
+    """Figure 9 at another scale: of 14 batch sizes and lengths two are in both."""
+    arms = [
+        add(fake, {BATCH: batch, EPOCHS: epochs}, 1, lambda *_: "missing", lambda *_: {})
+        for batch in (32, 64, 256)
+        for epochs in (10, 100)
+    ]
+    paper = [
+        {"at": {BATCH: batch, EPOCHS: epochs}, "metric": "linear/top1", "value": 50.0}
+        for batch in (256, 512, 1024)
+        for epochs in (100, 200, 400)
+    ]
+    block = {
+        "rows": {"epochs": EPOCHS},
+        "columns": {"batch size": BATCH},
+        "cell": "linear/top1",
+        "published": "simclr/x",
+    }
+    fake.experiment("nine", arms=arms, report=[{"heatmap": block}], published={"simclr/x": {"cells": paper}})
+    results = collect(fake.root)
+    shown = {panel.name: panel for panel in panels(grids(results, results.experiments[0])[0])}
+    sizes = {name: ([row for row, _ in panel.rows], list(panel.columns)) for name, panel in shown.items()}
+    assert sizes == {
+        "Paper": (["100", "200", "400"], ["256", "512", "1024"]),
+        "Ours": (["10", "100"], ["32", "64", "256"]),
+        "Difference": (["100"], ["256"]),
+    }
