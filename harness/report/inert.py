@@ -1,4 +1,4 @@
-"""Arms that differ on paper and not in any loss: what they differ in changes nothing, and is no ablation."""
+"""Arms that differ on paper and not in what they learn: what they differ in changes nothing, and is no ablation."""
 
 from __future__ import annotations
 
@@ -10,21 +10,28 @@ from harness.report.records import Experiment, Run, State
 
 @dataclass(frozen=True)
 class Inert:
-    """Two arms (by index) whose losses are equal in every one of ``epochs`` epochs, at each of ``seeds``."""
+    """Two arms (by index) whose losses are equal in every one of ``epochs`` epochs, at each of ``seeds``.
+
+    ``by_weights``: their losses differ, and they end in the same weights all the same. (The margin of a triplet loss
+    whose negatives are all within it is such a setting: it is added to the loss and has no gradient.)
+    """
 
     first: int
     second: int
     seeds: tuple[int, ...]
     epochs: int
+    by_weights: bool = False
 
 
 def inert_arms(experiment: Experiment, runs: Mapping[str, Run]) -> list[Inert]:
-    """Each arm that repeats an earlier one, loss for loss, at every seed that both have finished.
+    """Each arm that repeats an earlier one, loss for loss or in its final weights, at every seed both have finished.
 
     Only finished runs are compared: during warm-up a long run and a short one are the same run.
     """
     earlier: dict[tuple[int, float], list[int]] = {}  # (seed, loss of the first epoch) -> arms
     losses: dict[tuple[int, int], list[float]] = {}
+    weights: dict[int, dict[int, str]] = {}
+    ends: dict[tuple[int, str], int] = {}  # (seed, digest of the final weights) -> the first arm that has them
     found = []
     for index, arm in enumerate(experiment.arms):
         near: dict[int, None] = {}
@@ -37,9 +44,34 @@ def inert_arms(experiment: Experiment, runs: Mapping[str, Run]) -> list[Inert]:
                     earlier[seed, history[0]].append(index)
         alike = (one for other in near if (one := _same(experiment, losses, other, index)))
         match = next((one for one in alike if _same_weights(experiment, runs, one)), None)
+        weights[index] = _weights(experiment, runs, index)
+        for end in weights[index].items():
+            other = ends.setdefault(end, index)
+            match = match or (_ends_alike(experiment, weights, runs, other, index) if other != index else None)
         if match:
             found.append(match)
     return found
+
+
+def _ends_alike(
+    experiment: Experiment, weights: Mapping[int, Mapping[int, str]], runs: Mapping[str, Run], first: int, second: int
+) -> Inert | None:
+    """Whether two arms end in the same weights, bit by bit, at every seed of which both recorded them."""
+    one, other = experiment.arms[first].runs, experiment.arms[second].runs
+    both = [seed for seed in weights[second] if seed in weights[first] and one[seed] != other[seed]]
+    if not both or any(weights[first][seed] != weights[second][seed] for seed in both):
+        return None
+    return Inert(first, second, tuple(both), max(runs[one[seed]].epochs for seed in both), by_weights=True)
+
+
+def _weights(experiment: Experiment, runs: Mapping[str, Run], arm: int) -> dict[int, str]:
+    """Seed -> digest of the final weights, of the runs of an arm that recorded one."""
+    finished = {seed: runs[run] for seed, run in sorted(experiment.arms[arm].runs.items())}
+    return {
+        seed: str(run.provenance["weights"])
+        for seed, run in finished.items()
+        if run.state in (State.DONE, State.TRAINED) and run.provenance.get("weights") is not None
+    }
 
 
 def _losses(run: Run) -> list[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from typing import Any
@@ -100,6 +101,27 @@ def test_one_seed_that_differs_clears_a_pair_and_a_shared_run_is_no_pair() -> No
     runs = {name: run(name, [3.0, last]) for name, last in (("a", 1.0), ("b", 1.0), ("c", 2.0), ("d", 2.5))}
     assert not inert_arms(experiment(["a", "c"], ["b", "d"]), runs)
     assert not inert_arms(experiment(["a"], ["a"]), runs)
+
+
+def weighed(name: str, last: float, weights: str | None) -> Run:
+    held = {} if weights is None else {"weights": weights}
+    return dataclasses.replace(run(name, [3.0, last]), provenance=held)
+
+
+@pytest.mark.parametrize(
+    ("ends", "flagged"),
+    [
+        (("x", "y", "x", "y"), True),  # a margin, say, that is added to the loss and has no gradient
+        (("x", "y", "x", "z"), False),
+        (("x", "y", None, None), False),
+        (("x", "y", "x", None), True),  # as far as it was recorded
+    ],
+)
+def test_other_losses_and_the_same_weights_are_inert_too(ends: tuple[str | None, ...], flagged: bool) -> None:
+    runs = {name: weighed(name, float(place), end) for place, (name, end) in enumerate(zip("abcd", ends, strict=True))}
+    found = inert_arms(experiment(["a", "b"], ["c", "d"]), runs)
+    assert [(one.first, one.second, one.by_weights) for one in found] == ([(0, 1, True)] if flagged else [])
+    assert not inert_arms(experiment(["a", "b"], ["a", "b"]), runs), "shared runs are no pair"
 
 
 def test_the_page_shows_curves_and_inert_arms_and_names_a_broken_line(fake: FakeResults) -> None:
