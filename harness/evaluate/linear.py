@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, ClassVar, Literal
 
@@ -50,7 +50,10 @@ class Linear:
     def __call__(self, trained: Trained) -> Iterator[tuple[str, float]]:
         """Fit on the training split, score on ``split``; deterministic given ``trained.seed``."""
         trained.split(self.split)  # refuse before the work, not after it
-        probe = self.fit(trained)
+        alike = replace(self, split="test")  # the images that it is scored on have no part in the fit
+        if alike not in trained.fitted:
+            trained.fitted[alike] = self.fit(trained)
+        probe = trained.fitted[alike]
         x, labels = trained.features(self.split, self.features)
         yield from accuracies(probe.logits(x).T, labels)
 
@@ -74,6 +77,7 @@ class Linear:
             for step, chosen in enumerate(rows, start=epoch * steps):
                 rate = cosine(step, steps * self.epochs) * self.base_lr * batch / 256
                 probe.step(x.index_select(0, chosen), labels.index_select(0, chosen), rate)
+            del x  # before the next epoch's
             state = {"epoch": epoch + 1, "probe": probe.state(), "order": order.get_state()}
             trained.interim.keep(partial(dict, state), (epoch + 1) / self.epochs)
         assert probe is not None, "epochs >= 1"

@@ -53,6 +53,8 @@ class Trained:
     root: Path = Path("data")
     untrained: Callable[[], Method] | None = None
     interim: Interim = field(default_factory=Interim)
+    fitted: dict[Any, Any] = field(default_factory=dict, repr=False)
+    """What one evaluation fitted and another, which differs in the images it is scored on alone, need not fit again."""
     _features: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
     _splits: dict[str, Split] = field(default_factory=dict, repr=False)
 
@@ -75,7 +77,7 @@ class Trained:
 
     def elsewhere(self, data: Dataset) -> Trained:
         """The same networks before another data set; its features are kept for as long as what is returned."""
-        return replace(self, data=data, _features={}, _splits={})
+        return replace(self, data=data, fitted={}, _features={}, _splits={})
 
     def features(
         self, split: str, at: Features = "h", augmentations: Sequence[Any] = (), epoch: int = 0
@@ -101,24 +103,30 @@ class Trained:
         self, split: str, views: Views, at: Features, *, epoch: int = 0, shuffle: bool = False
     ) -> tuple[list[Tensor], Tensor]:
         """One tensor [N, D] per view, and the labels [N] in the same order. Raises as :meth:`features` does."""
-        found: list[list[Tensor]] = [[] for _ in range(views.count)]
-        labels = []
+        found: list[Tensor] = []
+        labels, done = [], 0
         for batch in self._passes(split, views, epoch=epoch, shuffle=shuffle):
             labels.append(batch.labels)
-            for kept, images in zip(found, batch.views, strict=True):
+            for view, images in enumerate(batch.views):
                 h = self.method.represent(images)
-                kept.append((self.method.project(h) if at == "z" else h).float())
-        return [finite(torch.cat(kept), at) for kept in found], torch.cat(labels)
+                rows = finite((self.method.project(h) if at == "z" else h).float(), at)
+                if len(found) == view:  # one matrix, filled as it comes: of ImageNet's h a second one is 10 to 40 GiB
+                    found.append(rows.new_empty(len(self.split(split)), *rows.shape[1:]))
+                found[view][done : done + len(rows)] = rows
+            done += len(batch.labels)
+        return found, torch.cat(labels)
 
     @torch.no_grad()
     def changed(self, split: str, at: Features, pretext: Pretext) -> tuple[Tensor, Tensor]:
         """Features of a split's images as ``pretext`` changes them, and what it did to each, as :meth:`features`.
 
         One draw per image, the same for h and z, another in every split; kept, so that the second of them costs no pass
-        of the encoder.
+        of the encoder, until another pretext is asked for: of ImageNet each is 10 GiB.
         """
         key = (split, at, pretext)
         if key not in self._features:
+            for other in [known for known in self._features if len(known) == 3 and known[2] != pretext]:
+                del self._features[other]
             if at == "z":
                 h, labels = self.changed(split, "h", pretext)
                 x = finite(self._projected(h), "z")

@@ -79,3 +79,16 @@ def test_no_two_splits_share_their_draws(make_trained: Make) -> None:
     trained = make_trained(data={"train_images": 90, "test_images": 90})
     answers = [trained.changed(split, "h", Guess("rotation"))[1] for split in ("train", "test")]
     assert not torch.equal(*answers)
+
+
+def test_another_pretext_takes_the_place_of_the_last(make_trained: Make) -> None:
+    trained = make_trained()
+    rotation, noise = Guess("rotation"), Guess("noise")
+    trained.changed("train", "h", rotation)
+    trained.features("train", "h")
+    passes = len(trained.method.passes)
+    trained.changed("train", "z", rotation)
+    assert len(trained.method.passes) == passes
+    trained.changed("train", "h", noise)
+    assert [key for key in trained._features if len(key) == 3] == [("train", "h", noise)]
+    assert ("train", "h") in trained._features, "what other evaluations need stays"

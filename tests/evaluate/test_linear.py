@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +16,7 @@ from torch import Tensor, nn
 
 from harness.evaluate.interim import Interim
 from harness.evaluate.linear import Linear, SoftmaxRegression, accuracies, cosine
+from harness.evaluate.trained import Trained
 
 CLASSES = 7
 
@@ -30,6 +34,7 @@ class Features:
 
     def __init__(self, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], seed: int = 3) -> None:
         self.seed, self.interim = seed, Interim()
+        self.fitted: dict[Any, Any] = {}
         self.data = SimpleNamespace(classes=tuple(range(CLASSES)))
         self.asked: list[tuple[str, str, tuple[str, ...], int]] = []
         self._splits = {"train": train, "test": test, "validation": test}
@@ -180,3 +185,36 @@ def test_cosine_runs_from_one_to_zero() -> None:
     rates = [cosine(step, 10) for step in range(11)]
     assert rates[0] == 1.0 and rates[5] == pytest.approx(0.5) and rates[10] == 0.0
     assert rates == sorted(rates, reverse=True)
+
+
+@pytest.mark.parametrize("augment", ["none", "crop_flip"])
+def test_one_probe_is_scored_on_any_split(make_trained: Callable[..., Trained], augment: Any) -> None:
+    """``evaluate: [linear, {linear: {split: validation}}]`` is one fit: at imagenet the other would be hours."""
+    settings = Linear(epochs=2, batch_size=30, augment=augment)
+    sizes = {"data": {"validation_images": 40}}
+    alone = [dict(replace(settings, split=split)(make_trained(**sizes))) for split in ("test", "validation")]
+    trained = make_trained(**sizes)
+    found = [dict(settings(trained))]
+    passes = len(trained.method.passes)
+    found.append(dict(replace(settings, split="validation")(trained)))
+    assert found == alone and found[0] != found[1]
+    assert len(trained.method.passes) == passes + 2, "the validation images alone"
+    dict(replace(settings, epochs=3)(trained))
+    assert len(trained.method.passes) >= passes + 2 + (0 if augment == "none" else 9)
+
+
+def test_features_of_an_epoch_are_held_once(make_trained: Callable[..., Trained], monkeypatch: Any) -> None:
+    """A second matrix of ImageNet's features is 10 to 40 GiB: the last epoch's is gone when the next is encoded."""
+    trained = make_trained()
+    alive: list[weakref.ref[Tensor]] = []
+    original = Trained.features
+
+    def watched(self: Trained, *args: Any, **fields: Any) -> tuple[Tensor, Tensor]:
+        assert all(one() is None for one in alive), "of an earlier epoch"
+        x, labels = original(self, *args, **fields)
+        alive.append(weakref.ref(x))
+        return x, labels
+
+    monkeypatch.setattr(Trained, "features", watched)
+    Linear(epochs=3, batch_size=30, augment="crop_flip").fit(trained)
+    assert len(alive) == 3
