@@ -114,7 +114,7 @@ class Files:
         self, steps: Sequence[Tensor], windows: Sequence[Window], *, seed: int, epoch: int, workers: int | None
     ) -> Iterator[list[Tensor]]:
         """For each step one uint8 tensor [B, 3, size, size] for each window, or a single, centrally cropped one."""
-        threads = workers or len(os.sched_getaffinity(0))
+        threads = workers or torch.get_num_threads()  # the run's share of the machine: others may run beside it
         queue: deque[Future[list[Tensor]]] = deque()
         left = iter(steps)
         # Two pools: a task that waited for tasks of its own pool could wait for ever.

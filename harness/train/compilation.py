@@ -33,7 +33,10 @@ def compiled(method: Method, place: Place, device: torch.device) -> Iterator[Non
     one, and each shape would be compiled anew. Raises :class:`SpecError` where there is no compiler, or it fails.
     """
     if place.compile == "off":
-        yield
+        try:
+            yield
+        finally:
+            method.zero_grad(set_to_none=True)  # evaluations need the memory, and would copy them with the networks
         return
     check_compiler(place.compile, device.type)
     if place.threads:  # of several runs side by side, each compiles on its own cores; read when first needed

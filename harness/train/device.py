@@ -14,7 +14,7 @@ def prepared_device(place: Place) -> torch.device:
     float32 is float32 on every device: torch would let cuDNN's convolutions round their inputs to TF32 (10 bits),
     which is another precision, not another place. Who wants speed says ``precision: bfloat16``, and then this concerns
     only what stays in float32: crops, the objective, evaluations. cuDNN times its algorithms once per shape and keeps
-    the fastest: the training of a run has one shape.
+    the fastest: but for operators that are applied to some images only, the training of a run has one shape.
     """
     if place.threads:
         torch.set_num_threads(place.threads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -76,3 +77,18 @@ def test_leaving_early_leaves_no_thread(top: Path) -> None:
     next(stream)
     stream.close()
     assert threading.active_count() == before
+
+
+def test_images_are_decoded_on_the_threads_of_the_run(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of eight processes on one node each would otherwise start a thread for every core of it."""
+    asked: list[int] = []
+    original = folder.ThreadPoolExecutor
+
+    def counted(threads: int) -> ThreadPoolExecutor:
+        asked.append(threads)
+        return original(threads)
+
+    monkeypatch.setattr(folder, "ThreadPoolExecutor", counted)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    next(files(top).stream([torch.arange(5)], [], seed=0, epoch=0, workers=None))
+    assert asked[0] == 3

@@ -178,3 +178,12 @@ def test_a_step_begins_before_its_forward_where_graphs_are_replayed(monkeypatch:
             gradient(method, views, labels)
     gradient(method, views, labels)
     assert marks == [True, True]
+
+
+def test_gradients_do_not_outlive_the_training(tmp_path: Path) -> None:
+    parts = components.build(components.resolve(tree(), 0))
+    method = loop.seeded_method(parts, parts.dataset.load(tmp_path), torch.device("cpu"))
+    with compiled(method, HERE, torch.device("cpu")):
+        for one in method.parameters():
+            one.grad = torch.ones_like(one)
+    assert all(one.grad is None for one in method.parameters())
