@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from harness.report.collect import collect
-from harness.report.hearsay import said
+from harness.report.hearsay import Said, said
 from harness.report.judging import judge_all
 from harness.report.page import render
 from harness.report.score import Score
@@ -74,3 +74,38 @@ def test_number_by_number(fake: FakeResults) -> None:
     assert [one.printed for one in found] == ["10.0", "20.0", "30.0"]
     page = render(results)
     assert "The summary, number by number" in page and page.count("contradicts the paper</span>") == 1
+
+
+B256 = {X: 256, "schedule.epochs": 100}
+
+
+def place(value: float, **more: Any) -> dict[str, Any]:
+    return {"at": B256 | more, "metric": "linear/top1", "value": value}
+
+
+def printed_beside(fake: FakeResults, summary: float, *tables: dict[str, Any]) -> Said:
+    """One number of the summary, beside these tables of the paper."""
+    published = {f"simclr/{index}": table for index, table in enumerate(tables)}
+    fake.experiment("one", claims=[], published=published | {"summary/t": {"cells": [place(summary)]}})
+    results = collect(fake.root)
+    (found,) = said(results, results.experiments[0])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("summary", "agrees"), [(57.5, True), (84.0, True), (70.0, False), (58.52, True), (58.6, False)]
+)
+def test_two_sources_are_two_numbers_and_no_range(fake: FakeResults, summary: float, agrees: bool) -> None:
+    """Batch 256 for 100 epochs on ImageNet and on CIFAR-10: what lies in between is neither."""
+    tables = [{"where": "Figure 9, section 5.2", "cells": [place(57.52)]}, {"where": "Figure B.7", "cells": [place(83.86)]}]
+    found = printed_beside(fake, summary, *tables)
+    assert found.agrees is agrees
+    assert found.printed == "57.5 (Figure 9) or 83.9 (Figure B.7)"
+
+
+def test_many_numbers_of_one_table_are_a_range_but_agree_one_by_one(fake: FakeResults) -> None:
+    cells = [place(value, width=index) for index, value in enumerate([60.0, 61.3, 64.0, 68.0])]
+    for summary, agrees in ((60.5, True), (66.0, False), (68.9, True)):
+        found = printed_beside(fake, summary, {"where": "Figure 8", "cells": cells})
+        assert (found.printed, found.agrees) == ("60.0 to 68.0", agrees)
+    assert printed_beside(fake, 60.0, {"cells": cells[:2]}).printed == "60.0 or 61.3"
