@@ -98,16 +98,20 @@ def _single(grid: Grid) -> str:
 
 
 def _floor(grid: Grid) -> str:
-    """How many means are no higher than a number that is shown for comparison (an untrained encoder's, say)."""
+    """How many means are no higher than a number that is shown for comparison (an untrained encoder's, say).
+
+    Of means alone, and the sentence says so: many rest on one seed and have no interval to judge by.
+    """
     found = []
     means = [row.entries[0].estimate.mean for row in grid.rows if row.entries[0].estimate]
     if grid.kind != "table":
         means = [entry.estimate.mean for entry in grid.entries if entry.estimate]
     for one in grid.references:
         if one.estimates[0] and grid.metric.higher_is_better and means:
-            below = sum(mean <= one.estimates[0].mean for mean in means) or "None"
+            below = sum(mean <= one.estimates[0].mean for mean in means)
             told = measured(one.estimates[0], grid.metric)
-            found.append(f"{below} of {len(means)} are no higher than the {one.name}, {told}.")
+            have = f"{below or 'None'} of {len(means)} {'have' if below > 1 else 'has'} a mean no higher than"
+            found.append(f"{have} that of the {one.name}, {told}.")
     return " ".join(found)
 
 
@@ -127,9 +131,8 @@ def _untold(best: Entry, ours: Sequence[tuple[str, Entry]]) -> str:
 def _highest(places: Sequence[tuple[str, Entry]], opening: str = "Highest here:", by: str = "paper") -> str:
     """Our highest; the {by}’s highest, and whether it is the same place."""
     ours = [(place, entry) for place, entry in places if entry.estimate]
-    paper = [(place, entry) for place, entry in places if entry.published is not None]
     best = max(ours, key=lambda one: one[1].estimate.mean if one[1].estimate else 0.0, default=None)
-    printed = max(paper, key=lambda one: one[1].published or 0.0, default=None)
+    printed, among = _printed_highest(ours or places, places)
     theirs = f"{printed[0]}, {number(printed[1].published or 0.0, printed[1].metric)}" if printed else ""
     if best is None or best[1].estimate is None:
         return f"No run has finished. The {by}’s highest is {theirs}." if printed else "No run has finished."
@@ -138,8 +141,21 @@ def _highest(places: Sequence[tuple[str, Entry]], opening: str = "Highest here:"
         return f"{text}.{untold}"
     if printed[0] == best[0]:
         same = number(printed[1].published or 0.0, printed[1].metric)
-        return f"{text}; it is the {by}’s highest too ({same}).{untold}"
-    return f"{text}; the {by}’s highest is {theirs}.{untold}"
+        return f"{text}; it is the {by}’s highest{among} too ({same}).{untold}"
+    return f"{text}; the {by}’s highest{among} is {theirs}.{untold}"
+
+
+def _printed_highest(
+    known: Sequence[tuple[str, Entry]], places: Sequence[tuple[str, Entry]]
+) -> tuple[tuple[str, Entry] | None, str]:
+    """The highest printed number where ours are known, and how to say that it is not of all places.
+
+    None of fewer than two: a single number is the highest of nothing.
+    """
+    printed = [one for one in known if one[1].published is not None]
+    best = max(printed, key=lambda one: one[1].published or 0.0) if len(printed) > 1 else None
+    everything = sum(entry.published is not None for _, entry in places)
+    return best, " of these places" if len(printed) < everything else ""
 
 
 def _tau(entries: Sequence[Entry], least: int = FEWEST_RANKED) -> tuple[str, int]:

@@ -97,7 +97,10 @@ def printed_beside(fake: FakeResults, summary: float, *tables: dict[str, Any]) -
 )
 def test_two_sources_are_two_numbers_and_no_range(fake: FakeResults, summary: float, agrees: bool) -> None:
     """Batch 256 for 100 epochs on ImageNet and on CIFAR-10: what lies in between is neither."""
-    tables = [{"where": "Figure 9, section 5.2", "cells": [place(57.52)]}, {"where": "Figure B.7", "cells": [place(83.86)]}]
+    tables = [
+        {"where": "Figure 9, section 5.2", "cells": [place(57.52)]},
+        {"where": "Figure B.7", "cells": [place(83.86)]},
+    ]
     found = printed_beside(fake, summary, *tables)
     assert found.agrees is agrees
     assert found.printed == "57.5 (Figure 9) or 83.9 (Figure B.7)"

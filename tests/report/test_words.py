@@ -116,6 +116,33 @@ def test_the_highest_says_what_it_is_not_told_apart_from(fake: FakeResults) -> N
     )
 
 
+@pytest.mark.parametrize(
+    ("paper", "said"),
+    [
+        ({32: 50.0}, None),
+        ({32: 50.0, 128: 90.0}, None),
+        ({32: 50.0, 64: 49.0}, "the paper’s highest is batch 32, 50.0 %"),
+        ({32: 50.0, 64: 51.0}, "it is the paper’s highest too (51.0 %)"),
+        ({32: 50.0, 64: 49.0, 128: 90.0}, "the paper’s highest of these places is batch 32, 50.0 %"),
+        ({32: 50.0, 64: 51.0, 128: 90.0}, "it is the paper’s highest of these places too (51.0 %)"),
+    ],
+)
+def test_the_papers_highest_is_of_several_numbers_and_where_ours_are(
+    fake: FakeResults, paper: dict[int, float], said: str | None
+) -> None:
+    """A single number is the highest of nothing; one where we ran nothing is not what ours is held against."""
+    arms = [
+        add(fake, {BATCH: size}, 2, fate_of(1.0), lambda at, seed: {"linear": {"top1": at[BATCH] - 10.0 + seed}})
+        for size in (32, 64)
+    ]
+    cells = [{"at": {BATCH: size}, "metric": "linear/top1", "value": value} for size, value in paper.items()]
+    table = {"table": {"rows": {"batch": BATCH}, "columns": {"Top-1": "linear/top1"}, "published": "simclr/x"}}
+    fake.experiment("one", arms=arms, report=[table], published={"simclr/x": {"cells": cells}}, claims=[])
+    (text,) = sentences(collect(fake.root))
+    assert "highest at batch 64, 54.5" in text
+    assert said in text if said else "the paper’s highest" not in text
+
+
 def test_one_printed_number_is_said_and_not_drawn(fake: FakeResults) -> None:
     text = said_of(fake, {32: 40.0, 64: 41.0})
     assert "The summary prints 50.0 % at batch 32 and nothing else here." in text
@@ -125,7 +152,7 @@ def test_what_is_no_higher_than_the_floor_is_counted(fake: FakeResults) -> None:
     values = lambda at, seed: {"linear": {"top1": 40.5 + seed}}  # noqa: E731
     fake.experiment("floor", arms=[add(fake, {EPOCHS: 0}, 2, fate_of(1.0), values)], claims=[])
     text = said_of(fake, {32: 40.0, 64: 45.0}, reference={"floor itself": {"experiment": "floor"}})
-    assert "1 of 2 are no higher than the floor itself, 41.0" in text
+    assert "1 of 2 has a mean no higher than that of the floor itself, 41.0" in text
 
 
 @pytest.mark.parametrize("index", range(4))
