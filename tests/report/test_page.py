@@ -206,6 +206,26 @@ def test_problems_are_on_the_page(fake: FakeResults) -> None:
     assert "1 file could not be used" in text and victim.relative_to(fake.root).as_posix() in text
 
 
+@pytest.mark.parametrize("huge", [1e300, 1.7e308])
+def test_one_huge_number_does_not_take_the_page_with_it(fake: FakeResults, huge: float) -> None:
+    """As a share of images it is a broken file; as an entropy it is drawn and judged like any other number."""
+
+    def values(settings: dict[str, Any], seed: int) -> dict[str, dict[str, float]]:
+        wild = (huge, -huge, 1.0)[seed]
+        return {"linear": {"top1": abs(wild)}, "contrastive": {"top1": 60.0 + seed, "entropy": wild}}
+
+    arms = [add(fake, {TAU: tau}, 3, fate_of(1.0), values) for tau in (0.1, 0.5)]
+    report: list[dict[str, Any]] = [
+        {"table": {"rows": {"τ": TAU}, "columns": {"Top-1": "linear/top1", "Entropy": "contrastive/entropy"}}},
+        {"lines": {"x": {"τ": TAU}, "y": "contrastive/entropy"}},
+        {"heatmap": {"rows": {"τ": TAU}, "columns": {"τ'": TAU}, "cell": "contrastive/entropy", "row_mean": True}},
+    ]
+    claims = [{"id": "c", "says": "s", "on": "contrastive/entropy", "expect": {"monotone": TAU}}]
+    fake.experiment("one", arms=arms, report=report, claims=claims)
+    text = Outline(render(collect(fake.root))).text
+    assert "4 files could not be used" in text and "outside of 0 to 100" in text
+
+
 def test_mixed_code_is_said(fake: FakeResults) -> None:
     arm = add(fake, {TAU: 0.1}, 2, fate_of(1.0), lambda settings, seed: {"linear": {"top1": 50.0 + seed}})
     path = fake.folder(arm["runs"]["1"]) / "provenance.json"
