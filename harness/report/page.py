@@ -15,7 +15,7 @@ from markupsafe import Markup
 from harness.report import figures, heatmap
 from harness.report.entries import Entry
 from harness.report.judging import judge_all
-from harness.report.names import duration, printed_by, signed, value_name
+from harness.report.names import duration, printed_by, signed, value_name, visible
 from harness.report.records import Results, State
 from harness.report.score import Score
 from harness.report.section import Section, tally
@@ -41,7 +41,7 @@ def render(results: Results) -> str:
         "svg": Markup, "source": printed_by, "sentence": lambda text: text[:1].upper() + text[1:],
     }  # fmt: skip
     page = Page(results)
-    return environment.get_template("page.html.j2").render(page=page, Verdict=Verdict, State=State)
+    return visible(environment.get_template("page.html.j2").render(page=page, Verdict=Verdict, State=State))
 
 
 def spread(entry: Entry) -> str:

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import unicodedata
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 
 from harness.causes import Cause
 from harness.report.collect import collect
+from harness.report.export import to_latex, to_markdown
 from harness.report.heatmap import contrast
 from harness.report.judging import judge_all
 from harness.report.page import render
@@ -23,6 +25,7 @@ from harness.report.verdicts import DECIDED
 from tests.report.fake_results import EPOCHS, TAU, FakeResults, add, fate_of, figure_5, spec_of, temperature
 
 EACH = pytest.mark.parametrize("share", ["nothing", "some", "all"])
+TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
 
@@ -161,6 +164,33 @@ def test_nothing_of_the_results_is_markup(fake: FakeResults) -> None:
     Outline(page)
     assert "<script" not in page and "<img" not in page and "<b>broken" not in page
     assert "{{ 7*7 }}" in page
+
+
+def test_nothing_of_the_results_turns_the_text_around(fake: FakeResults) -> None:
+    """Titles, names, values, notes and failures with every character that Unicode calls a bidirectional control."""
+    controls = [chr(code) for code in range(sys.maxunicode + 1) if unicodedata.bidirectional(chr(code)) in TURNING]
+    assert {"\u202a", "\u202e", "\u2066", "\u2069"} <= set(controls)
+    controls += ["\u061c", "\u200e", "\u200f"]  # marks, which turn punctuation
+    evil = f"a{''.join(controls)}b"
+    run = fake.fail(spec_of({TAU: evil}, 0), evil)
+    cells = [{"at": {TAU: evil, EPOCHS: epochs}, "metric": "linear/top1", "value": 1.0} for epochs in (1, 2)]
+    fake.experiment(
+        "one",
+        title=evil,
+        question=evil,
+        scale_note=evil,
+        arms=[{"settings": {TAU: evil}, "runs": {"0": run}}],
+        claims=[{"id": evil, "says": evil, "where": evil, "expect": {"close": {TAU: evil}, "within": 1}}],
+        report=[
+            {"table": {"rows": {evil: TAU}, "columns": {evil: "linear/top1"}, "published": "simclr/x"}},
+            {"lines": {"x": {evil: EPOCHS}, "lines": {evil: TAU}, "y": "linear/top1", "published": "simclr/x"}},
+        ],
+        published={"simclr/x": {"title": evil, "where": evil, "context": evil, "cells": cells}},
+    )
+    results = collect(fake.root)
+    for text in (render(results), to_markdown(results), to_latex(results)):
+        assert not [hex(ord(one)) for one in controls if one in text]
+        assert "a[U+" in text and "[U+202E]" in text
 
 
 @pytest.mark.parametrize("claims", [[], [{"id": "c", "says": "s", "expect": {"nonsense": 1}}]])
