@@ -70,7 +70,12 @@ class Page:
     @property
     def scales(self) -> dict[str, str]:
         """Scale -> what it is instead of the paper's setting, for those that are not the paper's."""
-        return {one.scale: one.scale_note for one in self.results.experiments if not one.as_in_paper and one.scale_note}
+        noted = {
+            one.scale: one.scale_note for one in self.results.experiments if not one.as_in_paper and one.scale_note
+        }
+        otherwise = {section.experiment.scale for section in self.sections if section.otherwise}
+        more = " Where an experiment’s settings say otherwise, its section says so too."
+        return {scale: note + more * (scale in otherwise) for scale, note in noted.items()}
 
     @property
     def decided(self) -> list[tuple[Verdict, list[Score], int]]:

@@ -219,6 +219,30 @@ def test_only_an_unchanged_paper_scale_is_called_the_papers(fake: FakeResults) -
     assert said == {"plain": True, "changed": False}
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ([{EPOCHS: 10}, {EPOCHS: 20}, {EPOCHS: 40}], "epochs 10, 20, 40"),
+        ([{EPOCHS: 500}], "epochs 500"),
+        ([{EPOCHS: 20}], ""),
+        ([{"encoder.micro.depth": 1}, {"encoder.micro.depth": 2}], "depth 1, 2"),
+        ([{"data.cifar10.train_images": 500}], "train images 500"),
+        ([{"schedule.batch_size": 32}, {"schedule.batch_size": 64}], ""),  # of which the note says nothing
+        ([{TAU: 0.1}, {TAU: 0.5}], ""),
+    ],
+)
+def test_a_scales_note_does_not_speak_for_what_the_arms_set(
+    fake: FakeResults, settings: list[dict[str, Any]], said: str
+) -> None:
+    note = "10 000 images and a narrow network for 20 epochs."
+    arms = [{"settings": one, "runs": {}} for one in settings]
+    fake.experiment("one", scale_note=note, arms=arms, claims=[])
+    text = " ".join(Outline(render(collect(fake.root))).text.split())
+    told = f"{note} Except where the settings say otherwise: {said}." in text
+    assert told is bool(said) and ("say otherwise" in text) is bool(said)
+    assert (f"At micro: {note} Where an experiment’s settings say otherwise" in text) is bool(said)
+
+
 def test_a_sweep_with_overrides_stands_beside_the_one_without(fake: FakeResults) -> None:
     path = figure_5(fake, fate_of(1.0), seeds=1)
     held = json.loads(path.read_text(encoding="utf-8"))
