@@ -8,7 +8,7 @@ import pytest
 
 from harness.report.collect import collect
 from harness.report.hearsay import Said, said
-from harness.report.judging import judge_all
+from harness.report.judging import ELSEWHERE, IN_WORDS, NO_NUMBER, REFERENCE, judge_all
 from harness.report.page import render
 from harness.report.score import Score
 from tests.report.fake_results import FakeResults, add, fate_of
@@ -64,6 +64,32 @@ def test_a_difference_without_its_two_numbers(fake: FakeResults, difference: flo
     held = results.experiments[0].model_dump() | {"published": {"simclr/t": {"cells": cells}}}
     (judged,) = judge_all(type(results)((type(results.experiments[0]).model_validate(held),), results.runs))
     assert judged.summary_agrees is agrees
+
+
+@pytest.mark.parametrize(
+    ("claim", "note"),
+    [
+        ({"expect": {"greater": [{X: 3}, {X: 1}]}}, ""),
+        ({"expect": {"greater": [{X: 7}, {X: 1}]}}, ELSEWHERE),
+        ({"expect": {"greater": [{X: 7}, {X: 8}]}, "where": "section 2.2 (in words)"}, IN_WORDS),
+        ({"expect": {"greater": [{X: 3}, {X: 1}]}, "on": "linear/top5", "where": "section 2.2 (in words)"}, IN_WORDS),
+        ({"expect": {"greater": [{X: 3}, {X: 1}]}, "on": "linear/top5", "where": "section 2.2"}, NO_NUMBER),
+        ({"expect": {"greater": [{X: 3}, {X: 3, "on": "linear@z/top1"}]}}, NO_NUMBER),
+        ({"expect": {"greater": [{X: 3}, {X: 1}]}, "on": "knn/top1"}, NO_NUMBER),
+        ({"expect": {"close": {X: 7}, "within": 1.0}}, REFERENCE),
+        ({"expect": {"agrees": "simclr/t", "at_least": 0.5}}, REFERENCE),
+    ],
+)
+def test_why_the_paper_has_no_number_for_a_claim(fake: FakeResults, claim: dict[str, Any], note: str) -> None:
+    """The summary's table, which has another metric, is none of the paper's."""
+    arms = [add(fake, {X: at}, 1, fate_of(0.0, mishaps=False), None) for at in (1, 3, 7, 8)]
+    written = [{"id": "c", "says": "s", "on": "linear/top1", **claim}]
+    published = {"simclr/t": table(PAPER), "summary/t": {"cells": [{"at": {X: 7}, "metric": "knn/top1", "value": 1.0}]}}
+    fake.experiment("one", arms=arms, claims=written, published=published)
+    results = collect(fake.root)
+    (judged,) = judge_all(results)
+    assert judged.paper_note == note and (judged.paper is None) is bool(note)
+    assert not note or f'<span class="muted">{note}</span>' in render(results)
 
 
 def test_number_by_number(fake: FakeResults) -> None:
