@@ -6,6 +6,8 @@ Nothing here fails on a bad file: it becomes a :class:`Problem` that the page pr
 from __future__ import annotations
 
 import json
+import math
+import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.causes import policy
+from harness.report.entries import Metric
 from harness.report.records import Experiment, Problem, Results, Run, State
 from harness.store import RunFolder, Store, StoreError, read_json
 
@@ -143,6 +146,20 @@ class _Reader:
         data = self.json(folder.progress) or {}
         return f"epoch {data['epoch']} of {data['epochs']}" if {"epoch", "epochs"} <= data.keys() else ""
 
+    def values(self, path: Path, told: Mapping[str, Any]) -> dict[str, float]:
+        """The numbers of an evaluation; what cannot be one (a share of images above 100 %) is complained of."""
+        found = {}
+        for key, value in told.items():
+            if not isinstance(value, int | float) or isinstance(value, bool):
+                continue
+            if isinstance(value, int) and abs(value) > sys.float_info.max:
+                self.complain(path, f"{key} is larger than any float; it was left out")
+            elif Metric(key).unit == "%" and math.isfinite(value) and not 0 <= value <= 100:
+                self.complain(path, f"{key} is {value:g} %, outside of 0 to 100; it was left out")
+            else:
+                found[str(key)] = float(value)
+        return found
+
     def evaluations(self, folder: RunFolder) -> dict[str, Any]:
         """By handle: values, the images each says it was made on (test, validation), what could not be had, arrays."""
         found: dict[str, dict[str, float]] = {}
@@ -158,11 +175,7 @@ class _Reader:
                 self.complain(path, f"belongs to run {data.get('run')!r}; it was left out")
                 continue
             handle = str(data.get("handle", path.stem))
-            found[handle] = {
-                str(key): float(value)
-                for key, value in _mapping(data.get("values")).items()
-                if isinstance(value, int | float) and not isinstance(value, bool)
-            }
+            found[handle] = self.values(path, _mapping(data.get("values")))
             if isinstance(reason := data.get("unavailable"), str):
                 unavailable[handle] = reason
             if data.get("diverged") is True:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import statistics
 from dataclasses import dataclass
 
 from harness.report.records import Cell, State
-from harness.report.stats import interval, p_value, paired
+from harness.report.stats import interval, mean, p_value, paired
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Comparison:
 
     @property
     def mean(self) -> float:
-        return statistics.fmean(self.sample) if self.sample else math.nan
+        return mean(self.sample) if self.sample else math.nan
 
     @property
     def slack(self) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from harness.report.entries import Entry, Metric
+from harness.report.names import visible
 from harness.report.records import Results
 from harness.report.stats import Estimate
 from harness.report.tables import Grid, Row, grids
@@ -123,7 +124,7 @@ def _document(results: Results, frame: str, draw: Callable[[Grid], str], escape:
         for grid in grids(results, experiment):
             title = f"{experiment.title or experiment.name} (at {experiment.scale})"
             parts.append(frame.format(title=escape(title), caption=escape(CAPTION), table=draw(grid)))
-    return "\n".join(parts)
+    return visible("\n".join(parts))
 
 
 def _markdown_table(grid: Grid) -> str:

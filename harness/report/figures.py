@@ -30,6 +30,13 @@ from harness.report.tables import Grid, grids
 INK, RULE = "#fd0000", "#fd0001"
 LINES = 10
 """Steps of the colour ramp that the lines of a chart are spread over."""
+FONT = 10
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT, LEAST = 5.4, 3.5, 0.54, 0.525, 0.175, 0.16, 2.4
+"""Inches: the picture, what it keeps free around the plot, and the width that the plot keeps beside long names."""
+GAP = 6
+"""Points between the plot and the names of its lines."""
+NARROW = frozenset("abcdefghijklnopqrstuvxyz0123456789 .,:;-/()")
+"""Characters of at most 0.65 em in DejaVu Sans, the widest font that the page may be read in; others: 1 em."""
 METADATA = {"Date": None, "Creator": None}
 
 
@@ -67,7 +74,7 @@ def lines_of(grid: Grid) -> list[Line]:
     found = []
     for index, column in enumerate(grid.columns):
         colour = round(index * (LINES - 1) / max(len(grid.columns) - 1, 1))  # an ordered family looks ordered
-        name = f"{grid.column_label} {column}" if grid.column_label else ""
+        name = column if grid.column_label else ""
         rows = [
             (float(row.values[0]), row.entries[index]) for row in grid.rows if isinstance(row.values[0], int | float)
         ]
@@ -84,14 +91,16 @@ def charts(grid: Grid) -> list[Chart]:
     ranges = {paper: _limits([line for line in lines if line.paper is paper]) for paper in (True, False)}
     ranges[False], rules = _ruled(ranges[False], grid)
     span = max(high - low for low, high in ranges.values())
+    room = max((_width(line.name) for line in lines), default=0.0)  # one for both, so that they are drawn alike
     found = []
     for paper, title in ((True, grid.printed_by.capitalize()), (False, f"Ours, at {grid.experiment.scale}")):
         drawn = [line for line in lines if line.paper is paper]
         if drawn:
             label = f"{title}: {grid.metric.name} against {grid.stubs[0]}"
+            label += f"; lines: {grid.column_label}" if grid.column_label else ""
             label += "" if paper else "".join(f"; {name} at {y:.1f}" for name, y in rules.items())
             middle = sum(ranges[paper]) / 2
-            drawing = _draw(grid, drawn, (middle - span / 2, middle + span / 2), {} if paper else rules)
+            drawing = _draw(grid, drawn, (middle - span / 2, middle + span / 2), {} if paper else rules, room)
             prefix = f"{slug(grid.experiment.key)}-{slug(grid.stubs[0])}-{slug(title)}"
             found.append(Chart(title, inline(drawing, prefix, label), paper))
     return found
@@ -123,7 +132,7 @@ def _ruled(limits: tuple[float, float], grid: Grid) -> tuple[tuple[float, float]
 @contextmanager
 def style() -> Iterator[None]:
     settings: Any = {
-        "svg.hashsalt": "harness", "svg.fonttype": "none", "font.family": "DejaVu Sans", "font.size": 10,
+        "svg.hashsalt": "harness", "svg.fonttype": "none", "font.family": "DejaVu Sans", "font.size": FONT,
         "axes.spines.top": False, "axes.spines.right": False, "text.color": INK, "axes.labelcolor": INK,
         "axes.edgecolor": RULE, "xtick.color": INK, "ytick.color": INK, "grid.color": RULE, "axes.grid": True,
         "axes.grid.axis": "y", "axes.axisbelow": True, "figure.facecolor": "none", "axes.facecolor": "none",
@@ -133,10 +142,21 @@ def style() -> Iterator[None]:
         yield
 
 
-def _draw(grid: Grid, lines: Sequence[Line], limits: tuple[float, float], rules: Mapping[str, float]) -> str:
+def _width(text: str) -> float:
+    """Inches that a name takes at most. An estimate: the fonts are the reader's."""
+    return sum(0.65 if character in NARROW else 1.0 for character in text) * FONT / 72
+
+
+def _draw(
+    grid: Grid, lines: Sequence[Line], limits: tuple[float, float], rules: Mapping[str, float], room: float
+) -> str:
+    right = max(RIGHT, GAP / 72 + room)
+    width = max(WIDTH, LEFT + LEAST + right)
     with style():
-        figure = matplotlib.figure.Figure(figsize=(5.4, 3.5))
-        axes = figure.add_axes((0.10, 0.15, 0.66 if grid.column_label else 0.87, 0.80))
+        figure = matplotlib.figure.Figure(figsize=(width, HEIGHT))
+        axes = figure.add_axes(
+            (LEFT / width, BOTTOM / HEIGHT, (width - LEFT - right) / width, (HEIGHT - BOTTOM - TOP) / HEIGHT)
+        )
         if grid.log_x:
             axes.set_xscale("log")
         for line in lines:
@@ -151,8 +171,9 @@ def _draw(grid: Grid, lines: Sequence[Line], limits: tuple[float, float], rules:
         axes.set_ylim(*limits)
         axes.set_xlabel(grid.stubs[0])
         for text, y, line in _labels(lines, limits) if grid.column_label else ():
-            axes.annotate(text, (1.02, (y - limits[0]) / (limits[1] - limits[0])), xycoords="axes fraction",
-                          va="center", color=_marker(line.colour), annotation_clip=False)  # fmt: skip
+            axes.annotate(text, (1.0, (y - limits[0]) / (limits[1] - limits[0])), xycoords="axes fraction",
+                          xytext=(GAP, 0), textcoords="offset points", va="center", color=_marker(line.colour),
+                          annotation_clip=False)  # fmt: skip
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata=METADATA)
         return buffer.getvalue()
@@ -170,14 +191,17 @@ def _line(axes: Any, line: Line) -> None:
 
 
 def _labels(lines: Sequence[Line], limits: tuple[float, float]) -> list[tuple[str, float, Line]]:
-    """Names at the ends of the lines, pushed apart so that none covers another."""
-    apart = 0.062 * (limits[1] - limits[0])
-    placed: list[tuple[str, float, Line]] = []
-    for line in sorted(lines, key=lambda one: one.points[-1].y):
-        y = max(line.points[-1].y, placed[-1][1] + apart if placed else limits[0])
-        placed.append((line.name, y, line))
-    over = max(0.0, placed[-1][1] - limits[1]) if placed else 0.0
-    return [(text, y - over, line) for text, y, line in placed]
+    """Names at the ends of the lines, pushed apart so that none covers another, and kept beside the plot."""
+    ordered = sorted(lines, key=lambda one: one.points[-1].y)
+    apart = min(0.062, 1 / max(len(ordered), 1)) * (limits[1] - limits[0])
+    heights = [line.points[-1].y for line in ordered]
+    for index in range(1, len(heights)):
+        heights[index] = max(heights[index], heights[index - 1] + apart)
+    bound = limits[1]
+    for index in reversed(range(len(heights))):  # back below the upper edge, and only as many as have to
+        heights[index] = bound = min(heights[index], bound)
+        bound -= apart
+    return [(line.name, y, line) for line, y in zip(ordered, heights, strict=True)]
 
 
 def _marker(index: int) -> str:

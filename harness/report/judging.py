@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from harness.report.claims import Agrees, Close, Equivalent, Extreme, Greater, Monotone, Saturates, kind_of
+from harness.report.claims import Agrees, Close, Equivalent, Extreme, Greater, Monotone, Order, Saturates, kind_of
 from harness.report.comparison import Comparison
 from harness.report.evidence import Evidence, NoEvidence
 from harness.report.names import path_name
@@ -60,6 +60,9 @@ class Judged:
 
 
 REFERENCE = "the reference"
+ELSEWHERE, IN_WORDS, NO_NUMBER = "not at these settings", "in words only", "no number here"
+"""Why there is nothing on the paper's side: its table lacks these settings; it says so without any number; or the
+experiment names no table that measures this, which need not mean that the paper has none."""
 
 
 def judge_claim(results: Results, experiment: Experiment, claim: Claim) -> Judged:
@@ -81,7 +84,7 @@ def judge_claim(results: Results, experiment: Experiment, claim: Claim) -> Judge
         metric,
         _ours(results, experiment, claim, kind, papers, metric),
         paper,
-        REFERENCE if reference else "" if paper else "no such number",
+        REFERENCE if reference else "" if paper else _unprinted(experiment, claim, kind, metric),
         printed(metric, [name for name in names if is_summary(name)]) or _as_stated(claim, kind),
         _partial(experiment, kind, papers),
         direction=_direction(results, experiment, claim, kind, papers, metric),
@@ -128,6 +131,20 @@ def _first_printed(
         except (NoEvidence, SpecError):
             continue
     return None
+
+
+def _unprinted(experiment: Experiment, claim: Claim, kind: Any, metric: str) -> str:
+    """Why no published table of the paper can judge a claim.
+
+    A table that measures this but at other settings is not the same as a paper without any number: Figure 9 has the
+    gap between batch sizes, only not for the lengths that a small scale trains.
+    """
+    if "(in words)" in claim.where:
+        return IN_WORDS
+    sides = kind.of if isinstance(kind, Greater | Order | Equivalent) else ()
+    needed = {metric, *(side["on"] for side in sides if "on" in side)}
+    printed = {cell.metric for name, one in experiment.published.items() if not is_summary(name) for cell in one.cells}
+    return ELSEWHERE if needed <= printed else NO_NUMBER
 
 
 def _as_stated(claim: Claim, kind: Any) -> Printed | None:

@@ -94,6 +94,15 @@ def printed_by(name: str | None) -> str:
     return {"summary": "summary", "public": "public run"}.get((name or "").partition("/")[0], "paper")
 
 
+BIDI = {code: f"[U+{code:04X}]" for code in (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+"""The characters that turn the direction of the text after them, each with what is written instead."""
+
+
+def visible(text: str) -> str:
+    """Text in which nothing turns what follows: a title with U+202E would print the numbers after it in reverse."""
+    return text.translate(BIDI)
+
+
 def duration(seconds: float) -> str:
     """``2 min 30 s``, ``5 h 12 min``: two units at most."""
     whole = round(seconds)

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from harness.report import figures, heatmap
 from harness.report.entries import Entry
 from harness.report.judging import judge_all
-from harness.report.names import duration, printed_by, signed, value_name
+from harness.report.names import duration, printed_by, signed, value_name, visible
 from harness.report.records import Results, State
 from harness.report.score import Score
 from harness.report.section import Section, tally
@@ -42,7 +42,7 @@ def render(results: Results) -> str:
         "svg": Markup, "source": printed_by, "sentence": lambda text: text[:1].upper() + text[1:],
     }  # fmt: skip
     page = Page(results)
-    return environment.get_template("page.html.j2").render(page=page, Verdict=Verdict, State=State)
+    return visible(environment.get_template("page.html.j2").render(page=page, Verdict=Verdict, State=State))
 
 
 def spread(entry: Entry) -> str:
@@ -71,7 +71,12 @@ class Page:
     @property
     def scales(self) -> dict[str, str]:
         """Scale -> what it is instead of the paper's setting, for those that are not the paper's."""
-        return {one.scale: one.scale_note for one in self.results.experiments if not one.as_in_paper and one.scale_note}
+        noted = {
+            one.scale: one.scale_note for one in self.results.experiments if not one.as_in_paper and one.scale_note
+        }
+        otherwise = {section.experiment.scale for section in self.sections if section.otherwise}
+        more = " Where an experiment’s settings say otherwise, its section says so too."
+        return {scale: note + more * (scale in otherwise) for scale, note in noted.items()}
 
     @property
     def decided(self) -> list[tuple[Verdict, list[Score], int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +15,7 @@ from harness.report.curves import Curves, curves
 from harness.report.entries import Entry, Metric
 from harness.report.hearsay import Said, said
 from harness.report.inert import Inert, inert_arms
-from harness.report.names import arm_name, change_names, duration, slug, value_name
+from harness.report.names import arm_name, change_names, duration, path_name, slug, value_name
 from harness.report.pictures import Picture, pictures
 from harness.report.records import Arm, Experiment, Results, Run, State
 from harness.report.score import Score
@@ -24,6 +25,9 @@ from harness.spec.matching import plain
 
 MANY = 3
 """Above so many varied knobs an arm is named by what it changes against the first."""
+
+NOTED = {"data": "images", "encoder": "network|ResNet", "schedule.epochs": "epochs", "schedule.batch_size": "batches"}
+"""What a scale's note may state, and the word by which it does; arms may set each of these otherwise."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,24 @@ class Section:
         paths = dict.fromkeys(path for settings in arms for path in settings)
         differ = [path for path in paths if len({plain(one.get(path)) for one in arms}) > 1]
         return [path for path in differ if path.rpartition(".")[0] not in differ] or list(paths)[:1]
+
+    @cached_property
+    def otherwise(self) -> str:
+        """``epochs 10, 20, 40``: what the arms set themselves of what their scale's note states; mostly empty.
+
+        The note is of the scale and knows nothing of the experiment, which may vary the very thing that it says.
+        """
+        stated = [path for path, word in NOTED.items() if re.search(word, self.experiment.scale_note)]
+        arms = [arm.settings for arm in self.experiment.arms]
+        set_here = [path for path in dict.fromkeys(path for settings in arms for path in settings)
+                    if any(path == one or path.startswith(f"{one}.") for one in stated)]  # fmt: skip
+        told = [(path_name(path), [value_name(one[path]) for one in arms if path in one]) for path in set_here]
+        listed = [(name, list(dict.fromkeys(values))) for name, values in told]
+        return "; ".join(
+            f"{name} {', '.join(values)}"
+            for name, values in listed
+            if len(values) > 1 or not re.search(rf"\b{re.escape(values[0])} {name}", self.experiment.scale_note)
+        )
 
     @cached_property
     def arms(self) -> list[ArmView]:

@@ -6,13 +6,13 @@ the rule is written down (:class:`~harness.spec.claim.BestOf`) and looks at vali
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from harness.report.names import arm_name
 from harness.report.records import Cell, State
+from harness.report.stats import mean
 from harness.spec.claim import BestOf
 from harness.spec.matching import plain
 
@@ -46,7 +46,7 @@ class Choice:
 def pool(cells: Sequence[Cell]) -> Cell:
     """Per-seed mean of several cells; a seed that one of them lacks is lacking."""
     seeds = set.intersection(*({*cell.values} for cell in cells))
-    values = {seed: statistics.fmean(cell.values[seed] for cell in cells) for seed in sorted(seeds)}
+    values = {seed: mean([cell.values[seed] for cell in cells]) for seed in sorted(seeds)}
     states = {seed: state for cell in cells for seed, state in cell.states.items()}
     for cell in cells:  # a diverged sibling is never hidden behind one that is merely missing
         states |= diverged(cell)
@@ -69,7 +69,7 @@ def choose(cells: Sequence[Cell], validation: Sequence[Cell], rule: BestOf) -> C
     pairs, lost = _candidates(cells, validation, rule)
     known = [one for one in pairs if one[1].values]
     waiting = sum(bool(scores.states) or not scores.values for _, scores in pairs)
-    test, _ = max(known, key=lambda one: statistics.fmean(one[1].values.values())) if known else (pairs or lost)[0]
+    test, _ = max(known, key=lambda one: mean([*one[1].values.values()])) if known else (pairs or lost)[0]
     settings = {path: test.settings.get(path) for path in rule.over}
     cell = Cell(test.settings, test.values, test.states, test.arms, selecting=waiting > 0)
     return Choice(cell, settings, len(pairs) + len(lost), waiting, len(lost))
@@ -89,7 +89,7 @@ def cross_chosen(cells: Sequence[Cell], validation: Sequence[Cell], rule: BestOf
         return chosen
     values, states, arms = {}, {}, set(chosen.arms)
     for seed in seeds:
-        test, _ = max(pairs, key=lambda one: statistics.fmean(v for s, v in one[1].values.items() if s != seed))
+        test, _ = max(pairs, key=lambda one: mean([v for s, v in one[1].values.items() if s != seed]))
         arms |= {*test.arms}
         if seed in test.values:
             values[seed] = test.values[seed]

@@ -26,13 +26,20 @@ def t_quantile(n: int, confidence: float) -> float:
 
 def mean(sample: Sequence[float]) -> float:
     """Arithmetic mean; summed exactly, so that the order of the values changes nothing."""
-    return math.fsum(sample) / len(sample)
+    try:
+        return math.fsum(sample) / len(sample)
+    except OverflowError:  # the sum of finite numbers is beyond all floats, their mean never is
+        largest = max(map(abs, sample))
+        return largest * (math.fsum(value / largest for value in sample) / len(sample))
 
 
 def deviation(sample: Sequence[float]) -> float:
-    """Standard deviation with n - 1 (``statistics.stdev`` works in fractions and is 20 times slower)."""
+    """Standard deviation with n - 1 (``statistics.stdev`` works in fractions and is 20 times slower).
+
+    ``hypot`` scales before it squares, so that no finite number raises; at worst the deviation is infinite.
+    """
     centre = mean(sample)
-    return math.sqrt(math.fsum((value - centre) ** 2 for value in sample) / (len(sample) - 1))
+    return math.hypot(*(value - centre for value in sample)) / math.sqrt(len(sample) - 1)
 
 
 def spread_of(sample: Sequence[float], step: float = 0.0) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -9,6 +10,9 @@ from harness.report.entries import HIGHER_IS_BETTER, Entry, Metric
 from harness.report.records import State
 from harness.report.stats import Estimate, interval, kendall, paired
 from harness.report.tables import Grid, Row, row_mean
+
+FEWEST_RANKED = 4
+"""Fewer places than this have no order worth a coefficient: of three, one guess in six ranks all right."""
 
 
 def number(value: float, metric: Metric) -> str:
@@ -59,7 +63,7 @@ def _heatmap(grid: Grid) -> list[str]:
     if grid.row_mean and len(means) == len(grid.rows) > 1:
         name, mean = max(((name, mean) for name, mean in means if mean), key=lambda one: one[1].mean)
         found.append(f"As first transformation {name} is worth most on average ({number(mean.mean, grid.metric)}).")
-    return [*found, _floor(grid), _agreement([entry for _, entry in places], grid.printed_by)]
+    return [*found, _floor(grid), _pooled(grid)]
 
 
 def _table(grid: Grid) -> list[str]:
@@ -81,7 +85,7 @@ def _lines(grid: Grid) -> list[str]:
             line = f"With {grid.column_label} {column}, " if grid.column_label else ""
             text = f"{line}from {grid.stubs[0]} {low} to {high} ours goes from {measured(first, grid.metric)}"
             found.append(f"{text[0].upper()}{text[1:]} to {measured(last, grid.metric)}.")
-    return [*found, _single(grid), _floor(grid), _agreement(grid.entries, grid.printed_by)]
+    return [*found, _single(grid), _floor(grid), _by_line(grid)]
 
 
 def _single(grid: Grid) -> str:
@@ -94,16 +98,20 @@ def _single(grid: Grid) -> str:
 
 
 def _floor(grid: Grid) -> str:
-    """How many means are no higher than a number that is shown for comparison (an untrained encoder's, say)."""
+    """How many means are no higher than a number that is shown for comparison (an untrained encoder's, say).
+
+    Of means alone, and the sentence says so: many rest on one seed and have no interval to judge by.
+    """
     found = []
     means = [row.entries[0].estimate.mean for row in grid.rows if row.entries[0].estimate]
     if grid.kind != "table":
         means = [entry.estimate.mean for entry in grid.entries if entry.estimate]
     for one in grid.references:
         if one.estimates[0] and grid.metric.higher_is_better and means:
-            below = sum(mean <= one.estimates[0].mean for mean in means) or "None"
+            below = sum(mean <= one.estimates[0].mean for mean in means)
             told = measured(one.estimates[0], grid.metric)
-            found.append(f"{below} of {len(means)} are no higher than the {one.name}, {told}.")
+            have = f"{below or 'None'} of {len(means)} {'have' if below > 1 else 'has'} a mean no higher than"
+            found.append(f"{have} that of the {one.name}, {told}.")
     return " ".join(found)
 
 
@@ -123,9 +131,8 @@ def _untold(best: Entry, ours: Sequence[tuple[str, Entry]]) -> str:
 def _highest(places: Sequence[tuple[str, Entry]], opening: str = "Highest here:", by: str = "paper") -> str:
     """Our highest; the {by}’s highest, and whether it is the same place."""
     ours = [(place, entry) for place, entry in places if entry.estimate]
-    paper = [(place, entry) for place, entry in places if entry.published is not None]
     best = max(ours, key=lambda one: one[1].estimate.mean if one[1].estimate else 0.0, default=None)
-    printed = max(paper, key=lambda one: one[1].published or 0.0, default=None)
+    printed, among = _printed_highest(ours or places, places)
     theirs = f"{printed[0]}, {number(printed[1].published or 0.0, printed[1].metric)}" if printed else ""
     if best is None or best[1].estimate is None:
         return f"No run has finished. The {by}’s highest is {theirs}." if printed else "No run has finished."
@@ -134,26 +141,74 @@ def _highest(places: Sequence[tuple[str, Entry]], opening: str = "Highest here:"
         return f"{text}.{untold}"
     if printed[0] == best[0]:
         same = number(printed[1].published or 0.0, printed[1].metric)
-        return f"{text}; it is the {by}’s highest too ({same}).{untold}"
-    return f"{text}; the {by}’s highest is {theirs}.{untold}"
+        return f"{text}; it is the {by}’s highest{among} too ({same}).{untold}"
+    return f"{text}; the {by}’s highest{among} is {theirs}.{untold}"
 
 
-def _agreement(entries: Sequence[Entry], by: str) -> str:
+def _printed_highest(
+    known: Sequence[tuple[str, Entry]], places: Sequence[tuple[str, Entry]]
+) -> tuple[tuple[str, Entry] | None, str]:
+    """The highest printed number where ours are known, and how to say that it is not of all places.
+
+    None of fewer than two: a single number is the highest of nothing.
+    """
+    printed = [one for one in known if one[1].published is not None]
+    best = max(printed, key=lambda one: one[1].published or 0.0) if len(printed) > 1 else None
+    everything = sum(entry.published is not None for _, entry in places)
+    return best, " of these places" if len(printed) < everything else ""
+
+
+def _tau(entries: Sequence[Entry], least: int = FEWEST_RANKED) -> tuple[str, int]:
+    """Kendall's τ of ours and the published numbers over the places that have both, and how many these are.
+
+    No adjective goes with it: what counts as similar depends on how the places came about. Empty for too few places,
+    or where one side has the same number throughout.
+    """
     both = [(e.estimate.mean, e.published) for e in entries if e.estimate and e.published is not None]
-    if len(both) < 5:
-        return ""
+    if len(both) < least:
+        return "", len(both)
     tau = kendall([ours for ours, _ in both], [paper for _, paper in both])
-    level = (
-        "much the same"
-        if tau >= 0.7
-        else "a similar"
-        if tau >= 0.4
-        else "hardly the same"
-        if tau < 0.2
-        else "a partly similar"
-    )
-    places = f"Over the {len(both)} places both have"
-    return f"{places}, ours and the {by}’s numbers are in {level} order (Kendall’s τ = {tau:.2f})."
+    return "" if math.isnan(tau) else f"{round(tau, 2) + 0.0:.2f}".replace("-", "−"), len(both)
+
+
+def _pooled(grid: Grid) -> str:
+    """How far the order over a whole heatmap agrees; where operators meet, also without the one that leads it.
+
+    A single operator that is far above the rest is enough for a τ that looks like agreement among all of them.
+    """
+    tau, count = _tau(grid.entries, FEWEST_RANKED + 1)
+    if not tau:
+        return ""
+    text = f"Kendall’s τ between ours and the {grid.printed_by}’s numbers is {tau} over the {count} places both have"
+    first = _leading(grid) if grid.diagonal else ""
+    rest, _ = _tau([entry for row, column, entry in _crossings(grid) if first not in (row, column)])
+    if first and rest:
+        text += f"; {rest} without the row and column of {first}, our highest on average"
+    return f"{text}."
+
+
+def _crossings(grid: Grid) -> list[tuple[str, str, Entry]]:
+    return [(row.names[0], c, entry) for row in grid.rows for c, entry in zip(grid.columns, row.entries, strict=True)]
+
+
+def _leading(grid: Grid) -> str:
+    """The operator whose row and column together have our highest mean."""
+    means: dict[str, list[float]] = {}
+    for row, column, entry in _crossings(grid):
+        for name in dict.fromkeys((row, column)):
+            means.setdefault(name, []).extend([entry.estimate.mean] if entry.estimate else [])
+    return max(means, key=lambda name: sum(means[name]) / max(len(means[name]), 1), default="")
+
+
+def _by_line(grid: Grid) -> str:
+    """How far the order agrees along each line: over all together it would mostly say which line lies above which."""
+    what = f"Kendall’s τ between ours and the {grid.printed_by}’s numbers is"
+    found = [(column, *_tau([row.entries[index] for row in grid.rows])) for index, column in enumerate(grid.columns)]
+    if not grid.column_label:
+        return "".join(f"{what} {tau} over the {count} places both have." for _, tau, count in found if tau)
+    label = "" if " / " in grid.column_label else f"{grid.column_label} "
+    told = [f"{tau} along {label}{column} ({count} places both have)" for column, tau, count in found if tau]
+    return f"{what} {', and '.join(told)}." if told else ""
 
 
 def _absent(entries: Sequence[Entry]) -> str:

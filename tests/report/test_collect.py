@@ -58,6 +58,22 @@ def test_not_a_number_counts_as_diverged(fake: FakeResults) -> None:
     assert state(fake) is State.DIVERGED
 
 
+@pytest.mark.parametrize("value", [1e300, 1e9, 100.5, -0.1, 10**400, -(10**400)])
+def test_a_share_of_images_outside_of_0_to_100_is_left_out_and_named(fake: FakeResults, value: float) -> None:
+    run = fake.finish(SPEC, {"linear": {"top1": value, "top5": 61.0}})
+    assert state(fake) is State.TRAINED
+    results = collect(fake.root)
+    assert results.runs[run].value(HANDLES["linear"], "top5") == 61.0
+    (problem,) = results.problems
+    assert problem.file == f"runs/{run}/evaluations/{HANDLES['linear']}.json" and "top1 is " in problem.what
+
+
+@pytest.mark.parametrize("value", [0, 0.0, 100, 100.0])
+def test_the_ends_of_the_range_are_shares(fake: FakeResults, value: float) -> None:
+    fake.finish(SPEC, {"linear": {"top1": value, "loss": 1e300}})
+    assert state(fake) == value and not collect(fake.root).problems
+
+
 def test_an_evaluation_of_another_run_is_left_out_and_named(fake: FakeResults) -> None:
     run = fake.finish(SPEC, VALUES)
     path = fake.folder(run) / "evaluations" / f"{HANDLES['linear']}.json"

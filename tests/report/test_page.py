@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import unicodedata
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 
 from harness.causes import Cause
 from harness.report.collect import collect
+from harness.report.export import to_latex, to_markdown
 from harness.report.heatmap import contrast
 from harness.report.judging import judge_all
 from harness.report.page import render
@@ -23,6 +25,7 @@ from harness.report.verdicts import DECIDED
 from tests.report.fake_results import EPOCHS, TAU, FakeResults, add, fate_of, figure_5, spec_of, temperature
 
 EACH = pytest.mark.parametrize("share", ["nothing", "some", "all"])
+TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
 
@@ -163,6 +166,33 @@ def test_nothing_of_the_results_is_markup(fake: FakeResults) -> None:
     assert "{{ 7*7 }}" in page
 
 
+def test_nothing_of_the_results_turns_the_text_around(fake: FakeResults) -> None:
+    """Titles, names, values, notes and failures with every character that Unicode calls a bidirectional control."""
+    controls = [chr(code) for code in range(sys.maxunicode + 1) if unicodedata.bidirectional(chr(code)) in TURNING]
+    assert {"\u202a", "\u202e", "\u2066", "\u2069"} <= set(controls)
+    controls += ["\u061c", "\u200e", "\u200f"]  # marks, which turn punctuation
+    evil = f"a{''.join(controls)}b"
+    run = fake.fail(spec_of({TAU: evil}, 0), evil)
+    cells = [{"at": {TAU: evil, EPOCHS: epochs}, "metric": "linear/top1", "value": 1.0} for epochs in (1, 2)]
+    fake.experiment(
+        "one",
+        title=evil,
+        question=evil,
+        scale_note=evil,
+        arms=[{"settings": {TAU: evil}, "runs": {"0": run}}],
+        claims=[{"id": evil, "says": evil, "where": evil, "expect": {"close": {TAU: evil}, "within": 1}}],
+        report=[
+            {"table": {"rows": {evil: TAU}, "columns": {evil: "linear/top1"}, "published": "simclr/x"}},
+            {"lines": {"x": {evil: EPOCHS}, "lines": {evil: TAU}, "y": "linear/top1", "published": "simclr/x"}},
+        ],
+        published={"simclr/x": {"title": evil, "where": evil, "context": evil, "cells": cells}},
+    )
+    results = collect(fake.root)
+    for text in (render(results), to_markdown(results), to_latex(results)):
+        assert not [hex(ord(one)) for one in controls if one in text]
+        assert "a[U+" in text and "[U+202E]" in text
+
+
 @pytest.mark.parametrize("claims", [[], [{"id": "c", "says": "s", "expect": {"nonsense": 1}}]])
 def test_an_experiment_with_nothing_in_it(fake: FakeResults, claims: list[dict[str, Any]]) -> None:
     fake.experiment("one", claims=claims)
@@ -189,6 +219,30 @@ def test_only_an_unchanged_paper_scale_is_called_the_papers(fake: FakeResults) -
     assert said == {"plain": True, "changed": False}
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ([{EPOCHS: 10}, {EPOCHS: 20}, {EPOCHS: 40}], "epochs 10, 20, 40"),
+        ([{EPOCHS: 500}], "epochs 500"),
+        ([{EPOCHS: 20}], ""),
+        ([{"encoder.micro.depth": 1}, {"encoder.micro.depth": 2}], "depth 1, 2"),
+        ([{"data.cifar10.train_images": 500}], "train images 500"),
+        ([{"schedule.batch_size": 32}, {"schedule.batch_size": 64}], ""),  # of which the note says nothing
+        ([{TAU: 0.1}, {TAU: 0.5}], ""),
+    ],
+)
+def test_a_scales_note_does_not_speak_for_what_the_arms_set(
+    fake: FakeResults, settings: list[dict[str, Any]], said: str
+) -> None:
+    note = "10 000 images and a narrow network for 20 epochs."
+    arms = [{"settings": one, "runs": {}} for one in settings]
+    fake.experiment("one", scale_note=note, arms=arms, claims=[])
+    text = " ".join(Outline(render(collect(fake.root))).text.split())
+    told = f"{note} Except where the settings say otherwise: {said}." in text
+    assert told is bool(said) and ("say otherwise" in text) is bool(said)
+    assert (f"At micro: {note} Where an experiment’s settings say otherwise" in text) is bool(said)
+
+
 def test_a_sweep_with_overrides_stands_beside_the_one_without(fake: FakeResults) -> None:
     path = figure_5(fake, fate_of(1.0), seeds=1)
     held = json.loads(path.read_text(encoding="utf-8"))
@@ -204,6 +258,26 @@ def test_problems_are_on_the_page(fake: FakeResults) -> None:
     victim.write_text('{"run"', encoding="utf-8")
     text = Outline(render(collect(fake.root))).text
     assert "1 file could not be used" in text and victim.relative_to(fake.root).as_posix() in text
+
+
+@pytest.mark.parametrize("huge", [1e300, 1.7e308])
+def test_one_huge_number_does_not_take_the_page_with_it(fake: FakeResults, huge: float) -> None:
+    """As a share of images it is a broken file; as an entropy it is drawn and judged like any other number."""
+
+    def values(settings: dict[str, Any], seed: int) -> dict[str, dict[str, float]]:
+        wild = (huge, -huge, 1.0)[seed]
+        return {"linear": {"top1": abs(wild)}, "contrastive": {"top1": 60.0 + seed, "entropy": wild}}
+
+    arms = [add(fake, {TAU: tau}, 3, fate_of(1.0), values) for tau in (0.1, 0.5)]
+    report: list[dict[str, Any]] = [
+        {"table": {"rows": {"τ": TAU}, "columns": {"Top-1": "linear/top1", "Entropy": "contrastive/entropy"}}},
+        {"lines": {"x": {"τ": TAU}, "y": "contrastive/entropy"}},
+        {"heatmap": {"rows": {"τ": TAU}, "columns": {"τ'": TAU}, "cell": "contrastive/entropy", "row_mean": True}},
+    ]
+    claims = [{"id": "c", "says": "s", "on": "contrastive/entropy", "expect": {"monotone": TAU}}]
+    fake.experiment("one", arms=arms, report=report, claims=claims)
+    text = Outline(render(collect(fake.root))).text
+    assert "4 files could not be used" in text and "outside of 0 to 100" in text
 
 
 def test_mixed_code_is_said(fake: FakeResults) -> None:
@@ -253,10 +327,11 @@ def test_same_files_same_bytes_without_torch(folders: dict[str, Path], pages: di
 
 def test_a_public_run_is_no_paper(fake: FakeResults) -> None:
     """Its number stands beside ours under its own name, and not among the papers at the top."""
-    arm = add(fake, {EPOCHS: 500}, 2, fate_of(1.0), lambda settings, seed: {"linear": {"top1": 90.0 + seed}})
-    cell = {"at": {EPOCHS: 500}, "metric": "linear/top1", "value": 90.3}
+    values = lambda settings, seed: {"linear": {"top1": 40.0 + settings[EPOCHS] / 10 + seed}}  # noqa: E731
+    arms = [add(fake, {EPOCHS: epochs}, 2, fate_of(1.0), values) for epochs in (200, 500)]
+    cells = [{"at": {EPOCHS: e}, "metric": "linear/top1", "value": value} for e, value in ((200, 88.0), (500, 90.3))]
     table = {"table": {"rows": {"epochs": EPOCHS}, "columns": {"Top-1": "linear/top1"}, "published": "public/run"}}
-    fake.experiment("one", arms=[arm], report=[table], published={"public/run": {"cells": [cell]}}, claims=[])
+    fake.experiment("one", arms=arms, report=[table], published={"public/run": {"cells": cells}}, claims=[])
     page = re.sub(r"\s+", " ", Outline(render(collect(fake.root))).text)
     assert "Ablation report Which claims" in page
     assert "Ours beside the public run" in page and "the public run’s highest too (90.3 %)" in page

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from harness.report.stats import estimate, interval, kendall, p_value, paired, seeds_needed
+from harness.report.stats import deviation, estimate, interval, kendall, mean, p_value, paired, seeds_needed
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 20])
@@ -26,6 +26,23 @@ def test_one_number_has_no_interval() -> None:
     assert (only.mean, only.n, only.low, only.high, only.half) == (48.2, 1, None, None, None)
     assert interval([48.2]) is None
     assert estimate([]) is None
+
+
+@pytest.mark.parametrize("huge", [1e155, 1e300, 1.7976931348623157e308])
+@pytest.mark.parametrize("rest", [[50.0, 51.0], [0.0], ["huge", "huge"], ["-huge", "-huge"]])
+def test_nothing_finite_raises(huge: float, rest: list[float | str]) -> None:
+    sample = [huge, *({"huge": huge, "-huge": -huge}.get(str(one), one) for one in rest)]
+    assert all(isinstance(value, float) for value in sample)
+    found = estimate(sample)  # type: ignore[arg-type]
+    assert found is not None and abs(found.mean) <= huge
+    assert found.half is None or found.half >= 0
+    p_value(sample, 0.0, 1)  # type: ignore[arg-type]
+    seeds_needed(sample, 0.0, math.inf)  # type: ignore[arg-type]
+
+
+def test_huge_numbers_have_their_mean_and_their_spread() -> None:
+    assert mean([1.5e308, 1.5e308, 0.0]) == pytest.approx(1e308)
+    assert deviation([1e300, 3e300]) == pytest.approx(math.sqrt(2) * 1e300)
 
 
 def test_paired_takes_the_seeds_that_both_have() -> None:
