@@ -208,6 +208,9 @@ def _by_line(grid: Grid) -> str:
         return "".join(f"{what} {tau} over the {count} places both have." for _, tau, count in found if tau)
     label = "" if " / " in grid.column_label else f"{grid.column_label} "
     told = [f"{tau} along {label}{column} ({count} places both have)" for column, tau, count in found if tau]
+    whole, places = _tau(grid.entries)
+    if whole and len(found) > 1:  # beside, not instead: it also says which line lies above which
+        told.append(f"{whole} over all {places} places together")
     return f"{what} {', and '.join(told)}." if told else ""
 
 

@@ -72,7 +72,8 @@ def test_which_line_lies_above_which_is_no_agreement_along_them(fake: FakeResult
     text = two_lines(
         fake, {10: [14.0, 13.0, 12.0, 11.0], 20: [54.0, 53.0, 52.0, 51.0]}, {10: [1, 2, 3, 4], 20: [50, 51, 52, 53]}
     )
-    assert "is −1.00 along epochs 10 (4 places both have), and −1.00 along epochs 20 (4 places both have)." in text
+    assert "is −1.00 along epochs 10 (4 places both have), and −1.00 along epochs 20 (4 places both have)" in text
+    assert "and 0.14 over all 8 places together." in text
 
 
 @pytest.mark.parametrize("paper", [{10: [1, 2, 3]}, {10: [7, 7, 7, 7]}], ids=["three places", "no order"])
