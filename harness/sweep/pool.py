@@ -234,15 +234,24 @@ class Pool:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """The first Ctrl-C or SIGTERM lets every run checkpoint, the second ends them at once."""
+        """The first Ctrl-C or SIGTERM lets every run checkpoint, the second ends them at once.
+
+        So does the first SIGHUP (the terminal is gone), but no other: who hangs up may say so twice, or SIGTERM after
+        it. One that is ignored, by ``nohup``, stays so.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
 
-        def handle(*_: object) -> None:
-            self.kill() if self.outcome.stopped else self.stop()
+        told: list[int] = []
 
-        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        def handle(number: int, _: object) -> None:
+            self.kill() if told and number != signal.SIGHUP else self.stop()
+            told.extend([number] * (number != signal.SIGHUP))
+
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        numbers += [signal.SIGHUP] * (signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN)
+        before = {number: signal.signal(number, handle) for number in numbers}
         try:
             yield
         finally:

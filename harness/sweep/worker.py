@@ -25,6 +25,7 @@ from harness import provenance
 from harness.causes import Cause
 from harness.store import RunFolder, State
 from harness.sweep.attempts import Attempt, cause_of, describe, fail, last, now
+from harness.sweep.orphan import stop_without_sweep
 from harness.train.place import ALONE, Place, Rank
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def work(assignment: Assignment) -> NoReturn:
         os.environ["CUDA_VISIBLE_DEVICES"] = assignment.gpu
     try:
         redirect(assignment.log)
+        stop_without_sweep()
         sys.exit(take_part(assignment))
     except OSError as error:
         if cause_of(error) is not Cause.DISK:

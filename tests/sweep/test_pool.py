@@ -248,8 +248,8 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
-def test_ctrl_c_lets_the_runs_save_and_starts_no_more(tmp_path: Path, number: signal.Signals) -> None:
+def sweep_of_two_that_wait(tmp_path: Path) -> subprocess.Popen[str]:
+    """A sweep in a session of its own, as a terminal's is, both of whose first runs are under way."""
     script = tmp_path / "sweep.py"
     script.write_text(SWEEP)
     paths = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
@@ -258,12 +258,21 @@ def test_ctrl_c_lets_the_runs_save_and_starts_no_more(tmp_path: Path, number: si
         env={**os.environ, "PYTHONPATH": paths},
         stdout=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
+    deadline = time.monotonic() + 600  # the machine may be busy: it takes seconds
+    while not all((tmp_path / f"run{i}" / "waiting").exists() for i in (0, 1)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+def test_ctrl_c_lets_the_runs_save_and_starts_no_more(tmp_path: Path, number: signal.Signals) -> None:
+    """A terminal that is closed tells the whole group, the fork server too, and may tell it twice."""
+    process = sweep_of_two_that_wait(tmp_path)
     try:
-        deadline = time.monotonic() + 600  # the machine may be busy: it takes seconds
-        while not all((tmp_path / f"run{i}" / "waiting").exists() for i in (0, 1)) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        process.send_signal(number)
+        for _ in range(2 if number is signal.SIGHUP else 1):
+            os.killpg(process.pid, number)
         said, _ = process.communicate(timeout=600)
     finally:
         process.kill()
@@ -274,3 +283,18 @@ def test_ctrl_c_lets_the_runs_save_and_starts_no_more(tmp_path: Path, number: si
         assert folder.state() is State.TODO and folder.claim_state() is None
         entry = last(folder)
         assert entry is not None and "step 7" in entry["detail"]
+
+
+def test_runs_do_not_outlive_a_sweep_that_is_killed(tmp_path: Path) -> None:
+    """Its leases of GPUs end with it, so that the next sweep would train beside them."""
+    process = sweep_of_two_that_wait(tmp_path)
+    process.kill()
+    process.communicate()
+    folders, deadline = [RunFolder(tmp_path / f"run{index}") for index in (0, 1)], time.monotonic() + 30
+    while any(folder.claim_state() for folder in folders) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    for folder in folders:
+        entry = last(folder)
+        assert folder.claim_state() is None and entry is not None and "step 7" in entry["detail"]
+        assert "the sweep that started this run is no more" in folder.log.read_text()
+    assert not (tmp_path / "run2" / "executed").exists()
