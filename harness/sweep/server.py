@@ -30,6 +30,12 @@ def start_server(code: Snapshot | None = None) -> None:
         forkserver.ensure_running()
 
 
+def server_pid() -> int | None:
+    """Of the server that forks what is started now."""
+    pid: int | None = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    return pid
+
+
 _SERVED: list[str] = []
 """The snapshot that the fork server has imported, if it was started for one. There is one server in a process."""
 

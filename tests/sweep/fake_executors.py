@@ -54,7 +54,7 @@ def behave(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> None
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         (folder.path / "child").write_text(str(child.pid))
         raise ValueError("left a child behind")
-    if what == "wait":
+    if what == "wait" or (what == "wait at first" and (folder.path / "executed").stat().st_size == 1):
         wait_for_signal(folder)
     status = "diverged" if what == "diverge" else "trained"
     gpu = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -20,6 +20,7 @@ from harness.sweep import machine
 from harness.sweep.attempts import last
 from harness.sweep.leases import Leases
 from harness.sweep.pool import Outcome, Pool
+from harness.sweep.server import server_pid
 from harness.train.place import Place
 from tests.sweep.fake_executors import behave
 
@@ -129,6 +130,28 @@ def test_in_a_job_a_killed_run_spoils_no_other_but_a_stopped_one_ends_the_job(tm
     assert list(outcome.causes.values()) == [Cause.INTERRUPTED, Cause.CODE, Cause.DONE, Cause.DONE]
     outcome, _ = swim(runs(tmp_path / "b", "stop early", "work"), jobs=1, job="7_0")
     assert list(outcome.causes.values()) == [Cause.INTERRUPTED] and outcome.stopped, "its node is being taken away"
+
+
+def test_a_fork_server_that_dies_costs_no_run_and_holds_nothing(tmp_path: Path) -> None:
+    """It takes its children's exit codes with it, not the children: they save, and go on from a new server."""
+    folders = runs(tmp_path, *["wait at first"] * 3, "work")
+
+    class Killing(Record):
+        def tick(self, running: Sequence[RunFolder]) -> None:
+            super().tick(running)
+            if all((folder.path / "waiting").exists() for folder in folders[:3]) and not self.notes():
+                os.kill(server_pid() or -1, signal.SIGKILL)
+
+        def notes(self) -> list[str]:
+            return [text for kind, text in self.lines if kind == "note"]
+
+    view = Killing()
+    outcome, _ = swim(folders, jobs=3, job="7_0", view=view)
+    assert outcome.clean and set(outcome.causes.values()) == {Cause.DONE} and len(view.notes()) == 3
+    for folder in folders[:3]:
+        first = read_json(folder.attempts / "001.json")
+        assert first["cause"] == "interrupted" and "step 7" in first["detail"], "it was asked to save"
+        assert len(list(folder.attempts.iterdir())) == 2
 
 
 def test_a_failure_is_forgotten_when_the_run_succeeds(tmp_path: Path) -> None:
