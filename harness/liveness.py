@@ -84,6 +84,8 @@ class Claim:
                     os.link(temporary, self.path)  # atomic, also on NFS, and never replaces a file
                     return True
                 except FileExistsError:
+                    if temporary.stat().st_nlink == 2:  # NFS lost the answer and asked again: it is ours
+                        return True
                     judged = self._seen()  # before it is judged: what comes after is not what was judged
                     held = self.holder(job)
                     if held is Holder.ALIVE or (held is Holder.SILENT and not self._stays_silent()):
