@@ -147,6 +147,11 @@ class Claim:
             os.utime(self.path)
         return True
 
+    def taken_over(self) -> bool:
+        """Whether another process holds it; not if nobody does, or if it cannot be read."""
+        held = self.read()
+        return bool(held) and not _is_ours(held)
+
     def release(self) -> None:
         """Give it back, if it is this process's."""
         if _is_ours(self.read()):

@@ -250,6 +250,10 @@ class RunFolder:
         """Sign of life of whoever holds the claim. False if it is no longer this process's."""
         return self._claim.beat(job)
 
+    def taken_over(self) -> bool:
+        """Whether another process holds the claim by now."""
+        return self._claim.taken_over()
+
     def release_claim(self) -> None:
         """Give the claim back, if it is this process's."""
         self._claim.release()

@@ -27,6 +27,7 @@ from harness.store import RunFolder, State
 from harness.sweep.attempts import Attempt, cause_of, describe, fail, last, now
 from harness.sweep.orphan import stop_without_sweep
 from harness.train.place import ALONE, Place, Rank
+from harness.train.stop import Interrupted, TakenOver
 
 if TYPE_CHECKING:
     from harness.components import Evaluation
@@ -119,7 +120,7 @@ def _followed(assignment: Assignment) -> int:
     try:
         _execute(assignment)
     except Exception as error:
-        if _asked_to_stop(error):
+        if isinstance(error, Interrupted):
             return EXIT_INTERRUPTED
         described = describe(error)
         print(described["traceback"], file=sys.stderr, flush=True)
@@ -203,9 +204,12 @@ def _attempted(assignment: Assignment, attempt: Attempt) -> int:
         if not folder.state(handles).finished:
             raise RuntimeError("the loop returned, but its results are not all there")
     except Exception as error:
-        if _asked_to_stop(error):
+        if isinstance(error, Interrupted):
             attempt.end(stop_cause(), str(error))
             return EXIT_INTERRUPTED
+        if isinstance(error, TakenOver):
+            print(f"{now()} {error}; leaving", flush=True)
+            return EXIT_ELSEWHERE  # its successor has closed the entry
         described = describe(error)
         print(described["traceback"], file=sys.stderr, flush=True)
         if _lost_another(error):
@@ -250,12 +254,6 @@ def _lost_another(error: BaseException) -> bool:
     from harness.train import distributed
 
     return distributed.lost_another(error)
-
-
-def _asked_to_stop(error: BaseException) -> bool:
-    from harness.train.stop import Interrupted
-
-    return isinstance(error, Interrupted)
 
 
 def stop_cause() -> Cause:

@@ -35,7 +35,7 @@ from harness.train.gradient import gradient
 from harness.train.optim import learning_rate, schedule_steps
 from harness.train.place import Place, check_graphs, passes
 from harness.train.progress import Clock, made_up_for_later
-from harness.train.stop import Interrupted, stop_on_signal
+from harness.train.stop import Interrupted, check_ours, stop_on_signal
 
 
 class Diverged(RuntimeError):
@@ -202,6 +202,7 @@ class Pretraining:
     @on_first_rank
     def _finish(self, step: int, clock: Clock) -> None:
         """Weights first, then the file that says so. A run of no epochs has no loss: its weights are the seed's."""
+        check_ours(self.folder, self.folder.outcome)
         checkpoint.save(self.folder.weights, {"method": self.method.state_dict()})
         if self.history:
             self._write_metrics()  # in case that the disk was full when it was last due
@@ -273,4 +274,5 @@ def accumulate(totals: dict[str, Tensor], values: dict[str, Tensor]) -> None:
 @on_first_rank
 def finish(folder: RunFolder, run: Run, *, status: str, **about: Any) -> None:
     """Write ``outcome.json``: from now on the run is trained, or diverged."""
+    check_ours(folder)
     write_json(folder.outcome, {"run": run.id, "status": status, "epochs": run.schedule.epochs, **about})

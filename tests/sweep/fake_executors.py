@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from harness.spec.errors import SpecError
 from harness.store import RunFolder, read_json, write_json
 from harness.train.place import Place
+from harness.train.stop import check_ours
 
 if TYPE_CHECKING:
     from harness.components import Evaluation
@@ -50,6 +51,9 @@ def behave(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> None
         time.sleep(60)
     if what == "lie":
         return
+    if what == "lose the claim":
+        write_json(folder.claim, {"pid": 1, "host": "elsewhere"})
+        check_ours(folder)
     if what == "leave a child":
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         (folder.path / "child").write_text(str(child.pid))

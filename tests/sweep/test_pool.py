@@ -118,6 +118,12 @@ def test_a_run_that_a_live_process_holds_is_left_alone(tmp_path: Path) -> None:
     assert folders[0].claim_state() is State.RUNNING
 
 
+def test_a_run_that_was_lost_while_its_process_was_frozen_is_left_to_its_successor(tmp_path: Path) -> None:
+    (folder,) = runs(tmp_path, "lose the claim")
+    assert swim([folder])[0].causes == {"run0": Cause.ELSEWHERE}
+    assert folder.claim_state() is State.RUNNING and not folder.failure.exists()
+
+
 def test_no_claim_outlives_its_run_however_it_died(tmp_path: Path) -> None:
     folders = runs(tmp_path, "killed", "segfault", "stop early")
     outcome, _ = swim(folders)

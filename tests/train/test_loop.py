@@ -20,10 +20,11 @@ from harness import components
 from harness.components import Evaluation
 from harness.spec.experiment import load_scale
 from harness.spec.grid import assign, normalised
-from harness.store import RunFolder, State, Store, StoreError, read_json
+from harness.store import RunFolder, State, Store, StoreError, read_json, write_json
 from harness.sweep.attempts import Cause, cause_of
 from harness.train import checkpoint, loop, progress
 from harness.train.place import Place
+from harness.train.stop import TakenOver
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = Path(__file__).with_name("first_losses.json")
@@ -265,14 +266,43 @@ def _stop_at(step: int, save: Any, patch: pytest.MonkeyPatch) -> Any:
     return saved
 
 
+WILD: dict[str, Any] = {"optimizer": {"sgd": {"lr": 1e30, "lr_scaling": "none"}}}
+
+
 def test_divergence_is_an_outcome(tmp_path: Path) -> None:
-    wild = {"optimizer": {"sgd": {"lr": 1e30, "lr_scaling": "none"}}}
-    folder, asked = tiny(tmp_path, **wild)
+    folder, asked = tiny(tmp_path, **WILD)
     loop.execute(folder, asked, HERE)
     assert folder.state([one.handle for one in asked]) is State.DIVERGED
     assert read_json(folder.outcome)["at_step"] > 0
     loop.execute(folder, asked, HERE)  # and it is not tried again
     assert folder.state() is State.DIVERGED
+
+
+@pytest.mark.parametrize(
+    ("changes", "over"),
+    [({}, False), ({}, True), (WILD, False)],
+    ids=["another works on it", "another is done with it", "diverged"],
+)
+def test_a_process_that_lost_its_run_while_frozen_replaces_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], over: bool
+) -> None:
+    folder, _ = tiny(tmp_path, **changes)
+    gradient, steps = loop.gradient, iter(range(100))
+
+    def frozen(*arguments: Any, **settings: Any) -> Any:
+        if next(steps) == 2:  # of twelve: it thaws, and finds this
+            if over:
+                folder.weights.write_bytes(b"theirs")
+                folder.outcome.write_text("theirs")
+            else:
+                write_json(folder.claim, {"pid": 1, "host": "elsewhere"})
+        return gradient(*arguments, **settings)
+
+    folder.checkpoints.mkdir()
+    monkeypatch.setattr(loop, "gradient", frozen)
+    with pytest.raises(TakenOver):
+        loop.execute(folder, [], HERE)
+    assert [path.read_text() for path in (folder.outcome, folder.weights) if path.exists()] == ["theirs"] * 2 * over
 
 
 def test_features_that_overflow_after_training_are_divergence_too(tmp_path: Path) -> None:
