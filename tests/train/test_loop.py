@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness import components
+from harness import components, provenance
 from harness.components import Evaluation
 from harness.spec.experiment import load_scale
 from harness.spec.grid import assign, normalised
@@ -204,6 +205,27 @@ def test_a_stop_within_an_epoch_or_at_its_end_resumes_exactly(tmp_path: Path, st
     whole, _ = tiny(tmp_path / "whole")
     loop.execute(whole, asked, HERE)
     assert_same(folder, whole)
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["", "a checkpoint that does not say by what code"])
+def test_what_another_code_went_on_from_says_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, older: bool) -> None:
+    folder, asked = tiny(tmp_path / "stopped")
+    with monkeypatch.context() as before:
+        before.setattr(provenance, "code_fingerprint", lambda: "before")
+        before.setattr(loop, "stop_on_signal", lambda: nullcontext(_StopAfter(4)))
+        with pytest.raises(loop.Interrupted, match="after step 5 of 12"):
+            loop.execute(folder, asked, HERE)
+    if older:
+        (path,) = folder.checkpoints.glob("step-*5.pt")
+        state = checkpoint.load(path, torch.device("cpu"))
+        del state["codes"]
+        checkpoint.save(path, state)
+    loop.execute(folder, asked, HERE)
+    about = read_json(folder.provenance)
+    assert about["codes"] == ["before", provenance.code_fingerprint()] and about["code"] == about["codes"][1]
+    whole, _ = tiny(tmp_path / "whole")
+    loop.execute(whole, asked, HERE)
+    assert "codes" not in read_json(whole.provenance)
 
 
 def full(*_: object) -> None:
