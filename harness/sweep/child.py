@@ -11,7 +11,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from harness.causes import Cause
-from harness.liveness import process_start
+from harness.liveness import machine, process_start
 from harness.store import RunFolder, StoreError, read_json
 from harness.sweep.attempts import Attempt, fail, fingerprint, last
 from harness.sweep.machine import disk_fault, killed_for_memory
@@ -103,7 +103,7 @@ class Child:
             attempt = Attempt.unfinished(self.folder, self.pid)
             if attempt is None:
                 entry = last(self.folder)
-                if entry is not None and entry.get("pid") == self.pid:
+                if entry is not None and entry.get("pid") == self.pid and entry.get("host") == machine()[0]:
                     return Cause(entry["cause"]), entry.get("detail", "")
                 if code == 0:
                     return Cause.DONE, "nothing was left to do"

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from harness.liveness import process_start
 from harness.store import RunFolder, State, read_json, write_json
 from harness.sweep import machine
 from harness.sweep.attempts import last
+from harness.sweep.child import Child
 from harness.sweep.leases import Leases
 from harness.sweep.pool import Outcome, Pool
 from harness.sweep.server import server_pid
@@ -158,6 +160,19 @@ def test_a_fork_server_that_dies_costs_no_run_and_holds_nothing(tmp_path: Path) 
         first = read_json(folder.attempts / "001.json")
         assert first["cause"] == "interrupted" and "step 7" in first["detail"], "it was asked to save"
         assert len(list(folder.attempts.iterdir())) == 2
+
+
+def test_an_entry_of_another_host_with_the_same_pid_is_not_this_runs(tmp_path: Path) -> None:
+    class Ended:
+        exitcode, pid = -signal.SIGKILL, 2**22 + 1
+
+        def join(self) -> None:
+            pass
+
+    (folder,) = runs(tmp_path, "work")
+    write_json(folder.attempts / "001.json", {"attempt": 1, "pid": Ended.pid, "host": "elsewhere"})
+    process: Any = Ended()
+    assert Child(folder, process, (), machine.oom_kills()).bury() == (Cause.INTERRUPTED, "stopped by SIGKILL")
 
 
 def test_a_failure_is_forgotten_when_the_run_succeeds(tmp_path: Path) -> None:
