@@ -210,14 +210,18 @@ class Pool:
         told = told and not child.lost_server
         if told and self.job is not None:
             self.outcome.stopped = True  # the node is being taken away: start nothing more on it
-        if child.lost_server and cause.resumes and self._puts_back(child.folder):
+        if cause.resumes and not told and self._puts_back(child.folder):
             self.outcome.causes[child.folder.id] = cause
+            self._count_disk_faults(cause, detail)
             self.view.note(f"{child.folder.id} goes on once the others are through: {detail}")
             return
         self._note_end(child.folder, cause, detail)
 
     def _puts_back(self, folder: RunFolder) -> bool:
-        """Whether the run is worked on once more here, after the others."""
+        """Whether the run is worked on once more here, after the others.
+
+        Else a job would end as if it had succeeded, and nobody would go on before the next sweep.
+        """
         if self.outcome.stopped or folder.id in self.put_back:
             return False
         self.put_back.add(folder.id)
@@ -227,13 +231,16 @@ class Pool:
     def _note_end(self, folder: RunFolder, cause: Cause, detail: str) -> None:
         self.outcome.causes[folder.id] = cause
         self.view.ended(folder, cause, detail)
-        self.disk_faults = self.disk_faults + 1 if cause is Cause.DISK else 0
-        if self.disk_faults == HOLD_AFTER:  # whether or not others succeeded before: nothing can be written now
-            self._hold(detail)
-        elif cause.failed:
+        self._count_disk_faults(cause, detail)
+        if cause.failed:
             self._hold_if_alike(folder)
         elif cause in (Cause.DONE, Cause.DIVERGED):
             self.alike = ["something succeeded"]
+
+    def _count_disk_faults(self, cause: Cause, detail: str) -> None:
+        self.disk_faults = self.disk_faults + 1 if cause is Cause.DISK else 0
+        if self.disk_faults == HOLD_AFTER:  # whether or not others succeeded before: nothing can be written now
+            self._hold(detail)
 
     def _hold_if_alike(self, folder: RunFolder) -> None:
         failure: dict[str, Any] = {}

@@ -35,7 +35,7 @@ def behave(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> None
         raise MemoryError
     if what == "oom at first" and (folder.path / "executed").stat().st_size == 1:
         raise MemoryError
-    if what == "full disk":
+    if what == "full disk" or (what == "full disk at first" and (folder.path / "executed").stat().st_size == 1):
         os.fsync = no_space  # from now on nothing is written, the ledger neither
         no_space()
     if what == "bad data":
@@ -44,7 +44,7 @@ def behave(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> None
         raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
     if what == "segfault":
         os.kill(os.getpid(), signal.SIGSEGV)
-    if what == "killed":
+    if what == "killed" or (what == "killed at first" and (folder.path / "executed").stat().st_size == 1):
         os.kill(os.getpid(), signal.SIGKILL)
     if what == "stop early":  # a signal before the loop listens
         os.kill(os.getpid(), signal.SIGTERM)

@@ -140,6 +140,22 @@ def test_in_a_job_a_killed_run_spoils_no_other_but_a_stopped_one_ends_the_job(tm
     assert list(outcome.causes.values()) == [Cause.INTERRUPTED] and outcome.stopped, "its node is being taken away"
 
 
+@pytest.mark.parametrize("what", ["killed at first", "full disk at first"])
+@pytest.mark.parametrize("job", [None, "7_0"])
+def test_what_was_lost_is_worked_on_once_more_after_the_others(tmp_path: Path, what: str, job: str | None) -> None:
+    folders = runs(tmp_path, what, "work")
+    outcome, view = swim(folders, jobs=1, job=job)
+    assert outcome.clean and view.lines[-1] == ("done", "run0")
+    assert [line for line in view.lines if line[0] == "start"] == [("start", f"run{index}") for index in (0, 1, 0)]
+
+
+def test_once_more_is_once(tmp_path: Path) -> None:
+    folders = runs(tmp_path, "killed", "full disk", "stop early")
+    outcome, _ = swim(folders, jobs=1)
+    assert outcome.causes == {"run0": Cause.INTERRUPTED, "run1": Cause.DISK, "run2": Cause.INTERRUPTED}
+    assert [(folder.path / "executed").read_text() for folder in folders] == ["xx", "xx", "x"], "the last was told to"
+
+
 def test_a_fork_server_that_dies_costs_no_run_and_holds_nothing(tmp_path: Path) -> None:
     """It takes its children's exit codes with it, not the children: they save, and go on from a new server."""
     folders = runs(tmp_path, *["wait at first"] * 3, "work")
