@@ -207,10 +207,11 @@ class Pool:
             self.view.note(f"{child.folder.id} ran out of memory beside others; once more at the end, alone: {detail}")
             return
         told = cause in (Cause.INTERRUPTED, Cause.TIMEOUT) and child.process.exitcode != -signal.SIGKILL
-        told = told and not child.lost_server
+        cancelled = child.folder.cancelled.exists()  # this run alone
+        told = told and not (child.lost_server or cancelled)
         if told and self.job is not None:
             self.outcome.stopped = True  # the node is being taken away: start nothing more on it
-        if cause.resumes and not told and self._puts_back(child.folder):
+        if cause.resumes and not (told or cancelled) and self._puts_back(child.folder):
             self.outcome.causes[child.folder.id] = cause
             self._count_disk_faults(cause, detail)
             self.view.note(f"{child.folder.id} goes on once the others are through: {detail}")

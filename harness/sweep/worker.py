@@ -178,7 +178,10 @@ def _take_claim(folder: RunFolder, job: str | None) -> bool:
 
 
 class Heart:
-    """Heartbeat of the claim, whatever the run is busy with. It ends the process if the claim is another's by now."""
+    """Heartbeat of the claim, whatever the run is busy with.
+
+    It ends the process if the claim is another's by now, and lets it save and stop if the run is cancelled.
+    """
 
     def __init__(self, folder: RunFolder, job: str | None) -> None:
         self.folder, self.job, self.over = folder, job, threading.Event()
@@ -195,6 +198,8 @@ class Heart:
                 if not self.folder.beat(self.job):
                     print(f"{now()} frozen for so long that another process took this run over; leaving", flush=True)
                     os._exit(EXIT_ELSEWHERE)
+                if self.folder.cancelled.exists():  # `--cancel` cannot signal to another machine
+                    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _attempted(assignment: Assignment, attempt: Attempt) -> int:
@@ -205,7 +210,8 @@ def _attempted(assignment: Assignment, attempt: Attempt) -> int:
             raise RuntimeError("the loop returned, but its results are not all there")
     except Exception as error:
         if isinstance(error, Interrupted):
-            attempt.end(stop_cause(), str(error))
+            cancelled = folder.cancelled.exists()
+            attempt.end(Cause.INTERRUPTED if cancelled else stop_cause(), f"{'cancelled: ' * cancelled}{error}")
             return EXIT_INTERRUPTED
         if isinstance(error, TakenOver):
             print(f"{now()} {error}; leaving", flush=True)

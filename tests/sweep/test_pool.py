@@ -298,6 +298,24 @@ def test_a_cancelled_run_is_not_started(tmp_path: Path) -> None:
     assert outcome.causes["run1"] is Cause.DONE
 
 
+def test_a_run_that_is_cancelled_elsewhere_stops_and_the_others_of_its_job_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No signal reaches it from another machine: it sees the mark at its next heartbeat."""
+    folders = runs(tmp_path, "wait", "work")
+
+    class Cancelling(Record):
+        def tick(self, running: Sequence[RunFolder]) -> None:
+            if (folders[0].path / "waiting").exists():
+                write_json(folders[0].cancelled, {"run": "run0"})
+
+    outcome, view = swim(folders, jobs=1, job="7_0", view=Cancelling())
+    assert outcome.causes == {"run0": Cause.INTERRUPTED, "run1": Cause.DONE} and not outcome.stopped
+    entry = last(folders[0])
+    assert entry is not None and entry["detail"] == "cancelled: stopped by a signal after step 7 of 9"
+    assert view.lines.count(("start", "run0")) == 1 and folders[0].state() is State.CANCELLED
+
+
 SWEEP = """
 import sys
 from pathlib import Path
