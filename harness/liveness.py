@@ -84,6 +84,8 @@ class Claim:
                     os.link(temporary, self.path)  # atomic, also on NFS, and never replaces a file
                     return True
                 except FileExistsError:
+                    if temporary.stat().st_nlink == 2:  # NFS lost the answer and asked again: it is ours
+                        return True
                     judged = self._seen()  # before it is judged: what comes after is not what was judged
                     held = self.holder(job)
                     if held is Holder.ALIVE or (held is Holder.SILENT and not self._stays_silent()):
@@ -144,6 +146,11 @@ class Claim:
         with contextlib.suppress(OSError):  # a file server that does not answer for a while takes nobody's claim away
             os.utime(self.path)
         return True
+
+    def taken_over(self) -> bool:
+        """Whether another process holds it; not if nobody does, or if it cannot be read."""
+        held = self.read()
+        return bool(held) and not _is_ours(held)
 
     def release(self) -> None:
         """Give it back, if it is this process's."""

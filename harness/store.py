@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from harness.liveness import Claim, Holder
+from harness.liveness import Claim, Holder, process_start
 
 CHUNK = 1 << 16
 """Bytes of one read: more than nearly all files under results/ have."""
@@ -218,7 +218,10 @@ class RunFolder:
     def clear_leftovers(self) -> None:
         """Remove what processes that were killed inside a write left behind. Only for whoever holds the claim."""
         for path in self.path.rglob(".*.tmp"):
-            if not path.name.startswith(".claim."):  # others may be asking for the claim at this moment
+            if path.name.startswith(".claim."):  # others may be asking for the claim at this moment
+                continue
+            writer = path.name.split(".")[-3]  # as write_atomic names it; a `--cancel` may be writing at this moment
+            if not writer.isdecimal() or int(writer) == os.getpid() or process_start(writer) is None:
                 path.unlink(missing_ok=True)
         self._claim.clear_rights()
         if self.outcome.exists():  # killed between the outcome and the removal of what it no longer needs
@@ -249,6 +252,10 @@ class RunFolder:
     def beat(self, job: str | None = None) -> bool:
         """Sign of life of whoever holds the claim. False if it is no longer this process's."""
         return self._claim.beat(job)
+
+    def taken_over(self) -> bool:
+        """Whether another process holds the claim by now."""
+        return self._claim.taken_over()
 
     def release_claim(self) -> None:
         """Give the claim back, if it is this process's."""

@@ -43,6 +43,22 @@ def test_of_many_processes_one_gets_the_claim(folder: RunFolder) -> None:
     assert sum(answers) == 1
 
 
+@pytest.mark.parametrize("job", [None, "7_0"])
+def test_a_link_whose_answer_was_lost_is_ours(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch, job: str | None
+) -> None:
+    """NFS asks again when no answer comes, and the second answer says that the file is there: the first made it."""
+    link = os.link
+
+    def twice(source: Path, target: Path) -> None:
+        link(source, target)
+        link(source, target)
+
+    monkeypatch.setattr(liveness.os, "link", twice)
+    assert folder.take_claim(job) and read_json(folder.claim)["pid"] == os.getpid()
+    assert not folder.take_claim(job), "but only that once"
+
+
 def bury_at_once(folders: list[str], ready: Barrier, over: Barrier, won: multiprocessing.Queue[int]) -> None:
     for index, path in enumerate(folders):
         ready.wait(30)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -86,12 +87,14 @@ def test_truncated_json_names_the_file(folder: RunFolder) -> None:
 
 
 def test_what_killed_writers_left_is_removed_and_nothing_else(folder: RunFolder) -> None:
-    for name in (".outcome.json.12.ab.tmp", "checkpoints/.step-1.pt.12.ab.tmp", ".claim.12.ab.tmp", "a.tmp"):
+    gone, alive, own = 2**22 + 1, f".cancelled.json.{os.getppid()}.ab.tmp", f".run.json.{os.getpid()}.ab.tmp"
+    left_behind = (f".outcome.json.{gone}.ab.tmp", f"checkpoints/.step-1.pt.{gone}.ab.tmp", own, ".odd.tmp")
+    for name in (*left_behind, alive, ".claim.12.ab.tmp", "a.tmp"):
         (folder.path / name).parent.mkdir(exist_ok=True)
         (folder.path / name).touch()
     folder.clear_leftovers()
     left = {path.relative_to(folder.path).as_posix() for path in folder.path.rglob("*") if path.is_file()}
-    assert left == {"run.json", ".claim.12.ab.tmp", "a.tmp"}, "others may be asking for the claim at this moment"
+    assert left == {"run.json", alive, ".claim.12.ab.tmp", "a.tmp"}, "others may be writing at this moment"
 
 
 def test_a_trained_run_needs_no_resume_points(folder: RunFolder) -> None:

@@ -144,6 +144,12 @@ class Run:
         planned = schedule.get("epochs") if isinstance(schedule, Mapping) else None
         return planned if isinstance(planned, int) else len(self.history)
 
+    @property
+    def codes(self) -> list[str]:
+        """The numeric code that trained it; several, in order, where another went on from a checkpoint."""
+        several, one = self.provenance.get("codes"), self.provenance.get("code")
+        return [str(code) for code in several] if isinstance(several, list) else [str(one)] if one else []
+
     def value(self, handle: str | None, name: str) -> float | State:
         """A number, or the reason why there is none. A NaN counts as diverged: it is a result, but not a number."""
         if self.state is State.DIVERGED:

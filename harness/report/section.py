@@ -220,7 +220,7 @@ class Section:
                 "versions",
                 _several(", ".join(f"{k} {v}" for k, v in sorted(_map(one, "versions").items())) for one in held),
             ),
-            ("numeric code", _several(str(one.get("code", "?")) for one in held)),
+            ("numeric code", _several(", then ".join(run.codes) or "?" for run in self.runs if run.provenance)),
             ("hardware", _several(_hardware(one) for one in held)),
         ]
         if walls:
@@ -237,12 +237,17 @@ class Section:
     @cached_property
     def mixed_code(self) -> int:
         """Number of different numeric sources its runs were made with; more than one is worth a warning."""
-        return len({run.provenance["code"] for run in self.runs if run.provenance.get("code")})
+        return len({code for run in self.runs for code in run.codes})
+
+    @cached_property
+    def resumed_by_other(self) -> list[str]:
+        """Runs that were begun by one code and went on by another: their numbers are of neither alone."""
+        return [run.id for run in self.runs if len(run.codes) > 1]
 
     @cached_property
     def changed_code(self) -> list[str]:
         """The files in which those numeric sources differ."""
-        return self.results.changed(str(run.provenance["code"]) for run in self.runs if run.provenance.get("code"))
+        return self.results.changed(code for run in self.runs for code in run.codes)
 
     @cached_property
     def broken(self) -> list[Run]:

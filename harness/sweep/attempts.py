@@ -13,6 +13,7 @@ import re
 import time
 import traceback
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from harness.causes import DISK_ERRORS
@@ -33,17 +34,19 @@ class Attempt:
     def begin(cls, folder: RunFolder, job: str | None = None) -> Attempt:
         """Open the next entry, in the name of this process, which holds the claim; close what was left open."""
         _close_open(folder, job)
-        numbers = [int(path.stem) for path in folder.attempts.glob("*.json") if path.stem.isdigit()]
-        opened = cls(folder, max(numbers, default=0) + 1)
+        newest = next(iter(entries(folder)), None)
+        opened = cls(folder, int(newest.stem) + 1 if newest else 1)
         host, boot = machine()
-        opened._write({"host": host, "boot": boot, "pid": os.getpid(), "job": job, "start": now()})
+        entry = {"host": host, "boot": boot, "pid": os.getpid(), "job": job, "start": now()}
+        restarts = os.environ.get("SLURM_RESTART_COUNT", "")  # sacct shows one job however often it was requeued
+        opened._write({**entry, **({"restarts": int(restarts)} if restarts.isdecimal() else {})})
         return opened
 
     @classmethod
     def unfinished(cls, folder: RunFolder, pid: int) -> Attempt | None:
         """The entry that process ``pid`` of this host opened and never closed."""
         newest = last(folder)
-        if newest is None or "cause" in newest or newest.get("pid") != pid or newest["host"] != machine()[0]:
+        if newest is None or "cause" in newest or (newest.get("pid"), newest.get("host")) != (pid, machine()[0]):
             return None
         return cls(folder, newest["attempt"])
 
@@ -76,9 +79,15 @@ def _close_open(folder: RunFolder, job: str | None) -> None:
     Attempt(folder, int(newest["attempt"])).end(cause, f"{detail}; noticed at the next attempt")
 
 
+def entries(folder: RunFolder) -> list[Path]:
+    """The files of the ledger, newest first: by number, since 1000 comes before 999 among names."""
+    found = (path for path in folder.attempts.glob("*.json") if path.stem.isdecimal())
+    return sorted(found, key=lambda path: int(path.stem), reverse=True)
+
+
 def last(folder: RunFolder) -> dict[str, Any] | None:
     """The newest readable ledger entry, if there is any."""
-    for path in sorted(folder.attempts.glob("[0-9]*.json"), reverse=True):
+    for path in entries(folder):
         with contextlib.suppress(StoreError):
             entry = read_json(path)
             if isinstance(entry, dict):

@@ -11,10 +11,12 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from harness.causes import Cause
+from harness.liveness import machine, process_start
 from harness.store import RunFolder, StoreError, read_json
 from harness.sweep.attempts import Attempt, fail, fingerprint, last
 from harness.sweep.machine import disk_fault, killed_for_memory
 from harness.sweep.ranks import NOBODY, Peers, sweep_up
+from harness.sweep.server import server_pid
 from harness.sweep.worker import EXIT_DISK, EXIT_ELSEWHERE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_LOST, EXIT_OOM
 
 KILLED_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP)
@@ -22,6 +24,10 @@ NOTICE_S = 30.0
 """A first process that still trains so long after another of its run died has not noticed, and is ended."""
 LEAVE_S = 10.0
 """Processes of a run whose first has ended are given so long to end as well."""
+EXIT_UNKNOWN = 255
+"""What multiprocessing says of a process whose fork server died: it may live, but nobody hears how it ends."""
+SAVE_S, GONE_S = 60.0, 2.0
+"""So long may a run that lost its fork server take to save, and a server that hung up to be gone."""
 
 
 @dataclass
@@ -35,6 +41,8 @@ class Child:
     peers: Peers = NOBODY
     codes: dict[int, int] = field(default_factory=dict)
     alone_since: float | None = None
+    server: int | None = field(default_factory=server_pid)
+    lost_server: bool = False
 
     @property
     def pid(self) -> int:
@@ -67,10 +75,19 @@ class Child:
     def bury(self) -> tuple[Cause, str]:
         """The first process has ended: end what is left of the run, and say why it ended."""
         self.process.join()
+        if self.process.exitcode == EXIT_UNKNOWN and _gone(self.server, GONE_S):
+            self._part()
         sweep_up(self.process)
         self.codes = self.peers.end(LEAVE_S)
         self._release_claim()
         return self._cause()
+
+    def _part(self) -> None:
+        """Its fork server died, so that it cannot be waited for: let it save what it has before it is ended."""
+        self.lost_server = True
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(self.pid, signal.SIGTERM)
+        _gone(self.pid, SAVE_S)
 
     def _release_claim(self) -> None:
         """A run that was killed could not give its claim back; on another machine it would seem alive for a while."""
@@ -86,7 +103,7 @@ class Child:
             attempt = Attempt.unfinished(self.folder, self.pid)
             if attempt is None:
                 entry = last(self.folder)
-                if entry is not None and entry.get("pid") == self.pid:
+                if entry is not None and entry.get("pid") == self.pid and entry.get("host") == machine()[0]:
                     return Cause(entry["cause"]), entry.get("detail", "")
                 if code == 0:
                     return Cause.DONE, "nothing was left to do"
@@ -100,7 +117,7 @@ class Child:
         if raised and attempt is not None and failure.get("attempt") == attempt.number:  # a process that raises says so
             cause, detail = Cause(failure["cause"]), f"{failure['type']}: {failure['message']}"
         else:
-            cause, name, detail = self._manner(code)
+            cause, name, detail = self._manner(code, rank)
             detail = f"{detail} (process {rank} of the run)" if rank else detail
             if cause.failed:
                 about = {"type": name, "message": detail, "traceback": "", "fingerprint": fingerprint(name, detail)}
@@ -116,8 +133,8 @@ class Child:
             return 0, code
         return min(guilty.items(), key=lambda one: (one[1] == EXIT_INTERRUPTED, one[0]), default=(0, code))
 
-    def _manner(self, code: int) -> tuple[Cause, str, str]:
-        """(cause, name, detail) of a death without a word."""
+    def _manner(self, code: int, rank: int) -> tuple[Cause, str, str]:
+        """(cause, name, detail) of a death without a word, of that process of the run."""
         name = _signal_name(-code) if code < 0 else f"exit code {code}"
         if code == EXIT_OOM or (code == -signal.SIGKILL and killed_for_memory(self.oom_kills)):
             return Cause.OOM, name, "killed by the kernel for memory"
@@ -125,11 +142,23 @@ class Child:
             return Cause.DISK, name, disk_fault(self.folder.path)
         if code == EXIT_INTERRUPTED:
             return Cause.INTERRUPTED, name, "stopped by a signal before its first step"
+        if code == EXIT_UNKNOWN and (rank or self.lost_server):
+            return Cause.INTERRUPTED, name, "its fork server died"
         if -code in KILLED_FROM_OUTSIDE:
             return Cause.INTERRUPTED, name, f"stopped by {name}"
         if code == EXIT_LOST:
             return Cause.CODE, name, "the processes of the run lost each other (see the end of their logs)"
         return Cause.CODE, name, f"the interpreter died: {name} (see the end of its log)"
+
+
+def _gone(pid: int | None, seconds: float) -> bool:
+    """Whether that process ends within so many seconds."""
+    deadline = time.monotonic() + seconds
+    while process_start(pid) is not None:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def _signal_name(number: int) -> str:

@@ -1,7 +1,8 @@
 """GPUs are leased: two sweeps on one machine, of whichever user, never take the same one.
 
 A lease is a lock that the kernel keeps on a file of the machine's own temporary folder. It ends with the process that
-took it, however that ends, so none is ever stale and no clock or process table is asked.
+took it, however that ends, so none is ever stale and no clock or process table is asked. Runs that a sweep leaves
+behind notice that it is gone, save and stop (:mod:`harness.sweep.orphan`).
 """
 
 from __future__ import annotations

@@ -76,12 +76,15 @@ class Look:
         return ""
 
     def _stale(self, folder: RunFolder, seen: Seen) -> str:
-        """Of the pretraining, or else of the first evaluation that other code made."""
+        """Of the pretraining, or of what other code has begun, or else of the first evaluation that other code made."""
         about = folder.read("provenance.json") or {}
         if self.code is None:
             return ""
         if about.get("code") != self.code:
             return self._changed(about)
+        for earlier in about.get("codes", ()):
+            if earlier != self.code:
+                return f"trained in part by other code, {self._changed({'code': earlier})}"
         for handle in self.handles:
             made = seen.evaluations[handle] if seen.evaluations else read_json(folder.evaluation(handle))
             if made is not None and made.get("code", self.code) != self.code:

@@ -92,7 +92,9 @@ class Pool:
         leases: Leases | None = None,
     ) -> None:
         self.waiting = list(folders)
-        self.alone: list[RunFolder] = []  # ran out of memory beside others: once more, by themselves, at the end
+        self.again: list[RunFolder] = []  # lost through no fault of theirs: once more, at the end
+        self.put_back: set[str] = set()
+        self.alone: list[RunFolder] = []  # ran out of memory beside others: once more, by themselves, after those
         self.leases, self.told_to_wait = leases, False
         self.asked, self.place, self.execute, self.job, self.code = tuple(asked), place, execute, job, code
         self.view, self.jobs, self.gpus = view, jobs, list(gpus)
@@ -107,7 +109,7 @@ class Pool:
         """Work until nothing is left. With ``own_signals``, Ctrl-C and SIGTERM stop it cleanly; twice, at once."""
         start_server(self.code)
         with self._signals() if own_signals else nullcontext():
-            while self.children or ((self.waiting or self.alone) and not self.outcome.stopped):
+            while self.children or ((self.waiting or self.again or self.alone) and not self.outcome.stopped):
                 self._fill()
                 if self.outcome.stopped:
                     self._ask_to_stop()
@@ -142,12 +144,13 @@ class Pool:
     def _fill(self) -> None:
         """Start runs until all places are taken."""
         while not self.outcome.stopped and len(self.children) < self.jobs:
-            if not self.waiting and (self.children or not self.alone):
+            queue = self.waiting or self.again
+            if not queue and (self.children or not self.alone):
                 return
             gpus = self._lease(self.ranks.here)
             if gpus is None:
                 return
-            self._start((self.waiting or self.alone).pop(0), gpus)
+            self._start((queue or self.alone).pop(0), gpus)
 
     def _start(self, folder: RunFolder, gpus: tuple[str, ...]) -> None:
         try:
@@ -204,20 +207,41 @@ class Pool:
             self.view.note(f"{child.folder.id} ran out of memory beside others; once more at the end, alone: {detail}")
             return
         told = cause in (Cause.INTERRUPTED, Cause.TIMEOUT) and child.process.exitcode != -signal.SIGKILL
+        cancelled = child.folder.cancelled.exists()  # this run alone
+        told = told and not (child.lost_server or cancelled)
         if told and self.job is not None:
             self.outcome.stopped = True  # the node is being taken away: start nothing more on it
+        if cause.resumes and not (told or cancelled) and self._puts_back(child.folder):
+            self.outcome.causes[child.folder.id] = cause
+            self._count_disk_faults(cause, detail)
+            self.view.note(f"{child.folder.id} goes on once the others are through: {detail}")
+            return
         self._note_end(child.folder, cause, detail)
+
+    def _puts_back(self, folder: RunFolder) -> bool:
+        """Whether the run is worked on once more here, after the others.
+
+        Else a job would end as if it had succeeded, and nobody would go on before the next sweep.
+        """
+        if self.outcome.stopped or folder.id in self.put_back:
+            return False
+        self.put_back.add(folder.id)
+        self.again.append(folder)
+        return True
 
     def _note_end(self, folder: RunFolder, cause: Cause, detail: str) -> None:
         self.outcome.causes[folder.id] = cause
         self.view.ended(folder, cause, detail)
-        self.disk_faults = self.disk_faults + 1 if cause is Cause.DISK else 0
-        if self.disk_faults == HOLD_AFTER:  # whether or not others succeeded before: nothing can be written now
-            self._hold(detail)
-        elif cause.failed:
+        self._count_disk_faults(cause, detail)
+        if cause.failed:
             self._hold_if_alike(folder)
         elif cause in (Cause.DONE, Cause.DIVERGED):
             self.alike = ["something succeeded"]
+
+    def _count_disk_faults(self, cause: Cause, detail: str) -> None:
+        self.disk_faults = self.disk_faults + 1 if cause is Cause.DISK else 0
+        if self.disk_faults == HOLD_AFTER:  # whether or not others succeeded before: nothing can be written now
+            self._hold(detail)
 
     def _hold_if_alike(self, folder: RunFolder) -> None:
         failure: dict[str, Any] = {}
@@ -228,21 +252,31 @@ class Pool:
             self._hold(f"{failure.get('type')}: {failure.get('message')}")
 
     def _hold(self, why: str) -> None:
+        self.again.clear()
         if self.waiting:
             self.outcome.held, self.waiting = self.waiting, []
             self.view.held(len(self.outcome.held), why)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """The first Ctrl-C or SIGTERM lets every run checkpoint, the second ends them at once."""
+        """The first Ctrl-C or SIGTERM lets every run checkpoint, the second ends them at once.
+
+        So does the first SIGHUP (the terminal is gone), but no other: who hangs up may say so twice, or SIGTERM after
+        it. One that is ignored, by ``nohup``, stays so.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
 
-        def handle(*_: object) -> None:
-            self.kill() if self.outcome.stopped else self.stop()
+        told: list[int] = []
 
-        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        def handle(number: int, _: object) -> None:
+            self.kill() if told and number != signal.SIGHUP else self.stop()
+            told.extend([number] * (number != signal.SIGHUP))
+
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        numbers += [signal.SIGHUP] * (signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN)
+        before = {number: signal.signal(number, handle) for number in numbers}
         try:
             yield
         finally:

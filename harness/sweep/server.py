@@ -20,7 +20,7 @@ PRELOAD = ["harness.components", "harness.train.loop", "harness.data.preloaded",
 def start_server(code: Snapshot | None = None) -> None:
     """Start the fork server with torch preloaded, unless it runs. With ``code`` it is one that imported that snapshot.
 
-    It ignores SLURM's signals, and so does a run until it listens.
+    It ignores SLURM's signals and that of a terminal which is gone, and so does a run until it listens.
     """
     multiprocessing.set_forkserver_preload(PRELOAD)
     if code is not None and [code.folder.name] != _SERVED:
@@ -28,6 +28,12 @@ def start_server(code: Snapshot | None = None) -> None:
         _SERVED[:] = [code.folder.name]
     with _stops_ignored(), code.exported() if code else nullcontext(), _first_in_path(code):
         forkserver.ensure_running()
+
+
+def server_pid() -> int | None:
+    """Of the server that forks what is started now."""
+    pid: int | None = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    return pid
 
 
 _SERVED: list[str] = []
@@ -52,7 +58,7 @@ def _stops_ignored() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in worker.STOP_SIGNALS}
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (*worker.STOP_SIGNALS, signal.SIGHUP)}
     try:
         yield
     finally:

@@ -141,5 +141,6 @@ def why_stale(store: Store, about: dict[str, Any]) -> str:
     if before is None and commit and not about.get("dirty"):
         before = provenance.numeric_files_at(str(commit))
     if not isinstance(before, dict):
-        return f"by code {made_by} of commit {str(commit)[:10]}; which files differ is not known here"
+        of = f" of commit {str(commit)[:10]}" if commit else ""
+        return f"by code {made_by}{of}; which files differ is not known here"
     return f"changed since: {', '.join(provenance.differing(before))}"

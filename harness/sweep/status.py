@@ -19,7 +19,7 @@ from harness.liveness import machine, process_start
 from harness.spec.errors import SpecError, nearest
 from harness.store import RunFolder, State, Store, StoreError, read_json, write_json
 from harness.sweep import scheduler
-from harness.sweep.attempts import last, now
+from harness.sweep.attempts import entries, last, now
 from harness.sweep.endings import endings, show_endings
 from harness.sweep.live import progress, say
 from harness.sweep.show import show_failures
@@ -152,7 +152,7 @@ def logs(console: Console, store: Store, beginning: str) -> int:
     """Every attempt in a line, then the run's log."""
     folder = find_run(store, beginning)
     say(console, f"{folder.path}: {folder.state()}", style="bold")
-    for path in sorted(folder.attempts.glob("[0-9]*.json")):
+    for path in reversed(entries(folder)):
         with contextlib.suppress(StoreError):
             one = read_json(path)
             say(console, _attempt_line(one))
@@ -166,6 +166,7 @@ def logs(console: Console, store: Store, beginning: str) -> int:
 
 def _attempt_line(one: dict[str, Any]) -> str:
     job = f", job {one['job']}" if one.get("job") else ""
+    job += f", restart {one['restarts']}" if one.get("restarts") else ""
     span = f"{one['start']} to {one['end']}" if "end" in one else f"since {one['start']}"
     cause, detail = one.get("cause", "not closed"), one.get("detail", "")
     return f"attempt {one['attempt']} on {one['host']}{job}: {span}, {cause}  {detail}".rstrip()

@@ -25,7 +25,9 @@ from harness import provenance
 from harness.causes import Cause
 from harness.store import RunFolder, State
 from harness.sweep.attempts import Attempt, cause_of, describe, fail, last, now
+from harness.sweep.orphan import stop_without_sweep
 from harness.train.place import ALONE, Place, Rank
+from harness.train.stop import Interrupted, TakenOver
 
 if TYPE_CHECKING:
     from harness.components import Evaluation
@@ -75,6 +77,7 @@ def work(assignment: Assignment) -> NoReturn:
         os.environ["CUDA_VISIBLE_DEVICES"] = assignment.gpu
     try:
         redirect(assignment.log)
+        stop_without_sweep()
         sys.exit(take_part(assignment))
     except OSError as error:
         if cause_of(error) is not Cause.DISK:
@@ -117,7 +120,7 @@ def _followed(assignment: Assignment) -> int:
     try:
         _execute(assignment)
     except Exception as error:
-        if _asked_to_stop(error):
+        if isinstance(error, Interrupted):
             return EXIT_INTERRUPTED
         described = describe(error)
         print(described["traceback"], file=sys.stderr, flush=True)
@@ -175,7 +178,10 @@ def _take_claim(folder: RunFolder, job: str | None) -> bool:
 
 
 class Heart:
-    """Heartbeat of the claim, whatever the run is busy with. It ends the process if the claim is another's by now."""
+    """Heartbeat of the claim, whatever the run is busy with.
+
+    It ends the process if the claim is another's by now, and lets it save and stop if the run is cancelled.
+    """
 
     def __init__(self, folder: RunFolder, job: str | None) -> None:
         self.folder, self.job, self.over = folder, job, threading.Event()
@@ -192,6 +198,8 @@ class Heart:
                 if not self.folder.beat(self.job):
                     print(f"{now()} frozen for so long that another process took this run over; leaving", flush=True)
                     os._exit(EXIT_ELSEWHERE)
+                if self.folder.cancelled.exists():  # `--cancel` cannot signal to another machine
+                    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _attempted(assignment: Assignment, attempt: Attempt) -> int:
@@ -201,9 +209,13 @@ def _attempted(assignment: Assignment, attempt: Attempt) -> int:
         if not folder.state(handles).finished:
             raise RuntimeError("the loop returned, but its results are not all there")
     except Exception as error:
-        if _asked_to_stop(error):
-            attempt.end(stop_cause(), str(error))
+        if isinstance(error, Interrupted):
+            cancelled = folder.cancelled.exists()
+            attempt.end(Cause.INTERRUPTED if cancelled else stop_cause(), f"{'cancelled: ' * cancelled}{error}")
             return EXIT_INTERRUPTED
+        if isinstance(error, TakenOver):
+            print(f"{now()} {error}; leaving", flush=True)
+            return EXIT_ELSEWHERE  # its successor has closed the entry
         described = describe(error)
         print(described["traceback"], file=sys.stderr, flush=True)
         if _lost_another(error):
@@ -248,12 +260,6 @@ def _lost_another(error: BaseException) -> bool:
     from harness.train import distributed
 
     return distributed.lost_another(error)
-
-
-def _asked_to_stop(error: BaseException) -> bool:
-    from harness.train.stop import Interrupted
-
-    return isinstance(error, Interrupted)
 
 
 def stop_cause() -> Cause:

@@ -21,7 +21,7 @@ from harness.store import RunFolder, write_json
 from harness.train import checkpoint
 from harness.train.place import Place
 from harness.train.progress import made_up_for_later, report_progress
-from harness.train.stop import Interrupted
+from harness.train.stop import Interrupted, check_ours
 
 
 def evaluate(
@@ -44,6 +44,7 @@ def evaluate(
         numbers = ", ".join(f"{name} {value:.2f}" for name, value in found["values"].items())
         said = "diverged" if "diverged" in found else found.get("unavailable", numbers)
         print(f"{one.label}: {said}", flush=True)
+        check_ours(folder, folder.evaluation(one.handle))
         write_json(
             folder.evaluation(one.handle),
             {

@@ -35,7 +35,7 @@ from harness.train.gradient import gradient
 from harness.train.optim import learning_rate, schedule_steps
 from harness.train.place import Place, check_graphs, passes
 from harness.train.progress import Clock, made_up_for_later
-from harness.train.stop import Interrupted, stop_on_signal
+from harness.train.stop import Interrupted, check_ours, stop_on_signal
 
 
 class Diverged(RuntimeError):
@@ -120,6 +120,8 @@ class Pretraining:
     history: list[dict[str, float]] = field(default_factory=list)
     first: dict[str, Any] | None = None
     """Digests of the first step: by them the report tells settings that change nothing (INERT)."""
+    codes: list[str] = field(default_factory=lambda: [provenance.code_fingerprint()])
+    """What numeric code made its steps, in order; more than one where another went on from a checkpoint."""
 
     def run(self) -> None:
         run, train = self.parts.run, self.dataset.train
@@ -202,6 +204,7 @@ class Pretraining:
     @on_first_rank
     def _finish(self, step: int, clock: Clock) -> None:
         """Weights first, then the file that says so. A run of no epochs has no loss: its weights are the seed's."""
+        check_ours(self.folder, self.folder.outcome)
         checkpoint.save(self.folder.weights, {"method": self.method.state_dict()})
         if self.history:
             self._write_metrics()  # in case that the disk was full when it was last due
@@ -224,6 +227,7 @@ class Pretraining:
             "history": self.history,
             "rng": torch.get_rng_state(),
             "seconds": clock.total_seconds(),
+            "codes": self.codes,
         }
         with nullcontext() if last else made_up_for_later(f"checkpoint of step {step}"):
             checkpoint.save_step(self.folder.checkpoints, step, state)
@@ -240,6 +244,8 @@ class Pretraining:
         optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"])
         self.history[:] = state["history"]
+        earlier = state.get("codes") or [(read_json(self.folder.provenance) or {}).get("code")]  # of older ones
+        self.codes = list(dict.fromkeys([*filter(None, earlier), *self.codes]))
         print(f"resumed at step {state['step']}", flush=True)
         totals = {name: total.to(self.device) for name, total in state["totals"].items()}
         return int(state["step"]), totals, float(state["seconds"])
@@ -254,6 +260,8 @@ class Pretraining:
         gpu = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None
         about: dict[str, Any] = provenance.describe(gpu=gpu, threads=torch.get_num_threads())
         about |= {"processes": distributed.world(), "compile": self.place.compile, "started": clock.started_at}
+        if len(self.codes) > 1:
+            about["codes"] = self.codes
         if self.first is not None:
             about["first"] = self.first
         if finished:
@@ -273,4 +281,5 @@ def accumulate(totals: dict[str, Tensor], values: dict[str, Tensor]) -> None:
 @on_first_rank
 def finish(folder: RunFolder, run: Run, *, status: str, **about: Any) -> None:
     """Write ``outcome.json``: from now on the run is trained, or diverged."""
+    check_ours(folder)
     write_json(folder.outcome, {"run": run.id, "status": status, "epochs": run.schedule.epochs, **about})

@@ -6,10 +6,26 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+from harness.store import RunFolder
 
 
 class Interrupted(RuntimeError):
     """A signal asked this process to stop; everything up to the last step is in the checkpoint."""
+
+
+class TakenOver(RuntimeError):
+    """This process was frozen for so long that another took its run over: what is there now is not to be replaced."""
+
+
+def check_ours(folder: RunFolder, result: Path | None = None) -> None:
+    """Just before a result is written. Raises :class:`TakenOver` if the run is another's, or has this result by now.
+
+    The heartbeat notices too, but only some seconds after the process goes on.
+    """
+    if folder.taken_over() or (result is not None and result.exists()):
+        raise TakenOver("frozen for so long that another process took this run over")
 
 
 @contextmanager

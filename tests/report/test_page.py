@@ -298,6 +298,19 @@ def test_mixed_code_is_said(fake: FakeResults) -> None:
     assert "third" not in told
 
 
+def test_a_run_of_two_codes_is_named(fake: FakeResults) -> None:
+    arm = add(fake, {TAU: 0.1}, 2, fate_of(1.0), lambda settings, seed: {"linear": {"top1": 50.0 + seed}})
+    run = arm["runs"]["1"]
+    path = fake.folder(run) / "provenance.json"
+    held = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(held | {"codes": ["before", held["code"]]}), encoding="utf-8")
+    fake.experiment("one", arms=[arm], claims=[])
+    told = " ".join(Outline(render(collect(fake.root))).text.split())
+    assert "2 versions of the numeric sources." in told
+    assert re.search(rf"Trained in part by one and in part by another: {run} ?\.", told)
+    assert f"before, then {held['code']} (1)" in told
+
+
 def test_a_failure_is_told_with_its_class_and_what_then(fake: FakeResults) -> None:
     evil = "<script>alert('log')</script> Traceback <b>"
     arm = add(fake, {TAU: 0.1}, 1, fate_of(1.0), lambda settings, seed: {"linear": {"top1": 50.0}})

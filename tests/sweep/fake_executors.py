@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from harness.spec.errors import SpecError
 from harness.store import RunFolder, read_json, write_json
 from harness.train.place import Place
+from harness.train.stop import check_ours
 
 if TYPE_CHECKING:
     from harness.components import Evaluation
@@ -34,7 +35,7 @@ def behave(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> None
         raise MemoryError
     if what == "oom at first" and (folder.path / "executed").stat().st_size == 1:
         raise MemoryError
-    if what == "full disk":
+    if what == "full disk" or (what == "full disk at first" and (folder.path / "executed").stat().st_size == 1):
         os.fsync = no_space  # from now on nothing is written, the ledger neither
         no_space()
     if what == "bad data":
@@ -43,18 +44,21 @@ def behave(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> None
         raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
     if what == "segfault":
         os.kill(os.getpid(), signal.SIGSEGV)
-    if what == "killed":
+    if what == "killed" or (what == "killed at first" and (folder.path / "executed").stat().st_size == 1):
         os.kill(os.getpid(), signal.SIGKILL)
     if what == "stop early":  # a signal before the loop listens
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(60)
     if what == "lie":
         return
+    if what == "lose the claim":
+        write_json(folder.claim, {"pid": 1, "host": "elsewhere"})
+        check_ours(folder)
     if what == "leave a child":
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         (folder.path / "child").write_text(str(child.pid))
         raise ValueError("left a child behind")
-    if what == "wait":
+    if what == "wait" or (what == "wait at first" and (folder.path / "executed").stat().st_size == 1):
         wait_for_signal(folder)
     status = "diverged" if what == "diverge" else "trained"
     gpu = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -10,7 +10,7 @@ import pytest
 from harness.causes import Cause, policy
 from harness.spec.errors import SpecError
 from harness.store import RunFolder, StoreError, read_json, write_json
-from harness.sweep.attempts import Attempt, cause_of, describe, fail, last
+from harness.sweep.attempts import Attempt, cause_of, describe, entries, fail, last
 
 
 def raised(work: object, *arguments: object) -> dict[str, str]:
@@ -58,6 +58,18 @@ def test_the_ledger_counts_up_and_keeps_every_entry(tmp_path: Path) -> None:
     assert Attempt.unfinished(folder, os.getpid() + 1) is None
     second.end(Cause.DONE)
     assert Attempt.unfinished(folder, os.getpid()) is None
+
+
+def test_the_thousandth_attempt_is_the_newest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = RunFolder(tmp_path / "abc")
+    for number in (2, 998):
+        Attempt(folder, number).end(Cause.INTERRUPTED)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "3")
+    for number in (999, 1000, 1001):
+        assert Attempt.begin(folder).number == number
+        entry = last(folder)
+        assert entry is not None and (entry["attempt"], entry["restarts"]) == (number, 3)
+    assert [path.stem for path in entries(folder)] == ["1001", "1000", "999", "998", "002"]
 
 
 def test_a_truncated_entry_hides_nothing_else(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ def attempt(folder: RunFolder, asked: list[Evaluation], moment: dict[str, Any] |
     kill = folder.path / "kill.json"
     kill.write_text(json.dumps(moment)) if moment is not None else kill.unlink(missing_ok=True)
     pool = Pool([folder], asked, OFTEN, Record(), jobs=1, execute=killed)
+    pool.put_back.add(folder.id)  # it would go on by itself, towards the same moment
     cause = pool.run(own_signals=False).causes[folder.id]
     if cause != "interrupted":
         assert folder.state([one.handle for one in asked]) is State.DONE, folder.log.read_text()[-3000:]

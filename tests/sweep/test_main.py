@@ -142,7 +142,11 @@ def test_status_logs_and_retry_read_files_alone(
     said = words(capsys.readouterr().out)
     assert "small@smoke" in said and "2 code ValueError: odd" in said, "one row for one fault"
     store.run(first).log.write_text("a line of the log\n")
-    assert main(["--logs", first[:6], *here]) == 0 and "a line of the log" in capsys.readouterr().out
+    began = {"attempt": 1, "host": "node7", "job": "7_0", "restarts": 2, "start": "2026-11-20T10:00:00Z"}
+    write_json(store.run(first).attempts / "001.json", began)
+    assert main(["--logs", first[:6], *here]) == 0
+    said = capsys.readouterr().out
+    assert "a line of the log" in said and "attempt 1 on node7, job 7_0, restart 2: since 2026" in said
     assert main(["--logs", "zzz", *here]) == 2 and "begins so" in capsys.readouterr().err
     assert main(["--status", str(tmp_path / "smal.yaml"), *here]) == 2
     assert "did you mean 'small@smoke'?" in capsys.readouterr().err

@@ -77,6 +77,17 @@ def test_states_are_read_off_the_results(write: Write, tmp_path: Path) -> None:
     assert again.to_do == [] and again.runs[d].why == "code: ValueError: no"
 
 
+def test_a_run_that_another_code_began_is_stale(write: Write, tmp_path: Path) -> None:
+    first = plan(write(), tmp_path, code="today")
+    a, b, *_ = first.runs
+    for run, codes in ((a, ["yesterday", "today"]), (b, ["today"])):
+        finish(first, run)
+        write_json(first.store.run(run).provenance, {"code": "today", "codes": codes})
+    again = plan(write(), tmp_path, code="today")
+    assert again.runs[a].stale.startswith("trained in part by other code, by code yesterday; which files differ")
+    assert again.runs[a].state is State.DONE and not again.runs[b].stale
+
+
 @pytest.mark.parametrize(
     "name", ["run.json", "outcome.json", "failed.json", "evaluations/HANDLE.json", "provenance.json"]
 )

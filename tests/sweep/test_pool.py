@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,8 +19,10 @@ from harness.liveness import process_start
 from harness.store import RunFolder, State, read_json, write_json
 from harness.sweep import machine
 from harness.sweep.attempts import last
+from harness.sweep.child import Child
 from harness.sweep.leases import Leases
 from harness.sweep.pool import Outcome, Pool
+from harness.sweep.server import server_pid
 from harness.train.place import Place
 from tests.sweep.fake_executors import behave
 
@@ -117,6 +120,12 @@ def test_a_run_that_a_live_process_holds_is_left_alone(tmp_path: Path) -> None:
     assert folders[0].claim_state() is State.RUNNING
 
 
+def test_a_run_that_was_lost_while_its_process_was_frozen_is_left_to_its_successor(tmp_path: Path) -> None:
+    (folder,) = runs(tmp_path, "lose the claim")
+    assert swim([folder])[0].causes == {"run0": Cause.ELSEWHERE}
+    assert folder.claim_state() is State.RUNNING and not folder.failure.exists()
+
+
 def test_no_claim_outlives_its_run_however_it_died(tmp_path: Path) -> None:
     folders = runs(tmp_path, "killed", "segfault", "stop early")
     outcome, _ = swim(folders)
@@ -129,6 +138,57 @@ def test_in_a_job_a_killed_run_spoils_no_other_but_a_stopped_one_ends_the_job(tm
     assert list(outcome.causes.values()) == [Cause.INTERRUPTED, Cause.CODE, Cause.DONE, Cause.DONE]
     outcome, _ = swim(runs(tmp_path / "b", "stop early", "work"), jobs=1, job="7_0")
     assert list(outcome.causes.values()) == [Cause.INTERRUPTED] and outcome.stopped, "its node is being taken away"
+
+
+@pytest.mark.parametrize("what", ["killed at first", "full disk at first"])
+@pytest.mark.parametrize("job", [None, "7_0"])
+def test_what_was_lost_is_worked_on_once_more_after_the_others(tmp_path: Path, what: str, job: str | None) -> None:
+    folders = runs(tmp_path, what, "work")
+    outcome, view = swim(folders, jobs=1, job=job)
+    assert outcome.clean and view.lines[-1] == ("done", "run0")
+    assert [line for line in view.lines if line[0] == "start"] == [("start", f"run{index}") for index in (0, 1, 0)]
+
+
+def test_once_more_is_once(tmp_path: Path) -> None:
+    folders = runs(tmp_path, "killed", "full disk", "stop early")
+    outcome, _ = swim(folders, jobs=1)
+    assert outcome.causes == {"run0": Cause.INTERRUPTED, "run1": Cause.DISK, "run2": Cause.INTERRUPTED}
+    assert [(folder.path / "executed").read_text() for folder in folders] == ["xx", "xx", "x"], "the last was told to"
+
+
+def test_a_fork_server_that_dies_costs_no_run_and_holds_nothing(tmp_path: Path) -> None:
+    """It takes its children's exit codes with it, not the children: they save, and go on from a new server."""
+    folders = runs(tmp_path, *["wait at first"] * 3, "work")
+
+    class Killing(Record):
+        def tick(self, running: Sequence[RunFolder]) -> None:
+            super().tick(running)
+            if all((folder.path / "waiting").exists() for folder in folders[:3]) and not self.notes():
+                os.kill(server_pid() or -1, signal.SIGKILL)
+
+        def notes(self) -> list[str]:
+            return [text for kind, text in self.lines if kind == "note"]
+
+    view = Killing()
+    outcome, _ = swim(folders, jobs=3, job="7_0", view=view)
+    assert outcome.clean and set(outcome.causes.values()) == {Cause.DONE} and len(view.notes()) == 3
+    for folder in folders[:3]:
+        first = read_json(folder.attempts / "001.json")
+        assert first["cause"] == "interrupted" and "step 7" in first["detail"], "it was asked to save"
+        assert len(list(folder.attempts.iterdir())) == 2
+
+
+def test_an_entry_of_another_host_with_the_same_pid_is_not_this_runs(tmp_path: Path) -> None:
+    class Ended:
+        exitcode, pid = -signal.SIGKILL, 2**22 + 1
+
+        def join(self) -> None:
+            pass
+
+    (folder,) = runs(tmp_path, "work")
+    write_json(folder.attempts / "001.json", {"attempt": 1, "pid": Ended.pid, "host": "elsewhere"})
+    process: Any = Ended()
+    assert Child(folder, process, (), machine.oom_kills()).bury() == (Cause.INTERRUPTED, "stopped by SIGKILL")
 
 
 def test_a_failure_is_forgotten_when_the_run_succeeds(tmp_path: Path) -> None:
@@ -238,6 +298,24 @@ def test_a_cancelled_run_is_not_started(tmp_path: Path) -> None:
     assert outcome.causes["run1"] is Cause.DONE
 
 
+def test_a_run_that_is_cancelled_elsewhere_stops_and_the_others_of_its_job_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No signal reaches it from another machine: it sees the mark at its next heartbeat."""
+    folders = runs(tmp_path, "wait", "work")
+
+    class Cancelling(Record):
+        def tick(self, running: Sequence[RunFolder]) -> None:
+            if (folders[0].path / "waiting").exists():
+                write_json(folders[0].cancelled, {"run": "run0"})
+
+    outcome, view = swim(folders, jobs=1, job="7_0", view=Cancelling())
+    assert outcome.causes == {"run0": Cause.INTERRUPTED, "run1": Cause.DONE} and not outcome.stopped
+    entry = last(folders[0])
+    assert entry is not None and entry["detail"] == "cancelled: stopped by a signal after step 7 of 9"
+    assert view.lines.count(("start", "run0")) == 1 and folders[0].state() is State.CANCELLED
+
+
 SWEEP = """
 import sys
 from pathlib import Path
@@ -248,8 +326,8 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
-def test_ctrl_c_lets_the_runs_save_and_starts_no_more(tmp_path: Path, number: signal.Signals) -> None:
+def sweep_of_two_that_wait(tmp_path: Path) -> subprocess.Popen[str]:
+    """A sweep in a session of its own, as a terminal's is, both of whose first runs are under way."""
     script = tmp_path / "sweep.py"
     script.write_text(SWEEP)
     paths = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
@@ -258,12 +336,21 @@ def test_ctrl_c_lets_the_runs_save_and_starts_no_more(tmp_path: Path, number: si
         env={**os.environ, "PYTHONPATH": paths},
         stdout=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
+    deadline = time.monotonic() + 600  # the machine may be busy: it takes seconds
+    while not all((tmp_path / f"run{i}" / "waiting").exists() for i in (0, 1)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+def test_ctrl_c_lets_the_runs_save_and_starts_no_more(tmp_path: Path, number: signal.Signals) -> None:
+    """A terminal that is closed tells the whole group, the fork server too, and may tell it twice."""
+    process = sweep_of_two_that_wait(tmp_path)
     try:
-        deadline = time.monotonic() + 600  # the machine may be busy: it takes seconds
-        while not all((tmp_path / f"run{i}" / "waiting").exists() for i in (0, 1)) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        process.send_signal(number)
+        for _ in range(2 if number is signal.SIGHUP else 1):
+            os.killpg(process.pid, number)
         said, _ = process.communicate(timeout=600)
     finally:
         process.kill()
@@ -274,3 +361,18 @@ def test_ctrl_c_lets_the_runs_save_and_starts_no_more(tmp_path: Path, number: si
         assert folder.state() is State.TODO and folder.claim_state() is None
         entry = last(folder)
         assert entry is not None and "step 7" in entry["detail"]
+
+
+def test_runs_do_not_outlive_a_sweep_that_is_killed(tmp_path: Path) -> None:
+    """Its leases of GPUs end with it, so that the next sweep would train beside them."""
+    process = sweep_of_two_that_wait(tmp_path)
+    process.kill()
+    process.communicate()
+    folders, deadline = [RunFolder(tmp_path / f"run{index}") for index in (0, 1)], time.monotonic() + 30
+    while any(folder.claim_state() for folder in folders) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    for folder in folders:
+        entry = last(folder)
+        assert folder.claim_state() is None and entry is not None and "step 7" in entry["detail"]
+        assert "the sweep that started this run is no more" in folder.log.read_text()
+    assert not (tmp_path / "run2" / "executed").exists()

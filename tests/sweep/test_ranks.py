@@ -78,11 +78,15 @@ def test_two_processes_of_the_pool_train_one_run(tmp_path: Path) -> None:
 def test_one_killed_takes_the_run_along_and_leaves_no_orphans(tmp_path: Path, victim: str) -> None:
     pids: list[int] = []
 
-    def kill(run: Child) -> None:
-        pids.extend([run.pid, *peers(run)])
-        os.kill(pids[0] if victim == "first" else pids[1], signal.SIGKILL)
+    def meanwhile(pool: Pool) -> None:
+        def kill(run: Child) -> None:
+            pool.put_back.add(run.folder.id)  # it would go on, and end well
+            pids.extend([run.pid, *peers(run)])
+            os.kill(pids[0] if victim == "first" else pids[1], signal.SIGKILL)
 
-    outcome, folder = swim(tmp_path, lambda pool: once_it_trains(pool, kill), **LONG)
+        once_it_trains(pool, kill)
+
+    outcome, folder = swim(tmp_path, meanwhile, **LONG)
     entry = last(folder)
     assert outcome.causes == {folder.id: Cause.INTERRUPTED} and entry is not None, folder.log.read_text()
     assert entry["cause"] == "interrupted" and "SIGKILL" in entry["detail"]

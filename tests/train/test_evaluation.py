@@ -11,10 +11,10 @@ import pytest
 
 from harness import components, provenance
 from harness.components import Evaluation
-from harness.store import RunFolder, read_json
+from harness.store import RunFolder, read_json, write_json
 from harness.train import checkpoint, evaluation, loop
 from harness.train.evaluation import Resumable
-from harness.train.stop import Interrupted
+from harness.train.stop import Interrupted, TakenOver
 from tests.train.test_loop import HERE, assert_same, tiny, tree
 
 CROPPED = {"linear": {"epochs": 6, "augment": "crop_flip"}}
@@ -109,6 +109,24 @@ def test_its_time_is_that_of_all_attempts(tmp_path: Path, monkeypatch: pytest.Mo
     checkpoint.save(part, state | {"seconds": 1000.0})
     loop.execute(folder, asked, HERE)
     assert read_json(folder.evaluation(asked[0].handle))["wall_seconds"] > 1000
+
+
+@pytest.mark.parametrize("over", [False, True])
+def test_an_evaluation_that_another_process_makes_by_now_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, over: bool
+) -> None:
+    folder, asked = trained(tmp_path)
+    theirs = folder.evaluation(asked[0].handle)
+
+    def frozen(found: Any) -> Any:
+        write_json(theirs if over else folder.claim, {"pid": 1, "host": "elsewhere"})
+        return measured(found)
+
+    measured = evaluation.recorded
+    monkeypatch.setattr(evaluation, "recorded", frozen)
+    with pytest.raises(TakenOver):
+        loop.execute(folder, asked, HERE)
+    assert theirs.exists() is over and (not over or read_json(theirs)["host"] == "elsewhere")
 
 
 def test_progress_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

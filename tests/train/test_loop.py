@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,15 @@ from typing import Any
 import pytest
 import torch
 
-from harness import components
+from harness import components, provenance
 from harness.components import Evaluation
 from harness.spec.experiment import load_scale
 from harness.spec.grid import assign, normalised
-from harness.store import RunFolder, State, Store, StoreError, read_json
+from harness.store import RunFolder, State, Store, StoreError, read_json, write_json
 from harness.sweep.attempts import Cause, cause_of
 from harness.train import checkpoint, loop, progress
 from harness.train.place import Place
+from harness.train.stop import TakenOver
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = Path(__file__).with_name("first_losses.json")
@@ -205,6 +207,27 @@ def test_a_stop_within_an_epoch_or_at_its_end_resumes_exactly(tmp_path: Path, st
     assert_same(folder, whole)
 
 
+@pytest.mark.parametrize("older", [False, True], ids=["", "a checkpoint that does not say by what code"])
+def test_what_another_code_went_on_from_says_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, older: bool) -> None:
+    folder, asked = tiny(tmp_path / "stopped")
+    with monkeypatch.context() as before:
+        before.setattr(provenance, "code_fingerprint", lambda: "before")
+        before.setattr(loop, "stop_on_signal", lambda: nullcontext(_StopAfter(4)))
+        with pytest.raises(loop.Interrupted, match="after step 5 of 12"):
+            loop.execute(folder, asked, HERE)
+    if older:
+        (path,) = folder.checkpoints.glob("step-*5.pt")
+        state = checkpoint.load(path, torch.device("cpu"))
+        del state["codes"]
+        checkpoint.save(path, state)
+    loop.execute(folder, asked, HERE)
+    about = read_json(folder.provenance)
+    assert about["codes"] == ["before", provenance.code_fingerprint()] and about["code"] == about["codes"][1]
+    whole, _ = tiny(tmp_path / "whole")
+    loop.execute(whole, asked, HERE)
+    assert "codes" not in read_json(whole.provenance)
+
+
 def full(*_: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -265,14 +288,43 @@ def _stop_at(step: int, save: Any, patch: pytest.MonkeyPatch) -> Any:
     return saved
 
 
+WILD: dict[str, Any] = {"optimizer": {"sgd": {"lr": 1e30, "lr_scaling": "none"}}}
+
+
 def test_divergence_is_an_outcome(tmp_path: Path) -> None:
-    wild = {"optimizer": {"sgd": {"lr": 1e30, "lr_scaling": "none"}}}
-    folder, asked = tiny(tmp_path, **wild)
+    folder, asked = tiny(tmp_path, **WILD)
     loop.execute(folder, asked, HERE)
     assert folder.state([one.handle for one in asked]) is State.DIVERGED
     assert read_json(folder.outcome)["at_step"] > 0
     loop.execute(folder, asked, HERE)  # and it is not tried again
     assert folder.state() is State.DIVERGED
+
+
+@pytest.mark.parametrize(
+    ("changes", "over"),
+    [({}, False), ({}, True), (WILD, False)],
+    ids=["another works on it", "another is done with it", "diverged"],
+)
+def test_a_process_that_lost_its_run_while_frozen_replaces_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], over: bool
+) -> None:
+    folder, _ = tiny(tmp_path, **changes)
+    gradient, steps = loop.gradient, iter(range(100))
+
+    def frozen(*arguments: Any, **settings: Any) -> Any:
+        if next(steps) == 2:  # of twelve: it thaws, and finds this
+            if over:
+                folder.weights.write_bytes(b"theirs")
+                folder.outcome.write_text("theirs")
+            else:
+                write_json(folder.claim, {"pid": 1, "host": "elsewhere"})
+        return gradient(*arguments, **settings)
+
+    folder.checkpoints.mkdir()
+    monkeypatch.setattr(loop, "gradient", frozen)
+    with pytest.raises(TakenOver):
+        loop.execute(folder, [], HERE)
+    assert [path.read_text() for path in (folder.outcome, folder.weights) if path.exists()] == ["theirs"] * 2 * over
 
 
 def test_features_that_overflow_after_training_are_divergence_too(tmp_path: Path) -> None:
