@@ -167,6 +167,13 @@ class Section:
         return {path: value for path, value in flat(spec or arm.settings) if path != "seed"}
 
     @cached_property
+    def other_precision(self) -> list[tuple[str, str, int]]:
+        """(asked for, used, runs) where a run was computed in another precision than its specification says."""
+        pairs = [(run.spec.get("precision"), run.provenance.get("precision")) for run in self.runs]
+        found = Counter((str(asked), str(used)) for asked, used in pairs if asked and used and asked != used)
+        return [(asked, used, count) for (asked, used), count in found.items()]
+
+    @cached_property
     def pictures(self) -> list[Picture]:
         """Its ``scatter`` and ``spectrum`` blocks."""
         return pictures(self.results, self.experiment)

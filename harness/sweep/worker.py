@@ -99,7 +99,7 @@ def take_part(assignment: Assignment) -> int:
             raise
         traceback.print_exception(error)
         code = EXIT_LOST
-    if code != EXIT_LOST:  # to part takes all of them
+    if code in (0, EXIT_INTERRUPTED, EXIT_ELSEWHERE):  # to part takes all of them: who failed would wait for the others
         distributed.shutdown()
     return code
 

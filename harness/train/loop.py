@@ -120,6 +120,8 @@ class Pretraining:
     history: list[dict[str, float]] = field(default_factory=list)
     first: dict[str, Any] | None = None
     """Digests of the first step: by them the report tells settings that change nothing (INERT)."""
+    precision: str = "float32"
+    """What was used: on a CPU always this, whatever the run asks for, and the report says so."""
     codes: list[str] = field(default_factory=lambda: [provenance.code_fingerprint()])
     """What numeric code made its steps, in order; more than one where another went on from a checkpoint."""
 
@@ -145,6 +147,7 @@ class Pretraining:
         peak = self.parts.optimizer.peak_lr(batch_size)
         optimizer = self.parts.optimizer.build(self.method)
         bfloat16 = run.precision == "bfloat16" and self.device.type != "cpu"  # slower on a CPU, not faster
+        self.precision = "bfloat16" if bfloat16 else "float32"
         # --- resume
         step, totals, seconds = self._resume(optimizer)
         self.first = (read_json(self.folder.provenance) or {}).get("first") if step else None
@@ -229,9 +232,10 @@ class Pretraining:
             "seconds": clock.total_seconds(),
             "codes": self.codes,
         }
+        began = time.monotonic()
         with nullcontext() if last else made_up_for_later(f"checkpoint of step {step}"):
             checkpoint.save_step(self.folder.checkpoints, step, state)
-        clock.saved()  # or at least tried: again when the next is due, not at every step
+        clock.saved(began)  # or at least tried: again when the next is due, not at every step
 
     def _resume(self, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, Tensor], float]:
         """(steps done, the epoch's sums so far, seconds spent), from the newest whole checkpoint."""
@@ -259,7 +263,8 @@ class Pretraining:
     def _write_provenance(self, clock: Clock, *, finished: bool) -> None:
         gpu = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None
         about: dict[str, Any] = provenance.describe(gpu=gpu, threads=torch.get_num_threads())
-        about |= {"processes": distributed.world(), "compile": self.place.compile, "started": clock.started_at}
+        about |= {"processes": distributed.world(), "compile": self.place.compile, "precision": self.precision}
+        about["started"] = clock.started_at
         if len(self.codes) > 1:
             about["codes"] = self.codes
         if self.first is not None:

@@ -23,6 +23,7 @@ class Clock:
         self.total_steps, self.steps_per_epoch = total_steps, steps_per_epoch
         self.step = self.first_step = step
         self.images = 0
+        self.save_seconds = 0.0
         self.started_at = time.time()
         self.began = self.last_save = self.last_word = time.monotonic()
 
@@ -71,10 +72,14 @@ class Clock:
         return time.monotonic() - self.last_save >= 60 * self.place.checkpoint_minutes
 
     def epoch_checkpoint_due(self) -> bool:
-        return time.monotonic() - self.last_save >= self.place.checkpoint_gap_s
+        """Not so often that saving takes more than a part in twenty: on a GPU, small epochs last seconds."""
+        gap = self.place.checkpoint_gap_s
+        return time.monotonic() - self.last_save >= (max(gap, 20 * self.save_seconds) if gap else 0.0)
 
-    def saved(self) -> None:
+    def saved(self, began: float) -> None:
+        """A checkpoint has just been written, or tried; ``began`` is when (monotonic seconds)."""
         self.last_save = time.monotonic()
+        self.save_seconds = self.last_save - began
 
 
 @on_first_rank

@@ -399,3 +399,25 @@ if __name__ == "__main__":
 
     with tempfile.TemporaryDirectory() as scratch:
         GOLDEN.write_text(json.dumps(first_losses(Path(scratch)), indent=1) + "\n", encoding="utf-8")
+
+
+def test_provenance_says_which_precision_was_used(tmp_path: Path) -> None:
+    folder, _ = tiny(tmp_path, precision="bfloat16")
+    loop.execute(folder, [], HERE)
+    assert read_json(folder.spec)["spec"]["precision"] == "bfloat16"
+    assert read_json(folder.provenance)["precision"] == "float32", "a CPU's bfloat16 is slower, not faster"
+
+
+def test_saving_takes_no_large_part_of_short_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    clock = progress.Clock(Store(tmp_path).run("0" * 12), replace(HERE, checkpoint_gap_s=5.0), 100, 10, 0, 0.0)
+    now[0] += 4.0
+    assert not clock.epoch_checkpoint_due()
+    now[0] += 1.0
+    assert clock.epoch_checkpoint_due()
+    now[0] += 2.0
+    clock.saved(now[0] - 2.0)  # which took two seconds
+    for seconds, due in ((30.0, False), (11.0, True)):
+        now[0] += seconds
+        assert clock.epoch_checkpoint_due() is due
