@@ -34,12 +34,12 @@ class Attempt:
     def begin(cls, folder: RunFolder, job: str | None = None) -> Attempt:
         """Open the next entry, in the name of this process, which holds the claim; close what was left open."""
         _close_open(folder, job)
-        newest = next(iter(entries(folder)), None)
-        opened = cls(folder, int(newest.stem) + 1 if newest else 1)
+        numbers = [int(path.stem) for path in folder.attempts.glob("*.json") if path.stem.isdigit()]
+        opened = cls(folder, max(numbers, default=0) + 1)
         host, boot = machine()
-        entry = {"host": host, "boot": boot, "pid": os.getpid(), "job": job, "start": now()}
-        restarts = os.environ.get("SLURM_RESTART_COUNT", "")  # sacct shows one job however often it was requeued
-        opened._write({**entry, **({"restarts": int(restarts)} if restarts.isdecimal() else {})})
+        restarts = os.environ.get("SLURM_RESTART_COUNT", "") if job else ""
+        life = {"restarts": int(restarts)} if restarts.isdigit() else {}  # of the job, so far
+        opened._write({"host": host, "boot": boot, "pid": os.getpid(), "job": job, **life, "start": now()})
         return opened
 
     @classmethod

@@ -19,6 +19,8 @@ from harness.store import RunFolder, StoreError, read_json
 
 STYLE = {Cause.DONE: "green", Cause.DIVERGED: "yellow", Cause.ELSEWHERE: "cyan"}
 PLAIN_TICK_S = 60.0
+SILENT_S = 600.0
+"""A run that has said nothing of its progress for so long may hang: its heartbeat goes on, which is a thread's."""
 
 
 class Watch:
@@ -116,7 +118,8 @@ def progress(folder: RunFolder) -> tuple[str, str, str, str]:
     epoch = f"{told['epoch']}/{told['epochs']}" if "epochs" in told else ""
     rate = f"{told['images_per_second']:,.0f}" if "images_per_second" in told else ""
     left = clock(told["eta_seconds"]) if "eta_seconds" in told else ""
-    return str(told.get("stage", "starting")), epoch, rate, left
+    stage, silent = str(told.get("stage", "starting")), time.time() - told.get("time", time.time())
+    return stage + (f", silent for {clock(silent)}" if silent > SILENT_S else ""), epoch, rate, left
 
 
 def say(console: Console, text: str, style: str = "") -> None:

@@ -110,6 +110,8 @@ class Pool:
         start_server(self.code)
         with self._signals() if own_signals else nullcontext():
             while self.children or ((self.waiting or self.again or self.alone) and not self.outcome.stopped):
+                if not self.waiting:
+                    self.waiting, self.again = self.again, []
                 self._fill()
                 if self.outcome.stopped:
                     self._ask_to_stop()
@@ -144,13 +146,12 @@ class Pool:
     def _fill(self) -> None:
         """Start runs until all places are taken."""
         while not self.outcome.stopped and len(self.children) < self.jobs:
-            queue = self.waiting or self.again
-            if not queue and (self.children or not self.alone):
+            if not self.waiting and (self.children or not self.alone):
                 return
             gpus = self._lease(self.ranks.here)
             if gpus is None:
                 return
-            self._start((queue or self.alone).pop(0), gpus)
+            self._start((self.waiting or self.alone).pop(0), gpus)
 
     def _start(self, folder: RunFolder, gpus: tuple[str, ...]) -> None:
         try:

@@ -66,7 +66,7 @@ def test_the_thousandth_attempt_is_the_newest(tmp_path: Path, monkeypatch: pytes
         Attempt(folder, number).end(Cause.INTERRUPTED)
     monkeypatch.setenv("SLURM_RESTART_COUNT", "3")
     for number in (999, 1000, 1001):
-        assert Attempt.begin(folder).number == number
+        assert Attempt.begin(folder, "7_0").number == number
         entry = last(folder)
         assert entry is not None and (entry["attempt"], entry["restarts"]) == (number, 3)
     assert [path.stem for path in entries(folder)] == ["1001", "1000", "999", "998", "002"]

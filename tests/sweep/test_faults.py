@@ -13,6 +13,7 @@ from harness.causes import Cause
 from harness.store import RunFolder, State, Store, read_json
 from harness.sweep.__main__ import main
 from harness.sweep.machine import disk_fault
+from tests.sweep.skips import cannot
 from tests.sweep.test_pool import LINEAR, runs, swim
 
 Write = Callable[..., Path]
@@ -25,9 +26,16 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     place.mkdir()
     made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)], capture_output=True)
     if made.returncode:
-        pytest.skip("no file system can be mounted here: that takes root")
+        cannot("no file system can be mounted here: that takes root")
     yield place
     subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+@pytest.mark.parametrize("required", ["", "1"])
+def test_what_a_machine_does_not_permit_is_skipped_or_fails(monkeypatch: pytest.MonkeyPatch, required: str) -> None:
+    monkeypatch.setenv("HARNESS_REQUIRE_ALL", required)
+    with pytest.raises(pytest.fail.Exception if required else pytest.skip.Exception, match="no mounts"):
+        cannot("no mounts")
 
 
 def test_a_disk_that_is_really_full(small_disk: Path) -> None:

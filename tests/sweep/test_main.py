@@ -7,15 +7,17 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from harness.spec.experiment import load_experiment
-from harness.store import State, Store, read_json, write_json
+from harness.store import RunFolder, State, Store, read_json, write_json
 from harness.sweep import local, torchrun
 from harness.sweep.__main__ import EXAMPLES, main, parser
+from harness.sweep.live import progress
 from harness.sweep.plan import Plan, make_plan
 from harness.sweep.pool import Outcome
 from harness.sweep.record import record
@@ -118,6 +120,13 @@ def test_a_long_local_sweep_asks_and_without_a_terminal_refuses(
     assert main([str(write()), *here]) == 2
     assert "Add --yes" in capsys.readouterr().err
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(("minutes", "said"), [(1, "training"), (34, "training, silent for 34 min")])
+def test_a_run_that_says_nothing_for_long_is_said_to_be_silent(tmp_path: Path, minutes: int, said: str) -> None:
+    folder = RunFolder(tmp_path)
+    write_json(folder.progress, {"stage": "training", "time": time.time() - 60 * minutes})
+    assert progress(folder)[0] == said
 
 
 def test_status_logs_and_retry_read_files_alone(

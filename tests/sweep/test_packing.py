@@ -18,6 +18,7 @@ from harness.store import RunFolder, State, Store, read_json, write_json
 from harness.sweep import worker
 from harness.sweep.attempts import last
 from harness.train.place import Place
+from tests.sweep.skips import cannot
 from tests.train.test_loop import tiny
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def control_group() -> Iterator[Path]:
             made.rmdir()
             made = None
     if made is None:
-        pytest.skip("no control group with a memory limit can be made here: that takes root, or a delegated one")
+        cannot("no control group with a memory limit can be made here: that takes root, or a delegated one")
     yield made
     with suppress(OSError):
         made.rmdir()
