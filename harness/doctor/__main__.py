@@ -8,11 +8,10 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from rich.console import Console
-
 from harness.doctor.finding import Finding, Level, show
 from harness.doctor.here import check_here
 from harness.doctor.slurm import check_slurm
+from harness.sweep.terminal import Screen
 
 EXAMPLES = """\
 examples:
@@ -50,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             seen.append(one)
             yield one
 
-    console = Console(highlight=False)
+    console = Screen(goes_on=False)
     show(console, found())
     faults = sum(one.level is Level.FAIL for one in seen)
     console.print()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -61,6 +62,13 @@ def main(arguments: list[str] | None = None) -> int:
     except NotResults as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:  # a full disk behind `>`, or a reader that went away: no claim is to blame
+        if error.filename is None:  # Python still holds the text, and would complain of it again when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return 0
+        print(f"error: {error.filename or 'standard output'}: {error.strerror or error}", file=sys.stderr)
+        return 2
     for problem in results.problems:
         print(f"broken: {problem}", file=sys.stderr)
     return 2 if results.problems else code
@@ -79,6 +87,7 @@ def act(asked: argparse.Namespace, results: Results) -> int:
             print(path, file=sys.stderr)
         return 0
     sys.stdout.buffer.write(FORMATS[asked.format](results).encode("utf-8"))
+    sys.stdout.flush()
     return 0
 
 

@@ -16,6 +16,7 @@ from harness.spec.experiment import load_experiment
 from harness.store import Store, StoreError
 from harness.sweep.hours import hours_of
 from harness.sweep.live import say
+from harness.sweep.terminal import Screen, mute
 from harness.train.place import COMPILE
 
 OVERRIDE_HELP = "set a value of every run, e.g. optimizer.lars.lr=0.5; may be repeated"
@@ -35,7 +36,7 @@ examples:
   python -m harness.sweep experiments/temperature.yaml --retry         failed runs again
 
 The same command again trains only what is missing; interrupted runs resume from their last checkpoint.
-exit codes: 0 all is well; 1 runs failed or were held back; 2 the input is wrong and nothing was started;
+exit codes: 0 all is well; 1 runs failed, were held back or cut off; 2 the input is wrong and nothing was started;
 130 stopped by Ctrl-C.
 """
 
@@ -131,14 +132,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code. Bad input is one message a fault and 2, never a traceback."""
     asked = parser().parse_args(argv)
     errors = Console(stderr=True, highlight=False)
+    only_looks = bool(asked.plan or asked.status or asked.logs or asked.schema)
     try:
         width = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS") or 120)
-        return _dispatch(asked, Console(highlight=False, width=width))
+        code = _dispatch(asked, Screen(goes_on=not only_looks, width=width))
+        sys.stdout.flush()
+        return code
     except (SpecError, StoreError) as error:
         complaints = getattr(error, "complaints", (error,))
         for one in complaints:
             say(errors, str(one))
+    except BrokenPipeError:  # whoever read has read enough
+        mute()
+        return 0
     except OSError as error:
+        if only_looks and error.filename is None:  # nothing else was being written
+            mute()
+            error.filename = "standard output"
         say(errors, f"{error.filename or asked.results}: {error.strerror or error}")
     except KeyboardInterrupt:
         return 130

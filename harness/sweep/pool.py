@@ -100,6 +100,7 @@ class Pool:
         self.outcome = Outcome()
         self.alike: list[str] = []
         self.disk_faults = 0
+        self.told = False  # to stop, by a signal that nobody has acknowledged yet
         self.context = multiprocessing.get_context("forkserver")
         self.ranks: Ranks = ranks or OneProcess()
 
@@ -111,6 +112,7 @@ class Pool:
                 self._fill()
                 if self.outcome.stopped:
                     self._ask_to_stop()
+                self._acknowledge()
                 connection.wait([child.process.sentinel for child in self.children], timeout=POLL_S)
                 for child in list(self.children):
                     child.look_after()
@@ -120,6 +122,12 @@ class Pool:
         if self.leases is not None:
             self.leases.release_all()
         return self.outcome
+
+    def _acknowledge(self) -> None:
+        """Not from within the signal's handler: it may have come in the middle of printing."""
+        if self.told and self.children:
+            self.view.note("Stopping: runs save what they have; Ctrl-C again ends them at once")
+        self.told = False
 
     def stop(self, grace_s: float = 0.0) -> None:
         """Ask every run to checkpoint and end; start no more. Waits up to ``grace_s`` seconds for them."""
@@ -240,6 +248,7 @@ class Pool:
             return
 
         def handle(*_: object) -> None:
+            self.told = not self.outcome.stopped
             self.kill() if self.outcome.stopped else self.stop()
 
         before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -21,8 +21,9 @@ from harness.store import RunFolder, State, Store, StoreError, read_json, write_
 from harness.sweep import scheduler
 from harness.sweep.attempts import last, now
 from harness.sweep.endings import endings, show_endings
-from harness.sweep.live import progress, say
+from harness.sweep.live import many, progress, say
 from harness.sweep.show import show_failures
+from harness.sweep.terminal import agreed
 
 Manifests = dict[str, dict[str, Any]]
 
@@ -186,13 +187,18 @@ def cancel(console: Console, store: Store, keys: Sequence[str], ids: Sequence[st
     if not alive:
         say(console, "Nothing is running or queued.")
         return 0
-    if not yes and not _agreed(console, f"Stop {len(alive)} runs of {', '.join(chosen)}?"):
+    more = f" and call off {len(open_) - len(alive)} more that are not done" if len(open_) > len(alive) else ""
+    if not yes and not _agreed(console, f"Stop {many(len(alive), 'run')}{more}, of {', '.join(chosen)}?"):
         return 2
     for run in open_:  # first, so that no pool starts the next one of them
         write_json(store.run(run).cancelled, {"run": run, "time": now()})
     jobs, complaints = scheduler.cancel(store, set(open_))
     stopped = sum(_terminate(store.run(run)) for run in alive)
-    say(console, f"Cancelled {jobs} jobs and asked {stopped} local processes to save and stop.")
+    said = [f"cancelled {many(jobs, 'job')}"] if jobs else []
+    said += [f"asked {many(stopped, 'local process', 'es')} to save and stop"] if stopped else []
+    said += [f"called off {many(len(open_) - len(alive), 'run')} that had not begun"] if more else []
+    line = ", ".join(said) or "nothing was left to stop"
+    say(console, f"{line[0].upper()}{line[1:]}. The next sweep goes on with them.")
     for line in complaints:
         say(console, line, style="red")
     return 1 if complaints else 0
@@ -201,7 +207,7 @@ def cancel(console: Console, store: Store, keys: Sequence[str], ids: Sequence[st
 def _agreed(console: Console, question: str) -> bool:
     if not sys.stdin.isatty():
         raise SpecError(f"{question} Add --yes to say so.")
-    return console.input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    return agreed(console, question, "Nothing was stopped.")
 
 
 def _terminate(folder: RunFolder) -> bool:
