@@ -173,7 +173,7 @@ def load_experiment(path: Path, scale: str | None = None) -> Experiment:
         for name in file.at
         if name not in known
     ]
-    chosen = scale or file.scale
+    chosen = file.scale if scale is None else scale
     if chosen not in known:
         said = nearest(chosen, known)
         place = document.complaint(("scale",), f"unknown scale {chosen!r}: {said}")
