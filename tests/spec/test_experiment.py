@@ -83,6 +83,11 @@ def test_what_is_wrong_is_said_where(folder: Path, change: tuple[str, str], said
     assert said in complaint(folder, GOOD.replace(*change))
 
 
+def test_a_file_without_scales_beside_it(tmp_path: Path) -> None:
+    said = complaint(tmp_path, GOOD)
+    assert "exp.yaml:3: there is no scales/*.yaml: an experiment file has scales/ and paper/ beside it" in said
+
+
 def test_all_complaints_come_at_once(folder: Path) -> None:
     said = complaint(folder, GOOD.replace("runs: 6", "runs: six").replace("title:", "titel:"))
     assert "titel" in said and "runs" in said and len(said.splitlines()) >= 3

@@ -59,6 +59,21 @@ def test_plan_counts_prices_and_writes_nothing(
         ([], ["-o", "norm.grups=2"], "did you mean 'norm.groups'?"),
         ([], ["--only", "zzz"], "--only zzz: no run of small@smoke begins so"),
         ([], ["--cluster", "slrm"], "--cluster slrm: did you mean 'slurm'?"),
+        ([], ["--cluster", "/tmp/no/such.yaml"], "--cluster /tmp/no/such.yaml: no such file"),
+        ([], ["-o", "batch_size=64"], "-o: 'batch_size' does not exist: did you mean 'schedule.batch_size'?"),
+        ([], ["-o", "epochs=2"], "did you mean 'schedule.epochs'?"),
+        ([], ["-o", "seeds=2"], "'seeds' is no setting of a run: `seeds:` of the file counts them"),
+        ([], ["-o", "schedule.batch_size=0"], "Input should be greater than or equal to 2 (got 0)"),
+        ([], ["-o", "schedule.batch_size=65"], "a batch of 65 images is larger than the training set of 64"),
+        (
+            [("  schedule.epochs: 1", "  schedule.epochs: 1\n  objective.nt_xent.temperature: 1.0")],
+            [],
+            "small.yaml:8: 'objective.nt_xent.temperature' is varied by every grid",
+        ),
+        ([("evaluate: [linear]", "evaluate: []")], [], "small.yaml:12: evaluate: evaluate is empty"),
+        ([("temperature: 0.5}", "temperature: 0.1}")], [], "greater compares a side with itself"),
+        ([("greater:", "equivalent:")], [], "'equivalent' needs 'within' beside it: {equivalent: [{"),
+        ([("id: lower-is-better", "id: Lower")], [], "'Lower' is no id: small letters"),
         ([("{synthetic: {train_images: 64, test_images: 32}}", "{cifar10: {}}")], [], "python -m harness.data cifar10"),
     ],
 )
@@ -78,8 +93,15 @@ def test_bad_input_is_one_message_and_2(
     assert not (tmp_path / "results").exists()
 
 
-def test_a_missing_file_and_no_file(here: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_file_and_no_file(
+    here: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
     assert main(["nowhere.yaml", *here]) == 2 and "nowhere.yaml: no such file" in capsys.readouterr().err
+    assert main(["experiments/temprature.yaml", *here]) == 2
+    assert "no such file; did you mean experiments/temperature.yaml?" in capsys.readouterr().err
+    assert main(["temperature", *here]) == 2
+    assert "temperature: no such file; did you mean experiments/temperature.yaml?" in capsys.readouterr().err
     assert main([*here]) == 2 and "name an experiment" in capsys.readouterr().err
 
 
