@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--cluster", default="auto", metavar="NAME|FILE", help="as for the sweep; default: auto")
     made.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
-    made.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="default: data")
+    made.add_argument("--data", "--root", type=Path, default=Path("data"), metavar="DIR", help="default: data")
     return made
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -214,8 +215,15 @@ def scale_names(experiments: Path) -> list[str]:
 
 def load_scale(experiments: Path, name: str) -> Scale:
     """Read ``experiments/scales/<name>.yaml``."""
-    document = read_yaml(experiments / "scales" / f"{name}.yaml")
-    return Scale(name, document, _checked(ScaleFile, document))
+    path = experiments / "scales" / f"{name}.yaml"
+    return _scale(path, path.stat().st_mtime_ns if path.is_file() else 0)
+
+
+@lru_cache(maxsize=64)
+def _scale(path: Path, changed: int) -> Scale:
+    """Read once, however many experiments of a command run at it: nobody writes into what it holds."""
+    document = read_yaml(path)
+    return Scale(path.stem, document, _checked(ScaleFile, document))
 
 
 def _checked(model: type[Any], document: Document) -> Any:

@@ -80,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
     which.add_argument("--retry", action="store_true", help="failed runs too, and evaluations that could not be had")
     where = made.add_argument_group("where")
     where.add_argument("--results", type=folder, default=Path("results"), metavar="DIR", help="default: results")
-    where.add_argument("--data", type=folder, default=Path("data"), metavar="DIR", help="default: data")
+    where.add_argument("--data", "--root", type=folder, default=Path("data"), metavar="DIR", help="default: data")
     where.add_argument(
         "--cluster",
         default="auto",

@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
         "--only", type=ids_of, default=[], metavar="ID[,ID]", help="only these (first digits of their ids)"
     )
     made.add_argument("--results", type=folder, default=Path("results"), metavar="DIR", help="default: results")
-    made.add_argument("--data", type=folder, default=Path("data"), metavar="DIR", help="default: data")
+    made.add_argument("--data", "--root", type=folder, default=Path("data"), metavar="DIR", help="default: data")
     made.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="auto: CUDA if there is any")
     made.add_argument(
         "--images-per-pass",
