@@ -19,8 +19,8 @@ examples:
   python -m harness.report results/ --accept                   remember today's verdicts in results/verdicts.json
   python -m harness.report results/ --check                    fail if a claim that was REPRODUCED then is not now
 
-exit codes: 0 fine; 1 a claim that held no longer holds (--check); 2 not a results folder, or a file in it is broken
-(each is named on stderr; the page is still written, without it)
+exit codes: 0 fine; 1 a claim that held no longer holds (--check); 2 not a results folder, nothing accepted that could
+be checked, or a file in it is broken (each is named on stderr; the page is still written, without it)
 """
 
 
