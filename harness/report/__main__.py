@@ -83,8 +83,11 @@ def act(asked: argparse.Namespace, results: Results) -> int:
     if asked.figures:
         from harness.report.figures import write_figures
 
-        for path in write_figures(results, asked.figures):
+        written = write_figures(results, asked.figures)
+        for path in written:
             print(path, file=sys.stderr)
+        if not written:
+            print("no experiment here has a heatmap: nothing was drawn", file=sys.stderr)
         return 0
     sys.stdout.buffer.write(FORMATS[asked.format](results).encode("utf-8"))
     sys.stdout.flush()

@@ -96,7 +96,7 @@ def price_line(cost: Bill, place: str, to_do: int, left_out: int = 0) -> str:
             f"Nothing else is to do: see the {many(left_out, 'run')} below." if left_out else "Nothing is left to do."
         )
         return left if not to_do else "None of what is to do was chosen."
-    basis = "from measured times of similar runs" if cost.measured else "a cautious guess: no similar run was timed yet"
+    basis = "from measured times of similar runs" if cost.measured else "a guess: no similar run was timed yet"
     return (
         f"About {clock(cost.mean)} a run, {hours(cost.hours)} {cost.unit} in all, "
         f"{clock(cost.wall_seconds)} {place} ({basis})."

@@ -41,7 +41,7 @@ def test_plan_counts_prices_and_writes_nothing(
     assert main([str(write()), "--plan", *here]) == 0
     said = words(capsys.readouterr().out)
     assert "A small experiment" in said and "4 runs: 2 settings from one grid, 2 seeds each" in said
-    assert "4 to do" in said and "a cautious guess" in said
+    assert "4 to do" in said and "a guess: no similar run was timed yet" in said
     assert not (tmp_path / "results").exists()
 
 
