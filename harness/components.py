@@ -75,7 +75,8 @@ class Resolver:
                 return Run.model_validate({**parts, "precision": tree["precision"], "seed": seed})
             except ValidationError as error:
                 complaints = [
-                    Complaint(".".join(str(part) for part in one["loc"]), one["msg"]) for one in error.errors()
+                    Complaint(".".join(map(str, one["loc"])), f"{one['msg']} (got {_TEXT.encode(one.get('input'))})")
+                    for one in error.errors()
                 ]
         raise SpecError(complaints)
 
@@ -237,6 +238,10 @@ def check(run: Run) -> None:
                 )
             ]
         )
+    images = next(iter(run.data.values())).get("train_images")
+    if images and run.schedule.batch_size > images:
+        said = f"a batch of {run.schedule.batch_size} images is larger than the training set of {images}"
+        raise SpecError([Complaint("schedule.batch_size", said)])
     try:
         parameters(_Structure.of(run))
     except ValueError as error:

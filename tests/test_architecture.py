@@ -138,6 +138,16 @@ def test_importing_does_not_pull_in_torch(module: str) -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
+def test_help_with_data_does_not_pull_in_torch() -> None:
+    code = (
+        "import sys, contextlib; from harness.data.__main__ import main;\n"
+        "with contextlib.suppress(SystemExit): main(['--help'])\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "usage: python -m harness.data DATASET" in done.stdout, done.stderr
+
+
 def test_importing_the_sweep_does_not_pull_in_the_report_or_pandas() -> None:
     code = "import sys, harness.sweep.plan; sys.exit('pandas' in sys.modules or 'matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from harness.data import fetch, vision
-from harness.spec.errors import SpecError
+from harness.data import fetch
+from harness.data.sources import SOURCES
+from harness.spec.errors import SpecError, nearest
 
 EXPLAIN = """\
 Brings CIFAR-10 (60 000 images of 32x32 pixels, 184 MB) into ROOT/cifar-10-batches-bin, the official binary
@@ -33,8 +35,12 @@ exit codes: 0 verified, 1 could not be fetched or verified, 2 wrong usage
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m harness.data", description="Fetch and verify data sets.")
-    names = parser.add_subparsers(dest="name", required=True, metavar="DATASET")
+    parser = argparse.ArgumentParser(
+        prog="python -m harness.data",
+        usage="%(prog)s DATASET [--root DIR]",
+        description="Fetch and verify data sets, one at a time.",
+    )
+    names = parser.add_subparsers(prog=parser.prog, dest="name", required=True, metavar="DATASET")
     cifar = names.add_parser(
         "cifar10",
         help="CIFAR-10: fetch, convert, verify",
@@ -42,20 +48,38 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    cifar.add_argument("--root", type=Path, default=Path("data"), help="folder of data sets (default: data)")
+    _add_root(cifar)
     cifar.add_argument("--archive", type=Path, help="use this source archive instead of the network")
     cifar.add_argument("--check", action="store_true", help="verify only")
-    for name, source in vision.SOURCES.items():
+    for name, source in SOURCES.items():
         if name != "cifar10" and not source.lacks:
             about = f"{source.cls}, through torchvision"
             other = names.add_parser(name, help=about, description=f"Has torchvision download {source.cls} into ROOT.")
-            other.add_argument("--root", type=Path, default=Path("data"), help="folder of data sets (default: data)")
-    options = parser.parse_args(arguments)
+            _add_root(other)
+    given = sys.argv[1:] if arguments is None else arguments
+    if given and not given[0].startswith("-") and given[0] not in names.choices:
+        parser.error(_why_not(given[0], names.choices))
+    options = parser.parse_args(given)
     if options.name == "cifar10" and options.archive is not None and not options.archive.is_file():
         cifar.error(f"--archive {options.archive}: there is no such file")
     if options.root.exists() and not options.root.is_dir():
         cifar.error(f"--root {options.root}: this is a file, expected a folder")
     return options
+
+
+def _add_root(parser: argparse.ArgumentParser) -> None:
+    said = "folder of data sets (default: data; the sweep calls it --data)"
+    parser.add_argument("--root", "--data", type=Path, default=Path("data"), metavar="DIR", help=said)
+
+
+def _why_not(name: str, known: Iterable[str]) -> str:
+    """A data set that is not fetched here: because nobody may, because torchvision has it not, or for a typo."""
+    if name == "imagenet":
+        where = "ROOT/imagenet/train/<class>/* and ROOT/imagenet/val/<class>/*"
+        return f"imagenet is not fetched, its terms of use forbid it: put it at {where}"
+    if name in SOURCES and SOURCES[name].lacks:
+        return f"{name}: {SOURCES[name].lacks}"
+    return f"no data set {name!r}: {nearest(name, known, most=len(SOURCES))}"
 
 
 class Bars:
@@ -75,6 +99,8 @@ class Bars:
 
 def through_torchvision(name: str, root: Path) -> int:
     """Fetch one of torchvision's data sets; the exit code."""
+    from harness.data import vision  # imports torch, which neither --help nor a typo waits for
+
     try:
         counts = vision.fetch(name, root)
     except SpecError as error:

@@ -8,11 +8,10 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from rich.console import Console
-
 from harness.doctor.finding import Finding, Level, show
 from harness.doctor.here import check_here
 from harness.doctor.slurm import check_slurm
+from harness.sweep.terminal import Screen
 
 EXAMPLES = """\
 examples:
@@ -36,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--cluster", default="auto", metavar="NAME|FILE", help="as for the sweep; default: auto")
     made.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
-    made.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="default: data")
+    made.add_argument("--data", "--root", type=Path, default=Path("data"), metavar="DIR", help="default: data")
     return made
 
 
@@ -50,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             seen.append(one)
             yield one
 
-    console = Console(highlight=False)
+    console = Screen(goes_on=False)
     show(console, found())
     faults = sum(one.level is Level.FAIL for one in seen)
     console.print()

@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.doctor.finding import Finding, fail, note, ok, warn
 from harness.doctor.here import SHARED, filesystem
 from harness.spec.errors import SpecError
-from harness.sweep.cluster import Cluster, find_cluster
+from harness.sweep.cluster import Cluster, cluster_path, find_cluster
 
 NEEDED = ("sbatch", "srun", "squeue", "scancel", "scontrol")
 
@@ -20,6 +20,11 @@ def check_slurm(asked: str, experiments: Path, results: Path) -> Iterator[Findin
     """``asked`` is what ``--cluster`` was given. Without SLURM, and unless one was asked for, that is no fault."""
     if asked == "local":
         yield note("SLURM", "not asked for: --cluster local")
+        return
+    try:
+        _ = asked == "auto" or cluster_path(asked, experiments)
+    except SpecError as error:  # a name that means nothing is no fault of SLURM's
+        yield fail("cluster", str(error), "experiments/clusters/example.yaml lists every key")
         return
     missing = [one for one in NEEDED if shutil.which(one) is None]
     if "sbatch" in missing and asked == "auto":

@@ -67,9 +67,10 @@ class Transfer:
     def load(self, trained: Trained) -> Dataset:
         """Raises :class:`Unavailable` where the data set is not here, or is scored in another way."""
         try:
-            found: Dataset = registry.dataset.build(self.data).load(trained.root)
+            root = trained.root.absolute()  # `data` alone is a word of these messages, and of our commands, as well
+            found: Dataset = registry.dataset.build(self.data).load(root)
         except SpecError as error:
-            raise Unavailable(str(error).replace(str(trained.root), "ROOT")) from None  # the record may be published
+            raise Unavailable(str(error).replace(str(root), "ROOT")) from None  # the record may be published
         several = found.train.labels.ndim == 2
         if several != (self.measure == "map11"):
             how = "several labels" if several else "one label"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -18,8 +19,8 @@ examples:
   python -m harness.report results/ --accept                   remember today's verdicts in results/verdicts.json
   python -m harness.report results/ --check                    fail if a claim that was REPRODUCED then is not now
 
-exit codes: 0 fine; 1 a claim that held no longer holds (--check); 2 not a results folder, or a file in it is broken
-(each is named on stderr; the page is still written, without it)
+exit codes: 0 fine; 1 a claim that held no longer holds (--check); 2 not a results folder, nothing accepted that could
+be checked, or a file in it is broken (each is named on stderr; the page is still written, without it)
 """
 
 
@@ -61,6 +62,13 @@ def main(arguments: list[str] | None = None) -> int:
     except NotResults as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:  # a full disk behind `>`, or a reader that went away: no claim is to blame
+        if error.filename is None:  # Python still holds the text, and would complain of it again when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return 0
+        print(f"error: {error.filename or 'standard output'}: {error.strerror or error}", file=sys.stderr)
+        return 2
     for problem in results.problems:
         print(f"broken: {problem}", file=sys.stderr)
     return 2 if results.problems else code
@@ -75,10 +83,14 @@ def act(asked: argparse.Namespace, results: Results) -> int:
     if asked.figures:
         from harness.report.figures import write_figures
 
-        for path in write_figures(results, asked.figures):
+        written = write_figures(results, asked.figures)
+        for path in written:
             print(path, file=sys.stderr)
+        if not written:
+            print("no experiment here has a heatmap: nothing was drawn", file=sys.stderr)
         return 0
     sys.stdout.buffer.write(FORMATS[asked.format](results).encode("utf-8"))
+    sys.stdout.flush()
     return 0
 
 

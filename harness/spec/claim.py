@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from harness.spec.errors import SpecError, nearest
 
@@ -24,6 +25,36 @@ CLAIM_KINDS: dict[str, frozenset[str]] = {
     "agrees": frozenset({"at_least"}),
 }
 """Kinds of claim -> the keys that may stand beside the kind in ``expect`` (judged in ``harness.report.claims``)."""
+
+NEEDED: dict[str, tuple[str, ...]] = {
+    "saturates": ("after", "within"),
+    "close": ("within",),
+    "equivalent": ("within",),
+    "agrees": ("at_least",),
+}
+"""Those of them that a kind cannot do without."""
+
+FORMS: dict[str, str] = {
+    "best": "{best: {dotted.path: [value, ...]}, margin: 1.0}",
+    "lowest": "{lowest: {dotted.path: [value, ...]}, margin: 1.0}",
+    "greater": "{greater: [{dotted.path: more}, {dotted.path: less}], margin: 1.0}",
+    "order": "{order: [{dotted.path: most}, {dotted.path: less}, ...]}",
+    "monotone": "{monotone: dotted.path, direction: increasing}",
+    "saturates": "{saturates: dotted.path, after: 256, within: 1.0}",
+    "close": "{close: {dotted.path: value}, within: 2.0}",
+    "equivalent": "{equivalent: [{dotted.path: one}, {dotted.path: other}], within: 1.0}",
+    "agrees": "{agrees: paper/artefact, at_least: 0.8}",
+}
+"""How each is written, for whoever wrote it in another way."""
+
+
+ID = r"^[a-z0-9][a-z0-9-]*$"
+
+
+def _id(written: str) -> str:
+    if not re.match(ID, written):
+        raise ValueError(f"{written!r} is no id: small letters, digits and hyphens, as in lower-is-better")
+    return written
 
 
 class BestOf(BaseModel):
@@ -53,7 +84,7 @@ class Claim(BaseModel):
     """One sentence of the paper (or of the summary) with the predicate that decides it."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-    id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    id: Annotated[str, Field(json_schema_extra={"pattern": ID}), AfterValidator(_id)]
     says: str
     where: str
     on: str | None = None
@@ -73,9 +104,12 @@ class Claim(BaseModel):
                 raise ValueError(f"{kinds[0]!r} takes no {key!r}: {nearest(key, CLAIM_KINDS[kinds[0]])}")
         if kinds[0] in ("best", "lowest") and not (isinstance(expect[kinds[0]], dict) and len(expect[kinds[0]]) == 1):
             raise ValueError(f"{kinds[0]} takes one path with the values that are claimed to be it")
-        for key in ("margin", "within", "at_least"):
+        for key in NEEDED.get(kinds[0], ()):
+            if key not in expect:
+                raise ValueError(f"{kinds[0]!r} needs {key!r} beside it: {FORMS[kinds[0]]}")
+        for key in ("margin", "within", "at_least", "after"):
             if key in expect and (isinstance(expect[key], bool) or not isinstance(expect[key], int | float)):
-                raise ValueError(f"{key} is a number of points, not {expect[key]!r}")
+                raise ValueError(f"{key} is a number, not {expect[key]!r}")
         if expect.get("direction", "increasing") not in ("increasing", "decreasing"):
             raise ValueError("direction is 'increasing' or 'decreasing'")
         if expect.get("among", "values") not in ("values", "arms"):

@@ -5,6 +5,7 @@ YAML 1.2 (ruamel): ``1e-6`` is a number, ``no`` is a word, a key given twice is 
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,7 +47,9 @@ def read_yaml(path: Path) -> Document:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise SpecError(f"{path}: no such file") from None
+        raise SpecError(f"{path}: no such file{_meant(path)}") from None
+    except IsADirectoryError:
+        raise SpecError(f"{path}: is a folder, not a file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: cannot be read as UTF-8 text ({error})") from None
     try:
@@ -60,11 +63,22 @@ def read_yaml(path: Path) -> Document:
         raise SpecError([Complaint(f"{path}:{line}", f"not valid YAML: {error.problem}")]) from None
     except (YAMLError, ValueError, RecursionError, AttributeError, TypeError) as error:
         raise SpecError([Complaint(f"{path}:1", f"not valid YAML: {str(error).splitlines()[0]}")]) from None
+    if loaded is None:
+        raise SpecError([Complaint(f"{path}:1", "the file is empty")])
     if not isinstance(loaded, CommentedMap):
         raise SpecError([Complaint(f"{path}:1", "expected a mapping of keys to values at the top level")])
     document = Document(path, None, _leading_comment(text))
     document.data = _plain(loaded, (), document._lines, document)
     return document
+
+
+def _meant(path: Path) -> str:
+    """The file beside it with nearly this name; for a bare name, the experiment of that name."""
+    named = Path("experiments") / f"{path.name}.yaml"
+    if not path.suffix and named.is_file():
+        return f"; did you mean {named}?"
+    close = difflib.get_close_matches(path.name, [one.name for one in path.parent.glob("*.yaml")], n=1)
+    return f"; did you mean {path.parent / close[0]}?" if close else ""
 
 
 def parse_value(text: str) -> Any:

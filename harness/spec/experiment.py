@@ -5,8 +5,10 @@ An experiment is one YAML with eight keys and no logic; a scale is a complete ru
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -37,6 +39,14 @@ def _not_empty(vary: list[Grid]) -> list[Grid]:
     return vary
 
 
+def _evaluates(entries: list[Entry]) -> list[Entry]:
+    """What nobody evaluates says nothing."""
+    if not entries:
+        raise ValueError("evaluate is empty: name at least one evaluation, such as linear")
+    return entries
+
+
+Evaluate = Annotated[list[Entry], AfterValidator(_evaluates)]
 Grids = Annotated[list[Grid], AfterValidator(_not_empty)]
 
 
@@ -48,7 +58,7 @@ class AtScale(BaseModel):
     vary: Grids | None = None
     seeds: Positive | None = None
     runs: Positive | None = None
-    evaluate: list[Entry] | None = None
+    evaluate: Evaluate | None = None
     report: list[dict[str, dict[str, Any]]] | dict[str, dict[str, Any]] | None = None
     claims: list[Claim] | None = None
 
@@ -63,7 +73,7 @@ class ExperimentFile(BaseModel):
     vary: Grids = Field(description="A list of grids; the experiment is the union of their products.")
     seeds: Positive = Field(default=3, description="Replicates of every arm: seeds 0 .. seeds-1.")
     runs: Positive = Field(description="Expected number of runs; the plan refuses any other.")
-    evaluate: list[Entry] = Field(description="Evaluations; {linear: {features: z}} overrides a field.")
+    evaluate: Evaluate = Field(description="Evaluations; {linear: {features: z}} overrides a field.")
     report: list[dict[str, dict[str, Any]]] | dict[str, dict[str, Any]] = Field(
         default=[], description="heatmap, table, lines, scatter or spectrum blocks."
     )
@@ -168,12 +178,15 @@ def load_experiment(path: Path, scale: str | None = None) -> Experiment:
     document = read_yaml(path)
     file = _checked(ExperimentFile, document)
     known = scale_names(path.parent)
+    if not known:
+        said = f"there is no {path.parent / 'scales'}/*.yaml: an experiment file has scales/ and paper/ beside it"
+        raise SpecError([document.complaint(("scale",), f"{said} (copy or link those of the project)")])
     complaints = [
         document.complaint(("at", name), f"unknown scale {name!r}: {nearest(name, known)}")
         for name in file.at
         if name not in known
     ]
-    chosen = scale or file.scale
+    chosen = file.scale if scale is None else scale
     if chosen not in known:
         said = nearest(chosen, known)
         place = document.complaint(("scale",), f"unknown scale {chosen!r}: {said}")
@@ -202,8 +215,15 @@ def scale_names(experiments: Path) -> list[str]:
 
 def load_scale(experiments: Path, name: str) -> Scale:
     """Read ``experiments/scales/<name>.yaml``."""
-    document = read_yaml(experiments / "scales" / f"{name}.yaml")
-    return Scale(name, document, _checked(ScaleFile, document))
+    path = experiments / "scales" / f"{name}.yaml"
+    return _scale(path, path.stat().st_mtime_ns if path.is_file() else 0)
+
+
+@lru_cache(maxsize=64)
+def _scale(path: Path, changed: int) -> Scale:
+    """Read once, however many experiments of a command run at it: nobody writes into what it holds."""
+    document = read_yaml(path)
+    return Scale(path.stem, document, _checked(ScaleFile, document))
 
 
 def _checked(model: type[Any], document: Document) -> Any:
@@ -229,7 +249,13 @@ def _complaints(error: ValidationError, model: type[BaseModel], document: Docume
             yield document.complaint(keys, f"{str(one['loc'][-1])!r} is missing")
         else:
             said = one["msg"].removeprefix("Value error, ")
-            yield document.complaint(keys, f"{name}: {said[0].lower() + said[1:]}")
+            yield document.complaint(keys, f"{name}: {said[0].lower() + said[1:]}{_got(one)}")
+
+
+def _got(error: Any) -> str:
+    """What stands there, where the message is pydantic's and does not say so."""
+    ours = error["type"] == "value_error" or not isinstance(error.get("input"), str | int | float | bool)
+    return "" if ours else f" (got {json.dumps(error['input'])[:80]})"
 
 
 def _is_written(part: str | int, document: Document) -> bool:

@@ -37,6 +37,7 @@ def expand(experiment: Experiment, overrides: Mapping[str, Any] | None = None) -
     complaints: list[Complaint] = []
     base = normalised(experiment.scale.tree)
     _assign_all(base, experiment.fixed, lambda path: experiment.where("fixed", path), experiment, complaints)
+    complaints += _dropped(experiment)
     for path, value in (overrides or {}).items():
         if any(_overlaps(path, varied) for grid in experiment.vary for varied in grid):
             complaints.append(Complaint("-o", f"{path!r} is varied by this experiment; it cannot be overridden too"))
@@ -58,6 +59,18 @@ def expand(experiment: Experiment, overrides: Mapping[str, Any] | None = None) -
     if complaints:
         raise SpecError(complaints)
     return arms
+
+
+def _dropped(experiment: Experiment) -> Iterator[Complaint]:
+    """A value that is fixed and then varied in every grid stands nowhere; ``fixed`` of a part of what one grid leaves
+    alone is what that grid starts from. A grid of an ``at:`` block may vary what the file fixes for all others.
+    """
+    if experiment.where("vary")[0] == "at" != experiment.where("fixed")[0]:
+        return
+    for path in experiment.fixed:
+        if all(any(path == one or path.startswith(f"{one}.") for one in grid) for grid in experiment.vary):
+            said = f"{path!r} is varied by every grid, so what is fixed here is never used"
+            yield experiment.document.complaint(experiment.where("fixed", path), said)
 
 
 def _own(tree: Mapping[str, Any], paths: Iterable[str]) -> dict[str, Any]:
@@ -136,8 +149,21 @@ def _no_such(tree: dict[str, Any], path: str, node: Any, part: str, parents: lis
     if len(parents) == 1 and parents[0] in COMPONENTS:
         (name,) = node
         return f"{path!r} does not exist: {parents[0]} is {name!r} here ({parents[0]}.{name}. ...), not {part!r}"
+    if part in ("seed", "seeds") and not parents:
+        return f"{path!r} is no setting of a run: `seeds:` of the file counts them, --seeds chooses among them"
+    if (meant := _of_that_name(tree, part)) and not parents:
+        return f"{path!r} does not exist: did you mean {' or '.join(map(repr, meant))}?"
     known = [f"{place}.{key}" if place else key for key in node]
     return f"{path!r} does not exist: {nearest(f'{place}.{part}' if place else part, known)}"
+
+
+def _of_that_name(tree: Mapping[str, Any], name: str, place: str = "") -> list[str]:
+    """The settings of that name, up to three: the last part of a path is what people remember."""
+    found = [f"{place}{name}"] if place and name in tree else []
+    for key, value in tree.items():
+        if isinstance(value, dict) and (place or key not in ("augmentations", "evaluations")):
+            found += _of_that_name(value, name, f"{place}{key}.")
+    return found[:3]
 
 
 def lookup(tree: Mapping[str, Any], settings: Mapping[str, Any], path: str) -> Any:

@@ -16,6 +16,7 @@ from harness.spec.experiment import load_experiment
 from harness.store import Store, StoreError
 from harness.sweep.hours import hours_of
 from harness.sweep.live import say
+from harness.sweep.terminal import Screen, mute
 from harness.train.place import COMPILE
 
 OVERRIDE_HELP = "set a value of every run, e.g. optimizer.lars.lr=0.5; may be repeated"
@@ -35,7 +36,7 @@ examples:
   python -m harness.sweep experiments/temperature.yaml --retry         failed runs again
 
 The same command again trains only what is missing; interrupted runs resume from their last checkpoint.
-exit codes: 0 all is well; 1 runs failed or were held back; 2 the input is wrong and nothing was started;
+exit codes: 0 all is well; 1 runs failed, were held back or cut off; 2 the input is wrong and nothing was started;
 130 stopped by Ctrl-C.
 """
 
@@ -53,11 +54,15 @@ def parser() -> argparse.ArgumentParser:
     what = made.add_argument_group("what to do instead of running").add_mutually_exclusive_group()
     what.add_argument("--plan", action="store_true", help="count and price the runs; write and start nothing")
     what.add_argument("--status", action="store_true", help="how far it is; without a file: every sweep in --results")
-    what.add_argument("--logs", metavar="ID", help="print the log of a run (the first digits of its id are enough)")
+    what.add_argument(
+        "--logs", metavar="ID", type=said, help="print the log of a run (the first digits of its id are enough)"
+    )
     what.add_argument("--cancel", action="store_true", help="stop what runs and what waits; it can be resumed")
     what.add_argument("--schema", action="store_true", help="print the JSON schema of experiment files, for editors")
     which = made.add_argument_group("which runs")
-    which.add_argument("--scale", metavar="NAME", help="smoke, micro, cifar10, imagenet: a file of experiments/scales")
+    which.add_argument(
+        "--scale", metavar="NAME", type=said, help="smoke, micro, cifar10, imagenet: a file of experiments/scales"
+    )
     which.add_argument(
         "-o", "--override", action="append", default=[], metavar="PATH=VALUE", dest="overrides", help=OVERRIDE_HELP
     )
@@ -74,8 +79,8 @@ def parser() -> argparse.ArgumentParser:
     )
     which.add_argument("--retry", action="store_true", help="failed runs too, and evaluations that could not be had")
     where = made.add_argument_group("where")
-    where.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
-    where.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="default: data")
+    where.add_argument("--results", type=folder, default=Path("results"), metavar="DIR", help="default: results")
+    where.add_argument("--data", "--root", type=folder, default=Path("data"), metavar="DIR", help="default: data")
     where.add_argument(
         "--cluster",
         default="auto",
@@ -112,8 +117,20 @@ def _budget(text: str) -> float:
 
 
 def ids_of(text: str) -> list[str]:
-    """Ids, or their first digits, between commas, for argparse."""
-    return [one.strip() for one in text.split(",") if one.strip()]
+    """Ids, or their first digits, between commas, for argparse. None at all would mean every run: an unset variable."""
+    return [said(one) for one in text.split(",") if one.strip()] or [said("")]
+
+
+def said(text: str) -> str:
+    """A value that is not empty, for argparse: that of an unset variable would mean something else, or more."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the value is empty (an unset variable?)")
+    return text.strip()
+
+
+def folder(text: str) -> Path:
+    """As :func:`said`: an empty path would be the working directory."""
+    return Path(said(text))
 
 
 def _seeds(text: str) -> frozenset[int]:
@@ -131,14 +148,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code. Bad input is one message a fault and 2, never a traceback."""
     asked = parser().parse_args(argv)
     errors = Console(stderr=True, highlight=False)
+    only_looks = bool(asked.plan or asked.status or asked.logs or asked.schema)
     try:
         width = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS") or 120)
-        return _dispatch(asked, Console(highlight=False, width=width))
+        code = _dispatch(asked, Screen(goes_on=not only_looks, width=width))
+        sys.stdout.flush()
+        return code
     except (SpecError, StoreError) as error:
         complaints = getattr(error, "complaints", (error,))
         for one in complaints:
             say(errors, str(one))
+    except BrokenPipeError:  # whoever read has read enough
+        mute()
+        return 0
     except OSError as error:
+        if only_looks and error.filename is None:  # nothing else was being written
+            mute()
+            error.filename = "standard output"
         say(errors, f"{error.filename or asked.results}: {error.strerror or error}")
     except KeyboardInterrupt:
         return 130
@@ -146,12 +172,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(asked: argparse.Namespace, console: Console) -> int:
+    _check_flags(asked)
     if asked.schema:
         from harness.sweep.schema import schema_text
 
         sys.stdout.write(schema_text())
         return 0
-    _check_flags(asked)
     _check_results(asked.results, writes=not (asked.plan or asked.status or asked.logs))
     store = Store(asked.results)
     if asked.logs or asked.status or asked.cancel:
@@ -172,17 +198,25 @@ def _dispatch(asked: argparse.Namespace, console: Console) -> int:
 
 def _check_flags(asked: argparse.Namespace) -> None:
     """A choice that would be ignored is refused. Raises :class:`SpecError`."""
-    doing = next((one for one in ("logs", "status", "cancel") if getattr(asked, one)), None)
+    doing = next((one for one in ("logs", "status", "cancel", "schema") if getattr(asked, one)), None)
     if doing is None:
         return
-    said = {
+    of_files = doing in ("status", "cancel")
+    given = {
+        "a file": bool(asked.experiments) and not of_files,
+        "--scale": asked.scale is not None and not of_files,
+        "--scale without a file": asked.scale is not None and of_files and not asked.experiments,
+        "--jobs": asked.jobs is not None,
+        "--processes-per-run": asked.processes_per_run is not None,
+        "--images-per-pass": asked.images_per_pass is not None,
+        "--compile": asked.compile is not None,
         "--only": bool(asked.only) and not asked.cancel,
         "--seeds": asked.seeds is not None,
         "--budget": asked.budget is not None,
         "--retry": asked.retry,
         "-o": bool(asked.overrides),
     }
-    if idle := [flag for flag, is_said in said.items() if is_said]:
+    if idle := [flag for flag, is_given in given.items() if is_given]:
         raise SpecError(f"--{doing} does not take {', '.join(idle)}; leave it out")
 
 

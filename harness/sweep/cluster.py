@@ -118,15 +118,25 @@ def find_cluster(asked: str, experiments: Path) -> tuple[str, Cluster] | None:
     """``local`` -> None; ``auto`` -> ``slurm`` if sbatch is on the PATH; a name or a file -> that cluster."""
     if asked == "local" or (asked == "auto" and shutil.which("sbatch") is None):
         return None
-    folder = experiments / "clusters"
-    name = "slurm" if asked == "auto" else asked
-    path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
-    if not path.is_file():
-        known = ["auto", "local", *(one.stem for one in folder.glob("*.yaml"))]
-        raise SpecError(f"--cluster {asked}: {nearest(asked, known)}")
+    path = cluster_path(asked, experiments)
     if shutil.which("sbatch") is None or shutil.which("srun") is None:
         raise SpecError(f"--cluster {asked}: sbatch and srun are not on the PATH here")
     return path.stem, load_cluster(path)
+
+
+def cluster_path(asked: str, experiments: Path) -> Path:
+    """The file that is meant. Raises :class:`SpecError` where there is none."""
+    folder = experiments / "clusters"
+    name = "slurm" if asked == "auto" else asked
+    if name.endswith((".yaml", ".yml")):
+        if not Path(name).is_file():
+            raise SpecError(f"--cluster {asked}: no such file")
+        return Path(name)
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        known = ["auto", "local", *(one.stem for one in folder.glob("*.yaml"))]
+        raise SpecError(f"--cluster {asked}: {nearest(asked, known)}")
+    return path
 
 
 def describe(cluster: Cluster) -> dict[str, Any]:

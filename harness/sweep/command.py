@@ -17,14 +17,16 @@ from harness.provenance import code_fingerprint
 from harness.spec.document import parse_value
 from harness.spec.errors import SpecError
 from harness.spec.experiment import Experiment
-from harness.store import State, Store
+from harness.store import Store
 from harness.sweep import local
 from harness.sweep.budget import Offer, Purchase, buy
 from harness.sweep.cluster import altered, find_cluster
-from harness.sweep.live import say
+from harness.sweep.gaps import gaps, show_gaps, show_lacking
+from harness.sweep.live import many, say, were
 from harness.sweep.machine import Crew, crew
 from harness.sweep.plan import Plan, PlannedRun, make_plan
-from harness.sweep.preflight import check_data, check_processes
+from harness.sweep.pool import Outcome
+from harness.sweep.preflight import check_data, check_processes, lacking
 from harness.sweep.price import Bill, Prices, bill
 from harness.sweep.record import record
 from harness.sweep.retry import as_retried, forget
@@ -74,7 +76,10 @@ def _ready(asked: argparse.Namespace, console: Console, offer: Offer) -> bool:
     costs = []
     for plan, runs in offer:
         if _cluster(asked, plan) is None:
-            costs.append(_show_here(asked, console, plan, [one for one in runs if one.folder.id not in here])[1])
+            new = [one for one in runs if one.folder.id not in here]
+            costs.append(_show_here(asked, console, plan, new, chosen=len(runs))[1])
+            if runs:
+                show_lacking(console, lacking(plan.evaluations, asked.data))
             here |= {one.folder.id: one for one in runs}
     check_data(here.values(), asked.data)
     check_processes(here.values(), asked.processes_per_run or 1, asked.images_per_pass or 0, _compile(asked))
@@ -102,36 +107,51 @@ def _check_submissions(asked: argparse.Namespace, offer: Offer) -> None:
 
 
 def _plan_only(asked: argparse.Namespace, console: Console, plan: Plan, runs: Sequence[PlannedRun]) -> int:
-    if _cluster(asked, plan) is not None:
-        return _submit(asked, console, plan, runs)
-    prices, _ = _show_here(asked, console, plan, runs)
-    show_claims(console, plan, prices, {one.folder.id for one in runs})
-    return 0
+    cluster = _cluster(asked, plan)
+    if cluster is not None:
+        code = _submit(asked, console, plan, runs)
+        ranks, passes, compile = cluster[1].processes_per_run, cluster[1].images_per_pass, cluster[1].compile
+    else:
+        prices, _ = _show_here(asked, console, plan, runs, chosen=len(runs))
+        show_claims(console, plan, prices, {one.folder.id for one in runs})
+        code = 0
+        ranks, passes, compile = asked.processes_per_run or 1, asked.images_per_pass or 0, _compile(asked)
+        if runs:
+            show_lacking(console, lacking(plan.evaluations, asked.data))
+    for check in (partial(check_data, runs, asked.data), partial(check_processes, runs, ranks, passes, compile)):
+        try:
+            check()
+        except SpecError as error:
+            for one in error.complaints:
+                say(console, f"As things are, a start would be refused: {one}", style="yellow")
+    return code
 
 
 def _one(asked: argparse.Namespace, console: Console, plan: Plan, runs: Sequence[PlannedRun]) -> int:
     if _cluster(asked, plan) is not None:
         return _submit(asked, console, plan, runs)
     if len(asked.experiments) > 1:
-        say(console, f"{plan.experiment.file.title}: {len(runs)} runs", style="bold")
+        say(console, f"{plan.experiment.file.title}: {many(len(runs), 'run')}", style="bold")
     return _run_here(asked, console, plan, runs)
 
 
 def _submit(asked: argparse.Namespace, console: Console, plan: Plan, runs: Sequence[PlannedRun]) -> int:
     from harness.sweep.launch import sweep_on
 
+    if runs:
+        show_lacking(console, lacking(plan.evaluations, asked.data))
     return sweep_on(console, plan, runs, _cluster(asked, plan), asked.data.resolve(), only_plan=asked.plan)
 
 
 def _show_here(
-    asked: argparse.Namespace, console: Console, plan: Plan, runs: Sequence[PlannedRun]
+    asked: argparse.Namespace, console: Console, plan: Plan, runs: Sequence[PlannedRun], chosen: int
 ) -> tuple[Prices, Bill]:
     here = _crew(asked, len(runs))
     prices = local.prices_here(plan.store, plan.evaluations, here)
     cost = bill(prices, runs, plan.evaluations, here.jobs)
     many = f"{here.jobs} at a time" if here.jobs > 1 else "one at a time"
     many += f", {here.processes} processes each" if here.processes > 1 else ""
-    show_plan(console, plan, cost, f"here, {many}" + (" on GPUs" if here.gpus else ""))
+    show_plan(console, plan, cost, f"here, {many}" + (" on GPUs" if here.gpus else ""), chosen=chosen)
     return prices, cost
 
 
@@ -143,9 +163,20 @@ def _run_here(asked: argparse.Namespace, console: Console, plan: Plan, runs: Seq
     if runs:
         passes, compile = asked.images_per_pass or 0, _compile(asked)
         outcome = local.run_here(console, plan, runs, cost, here, asked.data, images_per_pass=passes, compile=compile)
+    _show_gaps(console, plan, outcome)
     left = len(plan.to_do) - len(runs)
     clean = outcome is None or outcome.clean
-    return verdict(console, plan, left, clean=clean, stopped=bool(outcome and outcome.stopped))
+    of = [one for one in plan.runs.values() if _is_chosen(asked, one)]
+    return verdict(console, plan, of, left, clean=clean, stopped=bool(outcome and outcome.stopped))
+
+
+def _show_gaps(console: Console, plan: Plan, outcome: Outcome | None) -> None:
+    """Of the runs that ran just now as their files have it, of the others as planned."""
+    ran = outcome.causes if outcome else {}
+    labels = {one.handle: one.label for one in plan.evaluations}
+    found = [gap for one in plan.runs.values() if one.folder.id not in ran for gap in one.gaps]
+    found += [gap for run in ran for gap in gaps(plan.store.run(run).look(labels))]
+    show_gaps(console, found, labels)
 
 
 def _compile(asked: argparse.Namespace) -> Compile:
@@ -157,17 +188,20 @@ def _crew(asked: argparse.Namespace, runs: int) -> Crew:
     return crew(runs, asked.jobs, asked.processes_per_run or 1)
 
 
-def verdict(console: Console, plan: Plan, left: int, *, clean: bool, stopped: bool) -> int:
-    """The last line, and the exit code: failures of earlier sweeps count too, and what cannot be had."""
-    bad = plan.in_state(State.FAILED, State.BROKEN)
-    weightless = [one for one in plan.runs.values() if one.weightless]
-    if clean and not bad and not weightless:
+def verdict(console: Console, plan: Plan, of: Collection[PlannedRun], left: int, *, clean: bool, stopped: bool) -> int:
+    """The last line, and the exit code, of the runs that were asked for: earlier failures among them count too."""
+    asked_for = {one.folder.id for one in of}
+    out = [one for one in plan.left_out if one.folder.id in asked_for]
+    if clean and not out:
         command = f"python -m harness.report {plan.store.root} > report.html"
-        open_ = f"Done; {left} runs that were not chosen are left to do." if left else ""
-        say(console, f"{open_ or f'All {len(plan.runs)} runs are accounted for.'} The report: {command}", style="green")
+        all_ = f"All {many(len(plan.runs), 'run')} are accounted for."
+        if len(of) < len(plan.runs):
+            all_ = f"Done; of {many(len(plan.runs), 'run')} {len(of)} were asked for."
+        open_ = f"Done; left to do, because not chosen: {many(left, 'run')}." if left else all_
+        say(console, f"{open_} The report: {command}", style="green")
         return 0
-    if bad or weightless:
-        say(console, f"{len(bad) + len(weightless)} runs were left out, as listed above.", style="red")
+    if out:
+        say(console, f"{were(len(out), 'run')} left out: failed before, unreadable or without weights.", style="red")
     return STOPPED if stopped else 1
 
 
@@ -176,12 +210,12 @@ def verdict(console: Console, plan: Plan, left: int, *, clean: bool, stopped: bo
 
 def _chosen(asked: argparse.Namespace, plan: Plan) -> list[PlannedRun]:
     """What is to do of it, less what ``--only`` and ``--seeds`` leave out."""
-    return [
-        one
-        for one in plan.to_do
-        if (not asked.only or one.folder.id.startswith(tuple(asked.only)))
-        and (asked.seeds is None or one.run.seed in asked.seeds)
-    ]
+    return [one for one in plan.to_do if _is_chosen(asked, one)]
+
+
+def _is_chosen(asked: argparse.Namespace, one: PlannedRun) -> bool:
+    by_id = not asked.only or one.folder.id.startswith(tuple(asked.only))
+    return by_id and (asked.seeds is None or one.run.seed in asked.seeds)
 
 
 def check_choice(only: Sequence[str], seeds: Collection[int] | None, plans: Sequence[Plan]) -> None:
@@ -193,7 +227,8 @@ def check_choice(only: Sequence[str], seeds: Collection[int] | None, plans: Sequ
     most = max(plan.experiment.seeds for plan in plans)
     for seed in sorted(seeds or ()):
         if seed >= most:
-            raise SpecError(f"--seeds {seed}: {names} has {most} seeds, 0 to {most - 1}")
+            has = f"{most} seeds, 0 to {most - 1}" if most > 1 else "one seed, 0"
+            raise SpecError(f"--seeds {seed}: {names} has {has}")
 
 
 def _purchase(asked: argparse.Namespace, console: Console, offer: Offer) -> Purchase:

@@ -17,10 +17,16 @@ from rich.text import Text
 from harness.causes import Cause
 from harness.store import RunFolder, StoreError, read_json
 
+SUCCESS = (Cause.DONE, Cause.DIVERGED)
 STYLE = {Cause.DONE: "green", Cause.DIVERGED: "yellow", Cause.ELSEWHERE: "cyan"}
 PLAIN_TICK_S = 60.0
 SILENT_S = 600.0
 """A run that has said nothing of its progress for so long may hang: its heartbeat goes on, which is a thread's."""
+
+COLUMNS = ("run", "what", "stage", "epoch", "images/s", "left")
+WHAT, RIGHT = COLUMNS.index("what"), COLUMNS.index("epoch")
+GAP = 2
+"""Of the live table, and spaces between its columns."""
 
 
 class Watch:
@@ -52,14 +58,16 @@ class Watch:
     def started(self, folder: RunFolder) -> None:
         self.starts[folder.id] = time.monotonic()
         if not self.live:
-            self._say(f"start   {folder.id}  {self.labels.get(folder.id, '')}")
+            self._say(f"start       {folder.id}  {self.labels.get(folder.id, '')}")
 
     def ended(self, folder: RunFolder, cause: Cause, detail: str) -> None:
         self.counts[cause] = self.counts.get(cause, 0) + 1
-        lasted = time.monotonic() - self.starts.get(folder.id, time.monotonic())
-        if cause in (Cause.DONE, Cause.DIVERGED):
-            self.lasted.append(lasted)
-        line = f"{cause.value:7} {folder.id}  {self.labels.get(folder.id, '')}  {clock(lasted)}"
+        line = f"{cause.value:11} {folder.id}  {self.labels.get(folder.id, '')}"
+        if folder.id in self.starts:  # one that was cancelled before its turn took no time
+            lasted = time.monotonic() - self.starts[folder.id]
+            line += f"  {clock(lasted)}"
+            if cause in SUCCESS:
+                self.lasted.append(lasted)
         self._say(f"{line}  {detail}" if detail else line, STYLE.get(cause, "red"))
 
     def held(self, count: int, detail: str) -> None:
@@ -86,8 +94,11 @@ class Watch:
         return sum(self.counts.values())
 
     def _summary(self, running: Sequence[RunFolder]) -> str:
+        good = sum(self.counts.get(cause, 0) for cause in SUCCESS)
         bad = sum(count for cause, count in self.counts.items() if cause.failed)
-        parts = [f"{self._over() - bad} of {self.total} done", f"{len(running)} running", f"{bad} failed"]
+        parts = [f"{good} of {self.total} done", f"{len(running)} running", f"{bad} failed"]
+        if cut := self._over() - good - bad:
+            parts.append(f"{cut} cut off or elsewhere")
         return ", ".join([*parts, f"ETA {clock(self.eta(len(running)))}"])
 
     def eta(self, running: int) -> float:
@@ -101,12 +112,17 @@ class Watch:
         return (open_ * each + sum(under_way)) / max(1, min(self.jobs, open_ + running))
 
     def _picture(self, running: Sequence[RunFolder]) -> Group:
-        bar = ProgressBar(total=max(1, self.total), completed=self._over(), width=40)
+        bar = Table.grid()  # a bar by itself ends no line
+        bar.add_row(ProgressBar(total=max(1, self.total), completed=self._over(), width=40))
+        rows = [(folder.id, self.labels.get(folder.id, ""), *progress(folder)) for folder in running]
         table = Table(box=None, pad_edge=False, header_style="dim")
-        for name in ("run", "what", "stage", "epoch", "images/s", "left"):
-            table.add_column(name, justify="right" if name in ("epoch", "images/s", "left") else "left", no_wrap=True)
-        for folder in running:
-            table.add_row(folder.id, Text(self.labels.get(folder.id, "")), *progress(folder))
+        wide = [max(len(row[column]) for row in [COLUMNS, *rows]) for column in range(len(COLUMNS))]
+        room = self.console.width - sum(wide) + wide[WHAT] - GAP * (len(COLUMNS) - 1)
+        for column, name in enumerate(COLUMNS):  # on a narrow terminal only "what" gives way, and last of all the rest
+            kept = min(wide[column], max(room, len(name))) if column == WHAT else wide[column]
+            table.add_column(name, justify="left" if column < RIGHT else "right", no_wrap=True, width=kept)
+        for row in rows:
+            table.add_row(*map(Text, row))
         return Group(Text(self._summary(running)), bar, table)
 
 
@@ -125,6 +141,16 @@ def progress(folder: RunFolder) -> tuple[str, str, str, str]:
 def say(console: Console, text: str, style: str = "") -> None:
     """One line, never broken: logs are searched for it. Markup in names and messages is not interpreted."""
     console.print(Text(text, style=style), soft_wrap=True)
+
+
+def many(count: int, noun: str, plural: str = "s") -> str:
+    """``1 run``, ``2 runs``."""
+    return f"{count:,} {noun}{'' if count == 1 else plural}"
+
+
+def were(count: int, noun: str) -> str:
+    """``1 run was``, ``2 runs were``."""
+    return f"{many(count, noun)} {'was' if count == 1 else 'were'}"
 
 
 def clock(seconds: float) -> str:

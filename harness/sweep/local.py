@@ -8,18 +8,20 @@ from pathlib import Path
 
 from rich.console import Console
 
+from harness.causes import Cause
 from harness.components import Evaluation
 from harness.spec.errors import SpecError
 from harness.store import Store
 from harness.sweep import snapshot, worker
 from harness.sweep.leases import Leases
-from harness.sweep.live import Watch, clock, say
+from harness.sweep.live import Watch, clock, many, say, were
 from harness.sweep.machine import Crew, gpus
 from harness.sweep.plan import Plan, PlannedRun
 from harness.sweep.pool import Outcome, Pool
 from harness.sweep.price import Bill, Prices
 from harness.sweep.ranks import ProcessesHere
 from harness.sweep.show import show_failures
+from harness.sweep.terminal import agreed
 from harness.sweep.worker import Execute
 from harness.train.place import Compile, Place
 
@@ -42,7 +44,7 @@ def confirm_long(console: Console, cost: Bill, *, yes: bool) -> bool:
     if not sys.stdin.isatty():
         raise SpecError(f"{said} Add --yes to go on all the same, or pick a smaller --scale.")
     say(console, said, style="yellow")
-    return console.input("Go on? [y/N] ").strip().lower() in ("y", "yes")
+    return agreed(console, "Go on?", "Nothing was started.")
 
 
 def run_here(
@@ -72,7 +74,11 @@ def run_here(
         outcome = pool.run()
     show_failures(console, [plan.store.run(run) for run in outcome.failed], labels)
     if outcome.held:
-        say(console, f"{len(outcome.held)} runs were held back. Mend the fault, then sweep again.", style="red")
+        say(console, f"{were(len(outcome.held), 'run')} held back. Mend the fault, then sweep again.", style="red")
+    cut = sum(cause is Cause.INTERRUPTED for cause in outcome.causes.values())
     if outcome.stopped:
         say(console, "Stopped. The same command goes on where this one left off.", style="yellow")
+    elif cut:  # by --cancel of another terminal, or killed one by one
+        said = f"{many(cut, 'run')} did not end; the same command goes on where they left off."
+        say(console, said, style="yellow")
     return outcome

@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.spec.run import Run
 from harness.store import RunFolder, Seen, State, Store, StoreError, read_json
+from harness.sweep.gaps import Gap, gaps
 from harness.sweep.snapshot import why_stale
 
 
@@ -24,6 +25,7 @@ class PlannedRun:
     also_in: tuple[str, ...] = ()  # other experiments that ask for it
     lacking: tuple[str, ...] = ()  # evaluations that a trained run does not have
     weightless: bool = False  # and cannot get: its weights are elsewhere (they are not committed)
+    gaps: tuple[Gap, ...] = ()  # evaluations that were asked for in vain
 
     @property
     def to_do(self) -> bool:
@@ -57,8 +59,8 @@ class Look:
         if state is State.TRAINED:
             lacking = tuple(handle for handle, held in seen.evaluations.items() if held is None)
             weightless = not folder.weights.exists()
-            return PlannedRun(run, folder, name, state, why, stale, also_in, lacking, weightless)
-        return PlannedRun(run, folder, name, state, why, stale, also_in)
+            return PlannedRun(run, folder, name, state, why, stale, also_in, lacking, weightless, gaps(seen))
+        return PlannedRun(run, folder, name, state, why, stale, also_in, gaps=gaps(seen))
 
     def _why(self, folder: RunFolder, state: State) -> str:
         if state is State.BROKEN:

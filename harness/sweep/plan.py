@@ -57,8 +57,10 @@ class Plan:
         """Seed by seed, so that a table fills evenly instead of row by row."""
         return sorted((one for one in self.runs.values() if one.to_do), key=lambda one: one.run.seed)
 
-    def in_state(self, *states: State) -> list[PlannedRun]:
-        return [one for one in self.runs.values() if one.state in states]
+    @property
+    def left_out(self) -> list[PlannedRun]:
+        """What no sweep starts before somebody has mended something: failed, unreadable, without weights."""
+        return [one for one in self.runs.values() if one.weightless or one.state in (State.FAILED, State.BROKEN)]
 
 
 def make_plan(

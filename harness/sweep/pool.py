@@ -102,6 +102,7 @@ class Pool:
         self.outcome = Outcome()
         self.alike: list[str] = []
         self.disk_faults = 0
+        self.told = False  # to stop, by a signal that nobody has acknowledged yet
         self.context = multiprocessing.get_context("forkserver")
         self.ranks: Ranks = ranks or OneProcess()
 
@@ -115,6 +116,7 @@ class Pool:
                 self._fill()
                 if self.outcome.stopped:
                     self._ask_to_stop()
+                self._acknowledge()
                 connection.wait([child.process.sentinel for child in self.children], timeout=POLL_S)
                 for child in list(self.children):
                     child.look_after()
@@ -124,6 +126,12 @@ class Pool:
         if self.leases is not None:
             self.leases.release_all()
         return self.outcome
+
+    def _acknowledge(self) -> None:
+        """Not from within the signal's handler: it may have come in the middle of printing."""
+        if self.told and self.children:
+            self.view.note("Stopping: runs save what they have; Ctrl-C again ends them at once")
+        self.told = False
 
     def stop(self, grace_s: float = 0.0) -> None:
         """Ask every run to checkpoint and end; start no more. Waits up to ``grace_s`` seconds for them."""
@@ -272,6 +280,7 @@ class Pool:
         told: list[int] = []
 
         def handle(number: int, _: object) -> None:
+            self.told = not self.outcome.stopped
             self.kill() if told and number != signal.SIGHUP else self.stop()
             told.extend([number] * (number != signal.SIGHUP))
 

@@ -1,4 +1,4 @@
-"""What a run will cost: from measured times of similar runs in the results folder, else from a cautious guess."""
+"""What a run will cost: from measured times of similar runs in the results folder, else from a guess."""
 
 from __future__ import annotations
 

@@ -65,12 +65,9 @@ def _confirmed(runs: Sequence[Run], group: Sequence[int]) -> list[list[int]]:
 def _given(run: Run) -> tuple[Any, ...]:
     """What is not tried out, but compared as it stands."""
     schedule, images = run.schedule, train_images(run)
-    try:
-        warmup_steps, decay_steps = schedule_steps(
-            images=images, batch_size=schedule.batch_size, epochs=schedule.epochs, warmup_epochs=schedule.warmup_epochs
-        )
-    except ValueError:  # a batch larger than the data: the run itself will say so
-        warmup_steps = decay_steps = 0
+    warmup_steps, decay_steps = schedule_steps(
+        images=images, batch_size=schedule.batch_size, epochs=schedule.epochs, warmup_epochs=schedule.warmup_epochs
+    )
     peak = components.build(run).optimizer.peak_lr(schedule.batch_size)
     data = json.dumps(run.data, sort_keys=True)
     return data, run.precision, schedule.batch_size, schedule.epochs, warmup_steps, decay_steps, peak

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from harness.components import Evaluation
 from harness.spec import registry
-from harness.spec.claim import CLAIM_KINDS, TRAINING, BestOf, Claim
+from harness.spec.claim import CLAIM_KINDS, FORMS, TRAINING, BestOf, Claim
 from harness.spec.document import Keys
 from harness.spec.errors import Complaint, SpecError, nearest
 from harness.spec.experiment import Experiment
@@ -188,8 +188,12 @@ class _Checker:
         elif kind in ("monotone", "saturates"):
             self._path(stated, inside)
         elif sides is None:
-            self._complain(inside, f"{kind} is not written as it should be: see the claims of experiments/*.yaml")
+            self._complain(inside, f"{kind} is written {FORMS[kind]}")
             return
+        if kind == "saturates" and any(not _is_number(self._at(arm, stated)) for arm in self.arms):
+            self._complain(inside, f"saturates is said of numbers, which {stated!r} does not have everywhere")
+        if kind in ("greater", "order", "equivalent") and _repeated(sides or []):
+            self._complain(inside, f"{kind} compares a side with itself: two of its sides are the same")
         if "where" in expect:
             self._side(expect["where"], (*place, "expect", "where"))
         for side in sides or []:
@@ -213,6 +217,7 @@ class _Checker:
         if kind == "close" and isinstance(stated, dict):
             return [stated]
         well = isinstance(stated, list) and len(stated) >= 2 and all(isinstance(side, dict) for side in stated)
+        well = well and (kind == "order" or len(stated) == 2)
         return list(stated) if kind in ("greater", "order", "equivalent") and well else None
 
     def _side(self, side: Mapping[str, Any], place: Keys) -> None:
@@ -299,3 +304,12 @@ class _Checker:
         one = self.experiment.document.complaint(place, what)
         if one not in self.complaints:
             self.complaints.append(one)
+
+
+def _repeated(sides: Sequence[Any]) -> bool:
+    return any(side in sides[:place] for place, side in enumerate(sides))
+
+
+def _is_number(value: Any) -> bool:
+    """None is an arm that has no such field, and is not compared."""
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))

@@ -30,7 +30,7 @@ def _as_retried(plan: Plan, one: PlannedRun) -> PlannedRun:
         lacking = tuple(one.folder.missing(evaluation.handle for evaluation in plan.evaluations))
         return replace(one, state=State.TRAINED, why="", lacking=lacking, weightless=not one.folder.weights.exists())
     if one.state is State.DONE and one.folder.weights.exists() and (lacking := _unavailable(plan, one.folder)):
-        return replace(one, state=State.TRAINED, lacking=lacking)
+        return replace(one, state=State.TRAINED, lacking=lacking, gaps=())
     return one
 
 

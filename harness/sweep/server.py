@@ -58,7 +58,7 @@ def _stops_ignored() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (*worker.STOP_SIGNALS, signal.SIGHUP)}
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (*worker.STOP_SIGNALS, signal.SIGHUP, signal.SIGINT)}
     try:
         yield
     finally:

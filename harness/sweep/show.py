@@ -12,8 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.store import RunFolder, State, StoreError, read_json
+from harness.sweep.gaps import show_gaps
 from harness.sweep.hours import hours
-from harness.sweep.live import clock, say
+from harness.sweep.live import clock, many, say
 
 if TYPE_CHECKING:  # plans know torch; --status, which prints with this module, does not wait for it
     from harness.sweep.budget import Purchase
@@ -27,8 +28,11 @@ WEIGHTLESS = (
 )
 
 
-def show_plan(console: Console, plan: Plan, cost: Bill, place: str, queued: int = 0) -> None:
-    """Counts, price and everything that deserves a word, for a reader who has never seen the tool."""
+def show_plan(console: Console, plan: Plan, cost: Bill, place: str, queued: int = 0, chosen: int | None = None) -> None:
+    """Counts, price and everything that deserves a word, for a reader who has never seen the tool.
+
+    ``chosen`` of the runs are to be started; those that ``cost`` is of, if nothing else is said.
+    """
     experiment, scale = plan.experiment, plan.experiment.scale
     say(console, experiment.file.title, style="bold")
     say(console, f"{experiment.document.path} at scale {scale.name!r}: {scale.file.title}")
@@ -37,18 +41,21 @@ def show_plan(console: Console, plan: Plan, cost: Bill, place: str, queued: int 
     table = Table(box=box.SIMPLE_HEAD, show_header=False, pad_edge=False)
     table.add_column(justify="right", style="bold")
     table.add_column()
-    for count, what in _counts(plan, queued):
+    for count, what in _counts(plan, queued, cost.runs if chosen is None else chosen):
         table.add_row(f"{count:,}", what)
     console.print(table)
     evaluations = ", ".join(one.label for one in plan.evaluations)
     say(console, f"Each run is trained once, then evaluated: {evaluations}.")
-    say(console, price_line(cost, place, len(plan.to_do) - queued))
+    say(console, price_line(cost, place, len(plan.to_do) - queued, left_out=len(plan.left_out)))
     for title, runs in _remarks(plan):
         remark(console, title, runs)
-    _show_inert(console, plan)
+    found = [gap for one in plan.runs.values() for gap in one.gaps]
+    show_gaps(console, found, {one.handle: one.label for one in plan.evaluations})
+    if plan.to_do:  # of what was trained already the report says it, from the weights
+        _show_inert(console, plan)
 
 
-def _counts(plan: Plan, queued: int) -> Iterable[tuple[int, str]]:
+def _counts(plan: Plan, queued: int, chosen: int) -> Iterable[tuple[int, str]]:
     arms, seeds = len(plan.arms), plan.experiment.seeds
     grids = "one grid" if plan.grids == 1 else f"{plan.grids} grids"
     yield len(plan.runs), f"runs: {arms} settings from {grids}, {seeds} seed{'s' if seeds > 1 else ''} each"
@@ -78,13 +85,18 @@ def _counts(plan: Plan, queued: int) -> Iterable[tuple[int, str]]:
     if queued:
         yield queued, "submitted and waiting for the scheduler"
     yield len(plan.to_do) - queued, "to do"
+    if chosen < len(plan.to_do) - queued:
+        yield chosen, "of these chosen"
 
 
-def price_line(cost: Bill, place: str, to_do: int) -> str:
+def price_line(cost: Bill, place: str, to_do: int, left_out: int = 0) -> str:
     """What is to do, in hours."""
     if not cost.runs:
-        return "Nothing is left to do." if not to_do else "None of what is to do was chosen."
-    basis = "from measured times of similar runs" if cost.measured else "a cautious guess: no similar run was timed yet"
+        left = (
+            f"Nothing else is to do: see the {many(left_out, 'run')} below." if left_out else "Nothing is left to do."
+        )
+        return left if not to_do else "None of what is to do was chosen."
+    basis = "from measured times of similar runs" if cost.measured else "a guess: no similar run was timed yet"
     return (
         f"About {clock(cost.mean)} a run, {hours(cost.hours)} {cost.unit} in all, "
         f"{clock(cost.wall_seconds)} {place} ({basis})."
@@ -165,7 +177,8 @@ def remark(console: Console, title: str, runs: list[PlannedRun]) -> None:
     say(console, f"\n{title} ({len(runs)}):", style="yellow")
     said = ""
     for one in runs[:LISTED]:
-        why = _shortened(one.why or ("" if one.weightless else one.stale))
+        why = one.why or ("" if one.weightless else one.stale)
+        why = why if one.state is State.BROKEN else _shortened(why)  # what ends with its remedy is never cut
         say(console, f"  {one.folder.id}  {one.label}  {why if why != said else ''}".rstrip())
         said = why  # a reason that many share is said once
     if len(runs) > LISTED:

@@ -21,8 +21,10 @@ from harness.store import RunFolder, State, Store, StoreError, read_json, write_
 from harness.sweep import scheduler
 from harness.sweep.attempts import entries, last, now
 from harness.sweep.endings import endings, show_endings
-from harness.sweep.live import progress, say
+from harness.sweep.gaps import Gap, gaps, show_gaps
+from harness.sweep.live import many, progress, say
 from harness.sweep.show import show_failures
+from harness.sweep.terminal import agreed
 
 Manifests = dict[str, dict[str, Any]]
 
@@ -32,7 +34,10 @@ def manifests(store: Store, keys: Sequence[str]) -> Manifests:
 
     Raises :class:`SpecError` if the results folder has no such sweep, :class:`StoreError` on a truncated file.
     """
-    found: Manifests = {path.stem: read_json(path) for path in sorted(store.experiments.glob("*.json"))}
+    try:
+        found: Manifests = {path.stem: read_json(path) for path in sorted(store.experiments.glob("*.json"))}
+    except StoreError as error:
+        raise StoreError(str(error).replace(" to compute it again", "; the next sweep of it writes it anew")) from None
     for name, held in found.items():
         if not isinstance(held, dict) or not isinstance(held.get("arms"), list) or "evaluations" not in held:
             raise StoreError(f"{store.experiments / name}.json: not an expanded experiment; move it away")
@@ -74,10 +79,15 @@ def status(console: Console, store: Store, keys: Sequence[str]) -> int:
     broken: list[str] = []
     weightless: set[str] = set()
     labels: dict[str, str] = {}
+    evaluations: dict[str, str] = {}
+    found: dict[tuple[str, ...], Gap] = {}  # of each run once, however many sweeps share it
     for name, held in chosen.items():
         named = runs_of(store, held)
         labels |= named
-        states = {run: store.run(run).state(held["evaluations"].values()) for run in named}
+        seen = {run: store.run(run).look(held["evaluations"].values()) for run in named}
+        states = {run: one.state for run, one in seen.items()}
+        evaluations |= {handle: label for label, handle in held["evaluations"].items()}
+        found |= {(run, *gap): gap for run, one in seen.items() for gap in gaps(one)}
         counts[name] = Counter(_word(state, queue.runs.get(run)) for run, state in states.items())
         running |= {run: store.run(run) for run, state in states.items() if state is State.RUNNING}
         failed |= {run: store.run(run) for run, state in states.items() if state is State.FAILED}
@@ -91,8 +101,9 @@ def status(console: Console, store: Store, keys: Sequence[str]) -> int:
     for run in broken:
         say(console, f"{store.run(run).path}: unreadable files; sweep --plan says which", style="red")
     if weightless:
-        said = f"{len(weightless)} runs lack evaluations, and their weights are not here; sweep --plan says which"
-        say(console, said, style="yellow")
+        lack = f"{many(len(weightless), 'run')} {'lacks' if len(weightless) == 1 else 'lack'} evaluations"
+        say(console, f"{lack}, and the weights are not here; sweep --plan says which", style="yellow")
+    show_gaps(console, found.values(), evaluations)
     return 1 if failed or broken else 0
 
 
@@ -153,9 +164,9 @@ def logs(console: Console, store: Store, beginning: str) -> int:
     folder = find_run(store, beginning)
     say(console, f"{folder.path}: {folder.state()}", style="bold")
     for path in reversed(entries(folder)):
-        with contextlib.suppress(StoreError):
+        with contextlib.suppress(StoreError, KeyError):
             one = read_json(path)
-            say(console, _attempt_line(one))
+            say(console, _attempt_line(one) if isinstance(one, dict) else f"{path}: not the record of an attempt")
     if not folder.log.exists():
         say(console, f"{folder.log}: no log yet")
         return 0
@@ -179,6 +190,9 @@ def cancel(console: Console, store: Store, keys: Sequence[str], ids: Sequence[st
     """
     chosen = manifests(store, keys)
     handles = {run: held["evaluations"].values() for held in chosen.values() for run in runs_of(store, held)}
+    for one in ids:
+        if not any(run.startswith(one) for run in handles):
+            raise SpecError(f"--only {one}: no run of {', '.join(chosen) or store.root} begins so")
     if ids:
         handles = {run: wanted for run, wanted in handles.items() if run.startswith(tuple(ids))}
     open_ = [run for run, wanted in handles.items() if not store.run(run).state(wanted).finished]
@@ -187,13 +201,18 @@ def cancel(console: Console, store: Store, keys: Sequence[str], ids: Sequence[st
     if not alive:
         say(console, "Nothing is running or queued.")
         return 0
-    if not yes and not _agreed(console, f"Stop {len(alive)} runs of {', '.join(chosen)}?"):
+    more = f" and call off {len(open_) - len(alive)} more that are not done" if len(open_) > len(alive) else ""
+    if not yes and not _agreed(console, f"Stop {many(len(alive), 'run')}{more}, of {', '.join(chosen)}?"):
         return 2
     for run in open_:  # first, so that no pool starts the next one of them
         write_json(store.run(run).cancelled, {"run": run, "time": now()})
     jobs, complaints = scheduler.cancel(store, set(open_))
     stopped = sum(_terminate(store.run(run)) for run in alive)
-    say(console, f"Cancelled {jobs} jobs and asked {stopped} local processes to save and stop.")
+    said = [f"cancelled {many(jobs, 'job')}"] if jobs else []
+    said += [f"asked {many(stopped, 'local process', 'es')} to save and stop"] if stopped else []
+    said += [f"called off {many(len(open_) - len(alive), 'run')} that had not begun"] if more else []
+    line = ", ".join(said) or "nothing was left to stop"
+    say(console, f"{line[0].upper()}{line[1:]}. The next sweep goes on with them.")
     for line in complaints:
         say(console, line, style="red")
     return 1 if complaints else 0
@@ -202,7 +221,7 @@ def cancel(console: Console, store: Store, keys: Sequence[str], ids: Sequence[st
 def _agreed(console: Console, question: str) -> bool:
     if not sys.stdin.isatty():
         raise SpecError(f"{question} Add --yes to say so.")
-    return console.input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    return agreed(console, question, "Nothing was stopped.")
 
 
 def _terminate(folder: RunFolder) -> bool:

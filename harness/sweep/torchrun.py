@@ -24,7 +24,7 @@ from harness.spec.errors import SpecError
 from harness.spec.experiment import load_experiment
 from harness.store import RunFolder, Store, StoreError, read_json
 from harness.sweep import worker
-from harness.sweep.__main__ import COMPILE_HELP, OVERRIDE_HELP, ids_of, positive
+from harness.sweep.__main__ import COMPILE_HELP, OVERRIDE_HELP, folder, ids_of, positive, said
 from harness.sweep.attempts import Attempt, cause_of
 from harness.sweep.command import check_choice, read_overrides
 from harness.sweep.live import say
@@ -47,15 +47,17 @@ def parser() -> argparse.ArgumentParser:
         prog="torchrun --nproc-per-node N -m harness.sweep.torchrun", description=__doc__, allow_abbrev=False
     )
     made.add_argument("experiment", type=Path, metavar="EXPERIMENT.yaml", help="what to run")
-    made.add_argument("--scale", metavar="NAME", help="a file of experiments/scales (default: the experiment's own)")
+    made.add_argument(
+        "--scale", metavar="NAME", type=said, help="a file of experiments/scales (default: the experiment's own)"
+    )
     made.add_argument(
         "-o", "--override", action="append", default=[], metavar="PATH=VALUE", dest="overrides", help=OVERRIDE_HELP
     )
     made.add_argument(
         "--only", type=ids_of, default=[], metavar="ID[,ID]", help="only these (first digits of their ids)"
     )
-    made.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
-    made.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="default: data")
+    made.add_argument("--results", type=folder, default=Path("results"), metavar="DIR", help="default: results")
+    made.add_argument("--data", "--root", type=folder, default=Path("data"), metavar="DIR", help="default: data")
     made.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="auto: CUDA if there is any")
     made.add_argument(
         "--images-per-pass",

@@ -229,7 +229,7 @@ def test_check_verifies_and_fetches_nothing(tmp_path: Path, capsys: pytest.Captu
     assert main(["cifar10", "--root", str(root), "--check"]) == 1
     assert f"python -m harness.data cifar10 --root {root}" in capsys.readouterr().err and not root.exists()
     fetch.cifar10(root, silent, archive=official(tmp_path / "source.tgz"))
-    assert main(["cifar10", "--root", str(root), "--check"]) == 0
+    assert main(["cifar10", "--data", str(root), "--check"]) == 0, "what the sweep calls it is understood too"
     assert "MD5 verified" in capsys.readouterr().out
 
 
@@ -237,7 +237,9 @@ def test_check_verifies_and_fetches_nothing(tmp_path: Path, capsys: pytest.Captu
     ("arguments", "said"),
     [
         ([], "required"),
-        (["cifar11"], "invalid choice"),
+        (["cifar11"], "no data set 'cifar11': did you mean 'cifar10"),
+        (["imagenet"], "put it at ROOT/imagenet/train/<class>/*"),
+        (["birdsnap"], "birdsnap: torchvision has no Birdsnap"),
         (["cifar10", "--archive", "nowhere.tgz"], "no such file"),
         (["cifar10", "--root", __file__], "expected a folder"),
         (["cifar10", "--rot", "x", "y"], "unrecognized"),

@@ -14,8 +14,9 @@ from torchvision.transforms import functional as tvf
 
 from harness.data import vision
 from harness.data.augment import Crop, Flip
+from harness.data.sources import SOURCES
 from harness.data.views import Views, batches
-from harness.data.vision import SOURCES, Torchvision, labels_of
+from harness.data.vision import Torchvision, labels_of
 from harness.spec.errors import SpecError
 from harness.spec.registry import dataset
 

@@ -55,6 +55,12 @@ def test_no_slurm_is_no_fault_unless_it_was_asked_for(commands: Path, tmp_path: 
     assert found.level is Level.FAIL and "sbatch, srun, squeue, scancel, scontrol" in found.seen and found.remedy
 
 
+def test_a_cluster_that_there_is_none_of_is_no_fault_of_slurm(commands: Path, tmp_path: Path) -> None:
+    for asked, said in (("slrm", "did you mean 'slurm'?"), (str(tmp_path / "no.yaml"), "no such file")):
+        (found,) = look(tmp_path, asked)
+        assert found.about == "cluster" and said in found.seen
+
+
 def test_half_a_slurm_is_a_fault(commands: Path, tmp_path: Path) -> None:
     install(commands)
     (commands / "srun").unlink()

@@ -70,6 +70,16 @@ def test_a_data_set_that_is_not_here_is_unavailable_with_its_remedy(make_trained
         list(TransferLinear(data={"synthetic": ELSEWHERE}, measure="map11")(trained))
 
 
+def test_the_remedy_can_be_typed_where_the_folder_is_named_like_our_module(
+    make_trained: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Unavailable) as said:
+        list(TransferLinear(data={"torchvision": {"name": "dtd"}})(make_trained(root=Path("data"))))
+    assert "dtd is not in ROOT" in str(said.value) and str(tmp_path) not in str(said.value)
+    assert str(said.value).endswith("python -m harness.data dtd --root ROOT")
+
+
 @pytest.mark.parametrize(
     ("protocol", "size", "resize"), [("linear", 224, 224), ("fine_tune", 224, 256), ("fine_tune", 32, 32)]
 )

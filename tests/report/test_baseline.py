@@ -40,20 +40,22 @@ def test_a_claim_that_is_gone_is_lost(accepted: FakeResults, capsys: pytest.Capt
     assert capsys.readouterr().err.count("the claim is gone") == 3
 
 
-def test_without_a_baseline_there_is_nothing_to_lose(fake: FakeResults, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_baseline_there_is_nothing_to_check(fake: FakeResults, capsys: pytest.CaptureFixture[str]) -> None:
     figure_5(fake, fate_of(1.0), seeds=1)
-    assert main([str(fake.root), "--check"]) == 0
+    assert main([str(fake.root), "--check"]) == 2
     assert "nothing was accepted yet" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["{", "[]"])
-def test_a_broken_baseline_is_2(accepted: FakeResults, text: str) -> None:
+def test_a_broken_baseline_is_2(accepted: FakeResults, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     (accepted.root / "verdicts.json").write_text(text, encoding="utf-8")
     assert main([str(accepted.root), "--check"]) == 2
+    assert "--accept writes it anew" in capsys.readouterr().err
 
 
-def test_a_new_verdict_is_not_a_loss(accepted: FakeResults) -> None:
+def test_a_new_verdict_is_not_a_loss(accepted: FakeResults, capsys: pytest.CaptureFixture[str]) -> None:
     path = accepted.root / "verdicts.json"
     held = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps(dict.fromkeys(held, "INCONCLUSIVE")), encoding="utf-8")
     assert main([str(accepted.root), "--check"]) == 0
+    assert "nothing to lose" in capsys.readouterr().err

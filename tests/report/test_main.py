@@ -44,3 +44,9 @@ def test_broken_files_are_named_the_page_is_written_and_the_code_is_2(
 def test_figures_go_to_the_folder(folders: dict[str, Path], tmp_path: Path) -> None:
     assert main([str(folders["nothing"]), "--figures", str(tmp_path / "a" / "b")]) == 0
     assert sorted(path.suffix for path in (tmp_path / "a" / "b").iterdir()) == [".png", ".svg"]
+
+
+def test_no_figures_are_said_to_be_none(fake: FakeResults, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (fake.root / "experiments").mkdir(parents=True, exist_ok=True)
+    assert main([str(fake.root), "--figures", str(tmp_path / "pictures")]) == 0
+    assert "nothing was drawn" in capsys.readouterr().err

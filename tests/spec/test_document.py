@@ -39,7 +39,7 @@ def test_every_value_knows_its_line(tmp_path: Path) -> None:
         ("a: 1\na: 2\n", 2, "duplicate key"),
         ("a: [1, 2\nb: 3\n", 2, "not valid YAML"),
         ("- a\n- b\n", 1, "expected a mapping"),
-        ("", 1, "expected a mapping"),
+        ("", 1, "the file is empty"),
         ("1: 2\n", 1, "keys must be words"),
         ("a: *nowhere\n", 1, "not valid YAML"),
     ],
@@ -55,6 +55,11 @@ def test_what_cannot_be_read_names_file_and_line(tmp_path: Path, text: str, line
 def test_missing_and_binary_files(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="no such file"):
         read_yaml(tmp_path / "absent.yaml")
+    with pytest.raises(SpecError, match="is a folder, not a file"):
+        read_yaml(tmp_path)
+    (tmp_path / "empty.yaml").write_text("# nothing")
+    with pytest.raises(SpecError, match="the file is empty"):
+        read_yaml(tmp_path / "empty.yaml")
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(SpecError, match="cannot be read as UTF-8"):
         read_yaml(tmp_path / "binary.yaml")

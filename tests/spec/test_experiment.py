@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,23 @@ def test_a_good_file(folder: Path) -> None:
 def test_what_is_wrong_is_said_where(folder: Path, change: tuple[str, str], said: str) -> None:
     assert change[0] in GOOD
     assert said in complaint(folder, GOOD.replace(*change))
+
+
+def test_a_scale_is_read_once_and_again_when_it_changes(tmp_path: Path) -> None:
+    (tmp_path / "scales").mkdir()
+    path = tmp_path / "scales" / "smoke.yaml"
+    text = (EXPERIMENTS / "scales" / "smoke.yaml").read_text(encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
+    first = load_scale(tmp_path, "smoke")
+    assert load_scale(tmp_path, "smoke") is first
+    path.write_text(text.replace("batch_size", "batch_sise", 1), encoding="utf-8")
+    os.utime(path, ns=(1, 1))
+    assert load_scale(tmp_path, "smoke").tree != first.tree
+
+
+def test_a_file_without_scales_beside_it(tmp_path: Path) -> None:
+    said = complaint(tmp_path, GOOD)
+    assert "exp.yaml:3: there is no scales/*.yaml: an experiment file has scales/ and paper/ beside it" in said
 
 
 def test_all_complaints_come_at_once(folder: Path) -> None:

@@ -43,7 +43,7 @@ def test_plan_counts_prices_and_writes_nothing(
     assert main([str(write()), "--plan", *here]) == 0
     said = words(capsys.readouterr().out)
     assert "A small experiment" in said and "4 runs: 2 settings from one grid, 2 seeds each" in said
-    assert "4 to do" in said and "a cautious guess" in said
+    assert "4 to do" in said and "a guess: no similar run was timed yet" in said
     assert not (tmp_path / "results").exists()
 
 
@@ -61,6 +61,21 @@ def test_plan_counts_prices_and_writes_nothing(
         ([], ["-o", "norm.grups=2"], "did you mean 'norm.groups'?"),
         ([], ["--only", "zzz"], "--only zzz: no run of small@smoke begins so"),
         ([], ["--cluster", "slrm"], "--cluster slrm: did you mean 'slurm'?"),
+        ([], ["--cluster", "/tmp/no/such.yaml"], "--cluster /tmp/no/such.yaml: no such file"),
+        ([], ["-o", "batch_size=64"], "-o: 'batch_size' does not exist: did you mean 'schedule.batch_size'?"),
+        ([], ["-o", "epochs=2"], "did you mean 'schedule.epochs'?"),
+        ([], ["-o", "seeds=2"], "'seeds' is no setting of a run: `seeds:` of the file counts them"),
+        ([], ["-o", "schedule.batch_size=0"], "Input should be greater than or equal to 2 (got 0)"),
+        ([], ["-o", "schedule.batch_size=65"], "a batch of 65 images is larger than the training set of 64"),
+        (
+            [("  schedule.epochs: 1", "  schedule.epochs: 1\n  objective.nt_xent.temperature: 1.0")],
+            [],
+            "small.yaml:8: 'objective.nt_xent.temperature' is varied by every grid",
+        ),
+        ([("evaluate: [linear]", "evaluate: []")], [], "small.yaml:12: evaluate: evaluate is empty"),
+        ([("temperature: 0.5}", "temperature: 0.1}")], [], "greater compares a side with itself"),
+        ([("greater:", "equivalent:")], [], "'equivalent' needs 'within' beside it: {equivalent: [{"),
+        ([("id: lower-is-better", "id: Lower")], [], "'Lower' is no id: small letters"),
         ([("{synthetic: {train_images: 64, test_images: 32}}", "{cifar10: {}}")], [], "python -m harness.data cifar10"),
     ],
 )
@@ -80,8 +95,15 @@ def test_bad_input_is_one_message_and_2(
     assert not (tmp_path / "results").exists()
 
 
-def test_a_missing_file_and_no_file(here: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_file_and_no_file(
+    here: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
     assert main(["nowhere.yaml", *here]) == 2 and "nowhere.yaml: no such file" in capsys.readouterr().err
+    assert main(["experiments/temprature.yaml", *here]) == 2
+    assert "no such file; did you mean experiments/temperature.yaml?" in capsys.readouterr().err
+    assert main(["temperature", *here]) == 2
+    assert "temperature: no such file; did you mean experiments/temperature.yaml?" in capsys.readouterr().err
     assert main([*here]) == 2 and "name an experiment" in capsys.readouterr().err
 
 
@@ -304,6 +326,10 @@ def test_retry_asks_again_for_what_could_not_be_had(
         (["--logs", "3f", "--only", "3f"], "--logs does not take --only"),
         (["--cancel", "--seeds", "0", "--retry"], "--cancel does not take --seeds, --retry"),
         (["--status", "-o", "norm.groups=2"], "--status does not take -o"),
+        (["--status", "--jobs", "4"], "--status does not take --jobs"),
+        (["--status", "--scale", "smoke"], "--status does not take --scale without a file"),
+        (["--logs", "3f", "some.yaml"], "--logs does not take a file"),
+        (["--schema", "--scale", "nope", "none.yaml"], "--schema does not take a file, --scale"),
     ],
 )
 def test_a_choice_that_would_be_ignored_is_refused(
@@ -311,6 +337,117 @@ def test_a_choice_that_would_be_ignored_is_refused(
 ) -> None:
     assert main([*here, *arguments]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--only", ""],
+        ["--only", " , "],
+        ["--scale", ""],
+        ["--results", ""],
+        ["--data", " "],
+        ["--logs", ""],
+    ],
+)
+def test_an_empty_value_is_refused_and_never_means_more(
+    write: Write, started: Started, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    """Of an unset variable: ``--only "$ID"`` would be all runs, ``--results "$DIR"`` the working directory."""
+    with pytest.raises(SystemExit) as left:
+        main([str(write()), "--cluster", "local", *arguments])
+    assert left.value.code == 2 and "the value is empty" in capsys.readouterr().err
+    assert not started.runs
+
+
+def test_what_is_asked_for_decides_the_exit_code(
+    write: Write, here: list[str], tmp_path: Path, started: Started, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = failing(write, tmp_path)
+    first, second, *_ = plan.runs.values()
+    first.folder.failure.unlink()
+    write_json(first.folder.outcome, {"run": first.folder.id, "status": "diverged"})
+    assert main([str(write()), *here, "--only", first.folder.id]) == 0
+    assert "Done; of 4 runs 1 were asked for" in words(capsys.readouterr().out)
+    assert main([str(write()), *here, "--only", first.folder.id, "--retry"]) == 0
+    assert main([str(write()), *here, "--only", second.folder.id]) == 1
+    assert "1 run was left out: failed before" in words(capsys.readouterr().out)
+    assert not started.runs
+
+
+def test_the_plan_says_how_many_were_chosen(write: Write, here: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(write()), *here, "--plan", "--seeds", "0"]) == 0
+    assert "4 to do 2 of these chosen" in words(capsys.readouterr().out)
+    assert main([str(write()), *here, "--plan"]) == 0
+    assert "chosen" not in capsys.readouterr().out
+
+
+def test_the_plan_names_what_a_start_would_refuse(
+    write: Write, here: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(write(*NO_DATA)), *here, "--plan", "--processes-per-run", "3"]) == 0
+    said = words(capsys.readouterr().out)
+    assert said.count("a start would be refused") == 2
+    assert "python -m harness.data cifar10" in said and "batch of 32" in said
+
+
+def test_a_finished_plan_looks_for_nothing_inert(
+    write: Write, here: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.sweep import probe
+
+    looked: list[int] = []
+    monkeypatch.setattr(probe, "inert", lambda runs: looked.append(len(runs)) or [])
+    assert main([str(write()), *here, "--plan"]) == 0 and looked == [2]
+    failing(write, tmp_path)
+    assert main([str(write()), *here, "--plan"]) == 0 and looked == [2]
+
+
+def test_the_remedy_of_an_unreadable_run_is_not_cut_off(
+    write: Write, here: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = make_plan(load_experiment(write()), Store(tmp_path / "results"))
+    record(plan)
+    for one in plan.runs.values():
+        one.folder.spec.write_text('{"id": "')
+    assert main([str(write()), *here, "--plan"]) == 0
+    said = words(capsys.readouterr().out)
+    assert "Nothing else is to do: see the 4 runs below" in said
+    assert "move it away to compute it again" in said
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "7"])
+def test_an_attempt_that_is_none_hides_no_log(
+    write: Write, here: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    plan = failing(write, tmp_path)
+    folder = next(iter(plan.runs.values())).folder
+    folder.attempts.mkdir()
+    (folder.attempts / "001.json").write_text(text)
+    folder.log.write_text("a line of the log\n")
+    assert main(["--logs", folder.id, *here]) == 0 and "a line of the log" in capsys.readouterr().out
+
+
+def test_cancel_counts_what_it_cancels(
+    write: Write, here: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.store import RunFolder
+    from harness.sweep import status
+
+    plan = make_plan(load_experiment(write()), Store(tmp_path / "results"))
+    record(plan)
+    first = next(iter(plan.runs))
+    real = RunFolder.claim_state
+    monkeypatch.setattr(
+        RunFolder, "claim_state", lambda self, job=None: State.RUNNING if self.id == first else real(self, job)
+    )
+    monkeypatch.setattr(status, "_terminate", lambda _: True)
+    assert main(["--cancel", *here]) == 2
+    assert "Stop 1 run and call off 3 more that are not done, of small@smoke?" in capsys.readouterr().err
+    assert main(["--cancel", "--yes", *here]) == 0
+    said = words(capsys.readouterr().out)
+    assert "Asked 1 local process to save and stop, called off 3 runs that had not begun." in said and "job" not in said
+    assert main(["--cancel", "--only", "zzz", *here]) == 2
 
 
 @pytest.mark.parametrize("made", [parser(), torchrun.parser()], ids=["sweep", "torchrun"])

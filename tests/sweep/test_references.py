@@ -33,6 +33,13 @@ def plan(folder: Path, name: str, old: str, new: str) -> None:
         ("losses", "over: [objective.temperature,", "over: [objective.temprature,", "objective.temprature"),
         ("losses", "by: linear@validation/top1", "by: knn@validation/top1", "no evaluation 'knn@validation'"),
         ("losses", "best_of:   {over", "best_of:   {ovre", "best_of is {over"),
+        (
+            "batch_sizes",
+            "after: 4096, within",
+            "within",
+            "'saturates' needs 'after' beside it: {saturates: dotted.path",
+        ),
+        ("batch_sizes", "{saturates: schedule.batch_size,", "{saturates: data,", "saturates is said of numbers"),
         ("untrained", "against: {schedule.epochs: 0}", "against: second", "against is 'first'"),
         ("untrained", "against: {schedule.epochs: 0}", "sort: drop", "sort is 'drop'"),
         ("untrained", "against: {schedule.epochs: 0}", "where: {schedule.epochs: 7}", "no run of this experiment"),
