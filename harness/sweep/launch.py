@@ -70,29 +70,59 @@ def sweep_on(
             for line in scheduler.adopt(plan.store):
                 say(console, line, style="yellow")
         queue = scheduler.look(plan.store, exclusive=not only_plan, read_only=only_plan)
-        waiting = [one for one in runs if one.folder.id in queue.runs]
         missing = [one for one in runs if one.folder.id not in queue.runs]
         if not only_plan:  # which may be of runs as --retry would leave them
             missing = _left(plan, missing)
+        behind = _behind(console, plan, runs, queue)
         prices = prices_on(plan.store, plan.evaluations, cluster)
         at_once = cluster.array_cap * cluster.at_once
-        cost = bill(prices, missing, plan.evaluations, at_once)
-        show_plan(console, plan, cost, f"on {name}, at most {at_once} at a time", queued=len(waiting))
+        chosen = [*missing, *behind]
+        waiting = sum(one.folder.id in queue.runs for one in runs) - len(behind)
+        cost = bill(prices, chosen, plan.evaluations, at_once)
+        show_plan(console, plan, cost, f"on {name}, at most {at_once} at a time", queued=waiting)
         if only_plan:
             show_claims(console, plan, prices, {one.folder.id for one in runs} | {*queue.runs})
-        groups = group(plan, missing, cluster, prices)
-        submission = draw_up(plan, groups, cluster)
-        _show_arrays(console, submission, cluster)
-        if only_plan or not missing:
+        batches = []
+        for some in (missing, behind):
+            groups = group(plan, some, cluster, prices)
+            batches.append((draw_up(plan, groups, cluster), groups))
+            _show_arrays(console, batches[-1][0], cluster)
+        if only_plan:
             return 0
-        check_data(missing, data)
-        check_processes(missing, cluster.processes_per_run, cluster.images_per_pass, cluster.compile)
-        record(plan)
-        submit(plan, submission, groups, cluster, data)
-    jobs = sum(len(chunk.tasks) for chunk in submission.chunks)
-    say(console, f"Submitted {len(missing)} runs as {jobs} jobs: {', '.join(_ids(submission))}.", style="green")
-    say(console, f"How far they are: python -m harness.sweep --status --results {plan.store.root}")
+        check_data(chosen, data)
+        check_processes(chosen, cluster.processes_per_run, cluster.images_per_pass, cluster.compile)
+        record(plan)  # also where nothing is submitted: status and report are to know of this sweep
+        ahead = sorted({str(chunk.job) for one in behind for _, chunk in queue.orders[one.folder.id]})
+        for (submission, groups), after in zip(batches, ([], ahead), strict=True):
+            if groups:
+                submit(plan, submission, groups, cluster, data, after=after)
+    if chosen:
+        jobs = sum(len(chunk.tasks) for submission, _ in batches for chunk in submission.chunks)
+        ids = [one for submission, _ in batches for one in _ids(submission)]
+        say(console, f"Submitted {len(chosen)} runs as {jobs} jobs: {', '.join(ids)}.", style="green")
+        say(console, f"How far they are: python -m harness.sweep --status --results {plan.store.root}")
     return 0
+
+
+def _behind(console: Console, plan: Plan, runs: Sequence[PlannedRun], queue: scheduler.Queue) -> list[PlannedRun]:
+    """Runs in the queue for other evaluations than this experiment's: another job is to follow the one that has them.
+
+    Not where that one is not surely in the queue: to follow it, SLURM has to know it.
+    """
+    handles = [one.handle for one in plan.evaluations]
+    found, unsure = list[PlannedRun](), 0
+    for one in runs:
+        if one.folder.id in queue.runs and {*(one.lacking or handles)} - queue.waits_for(one.folder.id):
+            known = queue.runs[one.folder.id] != "unknown" and all(c.job for _, c in queue.orders[one.folder.id])
+            found += [one] if known else []
+            unsure += not known
+    if found:
+        said = "are in the queue for fewer evaluations: a second job of each follows the first"
+        say(console, f"{len(found)} runs {said}")
+    if unsure:
+        said = "may be in the queue, but not for all of these evaluations: sweep again once that is clear"
+        say(console, f"{unsure} runs {said}", style="yellow")
+    return found
 
 
 def _left(plan: Plan, runs: Iterable[PlannedRun]) -> list[PlannedRun]:
@@ -150,8 +180,19 @@ def draw_up(plan: Plan, groups: Sequence[Group], cluster: Cluster) -> Submission
     return made
 
 
-def submit(plan: Plan, submission: Submission, groups: Sequence[Group], cluster: Cluster, data: Path) -> None:
-    """Write everything down, then call sbatch once per array. Raises :class:`SpecError` with sbatch's own words."""
+def submit(
+    plan: Plan,
+    submission: Submission,
+    groups: Sequence[Group],
+    cluster: Cluster,
+    data: Path,
+    *,
+    after: Sequence[str] = (),
+) -> None:
+    """Write everything down, then call sbatch once per array; all begin when the jobs ``after`` have ended.
+
+    Raises :class:`SpecError` with sbatch's own words.
+    """
     code = snapshot.take(plan.store, plan.experiment.document.path)
     runs = {one.folder.id: (one, made.seconds) for made in groups for task in made.tasks for one in task}
     for number, chunk in enumerate(submission.chunks):
@@ -162,8 +203,9 @@ def submit(plan: Plan, submission: Submission, groups: Sequence[Group], cluster:
     submission.save()  # the orphan token: whoever finds it without a job id asks the queue for the name
     for number, chunk in enumerate(submission.chunks):
         executor = submitit.SlurmExecutor(submission.logs, max_num_timeout=MANY_TIMEOUTS, python=_python())
-        earlier = submission.chunks[number - cluster.array_cap].job if number >= cluster.array_cap else None
-        executor.update_parameters(**parameters(cluster, chunk, after=earlier, code=code))
+        # more arrays than the cap: they follow one another
+        earlier = [submission.chunks[number - cluster.array_cap].job] if number >= cluster.array_cap else []
+        executor.update_parameters(**parameters(cluster, chunk, after=[*after, *map(str, earlier)], code=code))
         orders = [str(submission.task_file(number, index).resolve()) for index in range(len(chunk.tasks))]
         try:
             with _outside_of_jobs():
@@ -213,7 +255,7 @@ def _order(
 
 
 def parameters(
-    cluster: Cluster, chunk: Chunk, *, after: str | None = None, code: Snapshot | None = None
+    cluster: Cluster, chunk: Chunk, *, after: Sequence[str] = (), code: Snapshot | None = None
 ) -> dict[str, Any]:
     """submitit's parameters. One task, or one for each process of a run; srun is told the cores it forgets.
 
@@ -233,7 +275,7 @@ def parameters(
         "account": cluster.account,
         "qos": cluster.qos,
         "constraint": cluster.constraint,
-        "dependency": f"afterany:{after}" if after else None,  # more arrays than the cap: they follow one another
+        "dependency": f"afterany:{':'.join(after)}" if after else None,
         "array_parallelism": chunk.cap,
         "signal_delay_s": cluster.signal_seconds,
         "setup": [_end_time(chunk), *cluster.setup, *_environment(cluster, code)],

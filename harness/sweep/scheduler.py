@@ -35,6 +35,11 @@ class Queue:
     """Runs that SLURM has or may have: run id -> its state there, in SLURM's word or ``unknown``."""
 
     runs: dict[str, str] = field(default_factory=dict)
+    orders: dict[str, list[tuple[Submission, Chunk]]] = field(default_factory=dict)  # run id -> whose jobs have it
+
+    def waits_for(self, run: str) -> set[str]:
+        """Handles of the evaluations that are ordered for a run. Raises ``OSError``, ``ValueError``."""
+        return {handle for submission, _ in self.orders.get(run, ()) for handle in submission.evaluations}
 
 
 @dataclass(frozen=True)
@@ -84,9 +89,11 @@ def _sorted_out(
 ) -> Queue:
     queue = Queue()
     states = [[_state(one, chunk, index, answer, now) for index in range(len(chunk.tasks))] for one, chunk in open_]
-    for (_, chunk), words in zip(open_, states, strict=True):
+    for (submission, chunk), words in zip(open_, states, strict=True):
         for task, word in zip(chunk.tasks, words, strict=True):
-            queue.runs.update(dict.fromkeys(task, word) if word is not None else {})
+            for run in task if word is not None else ():
+                queue.runs[run] = str(word)
+                queue.orders.setdefault(run, []).append((submission, chunk))
     if not settle:
         return queue
     for (submission, chunk), words in zip(open_, states, strict=True):

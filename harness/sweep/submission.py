@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,11 @@ class Submission:
     cluster: dict[str, Any]
     submitted: float
     chunks: list[Chunk] = field(default_factory=list)
+
+    @cached_property
+    def evaluations(self) -> frozenset[str]:
+        """Handles of what its jobs evaluate, all of them the same. Raises ``OSError``, ``ValueError``."""
+        return frozenset(one["handle"] for one in read_task(self.task_file(0, 0))["evaluations"])
 
     @property
     def logs(self) -> Path:

@@ -57,6 +57,40 @@ def test_sweeping_again_submits_only_what_is_missing(write: Write, slurm: Shims,
     assert len(tasks("1", second)) == 2, "two of the four are in the queue already, for another experiment"
 
 
+def test_another_experiment_s_evaluations_follow_the_jobs_that_have_its_runs(
+    write: Write, slurm: Shims, results: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is on record as well: status and report read nothing else."""
+    sweep(write(), results)
+    slurm.enqueue()
+    other = write(("evaluate: [linear]", "evaluate: [linear, contrastive]"), name="other")
+    assert sweep(other, results, "--plan") == 0 and len(slurm.scripts()) == 1
+    assert sweep(other, results) == 0
+    ((first, _), (_, second)) = slurm.scripts().items()
+    assert len(tasks("1", second)) == 4 and f"--dependency=afterany:{first}\n" in second
+    manifest = read_json(results.experiments / "other@smoke.json")
+    orders = [read_json(submissions(results)[1].task_file(0, index)) for index in range(4)]
+    assert {one["handle"] for one in orders[0]["evaluations"]} == {*manifest["evaluations"].values()}
+    assert "a second job of each follows the first" in " ".join(capsys.readouterr().out.split())
+    slurm.enqueue()
+    assert sweep(other, results) == 0 and len(slurm.scripts()) == 2, "now all of it is ordered"
+    fewer = write(("evaluate: [linear]", "evaluate: [contrastive]"), name="fewer")
+    fewer.write_text(fewer.read_text().replace("linear/top1", "contrastive/top1"))
+    assert sweep(fewer, results) == 0 and len(slurm.scripts()) == 2, "and of this one too"
+    assert read_json(results.experiments / "fewer@smoke.json")["evaluations"]
+
+
+def test_nothing_follows_a_job_that_may_not_be_there(
+    write: Write, slurm: Shims, results: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep(write(), results)
+    (slurm.folder / "down").touch()
+    other = write(("evaluate: [linear]", "evaluate: [linear, contrastive]"), name="other")
+    assert sweep(other, results) == 0 and len(slurm.scripts()) == 1
+    assert "4 runs may be in the queue, but not for all" in " ".join(capsys.readouterr().out.split())
+    assert (results.experiments / "other@smoke.json").exists()
+
+
 def test_a_run_that_ends_after_the_plan_was_made_is_not_submitted_again(
     write: Write, slurm: Shims, results: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
