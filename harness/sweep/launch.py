@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import secrets
 import shlex
 import subprocess
@@ -41,6 +42,8 @@ from harness.sweep.submission import Chunk, Submission, submitting, write_task
 
 TIME_CLASSES = (30, 60, 120, 240, 480, 720, 1440, 2880, 4320, 10_080)
 """Minutes. Below half an hour submitit takes every signal for a time-out."""
+UNSURE = re.compile(r"timed? ?out|unable to contact|zero bytes|communicat|connect|killed|i/o error", re.IGNORECASE)
+"""Words of an sbatch that did not hear the controller's answer, which may have been yes."""
 MANY_TIMEOUTS = 1000
 """Requeues after time-outs are not counted here: the ledger of attempts shows them."""
 
@@ -210,20 +213,30 @@ def submit(
         try:
             with _outside_of_jobs():
                 jobs = executor.map_array(Job(cluster.processes_per_run), orders)
-        except (submitit.core.utils.FailedJobError, OSError) as error:
-            raise _refused(submission, number, str(error).strip()) from None
+        except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError, OSError) as error:
+            raise _not_submitted(submission, number, error) from None
         chunk.job = jobs[0].job_id.partition("_")[0]
         submission.save()
 
 
-def _refused(submission: Submission, number: int, words: str) -> SpecError:
-    """Arrays before the refused one stay in the queue (a limit on submitted jobs stops a long sweep half-way)."""
-    for chunk in submission.chunks[number:]:
+def _not_submitted(submission: Submission, number: int, error: Exception) -> SpecError:
+    """Arrays before the one that failed stay in the queue (a limit on submitted jobs stops a long sweep half-way).
+
+    That one is refused only if sbatch said so. Where it may be in the queue nevertheless it stays on record without a
+    job, and :func:`harness.sweep.scheduler.adopt` asks the queue for its name.
+    """
+    words, name = " ".join(str(error).split()) or type(error).__name__, submission.chunks[number].name
+    refused = isinstance(error, submitit.core.utils.FailedJobError) and not UNSURE.search(words)
+    for chunk in submission.chunks[number if refused else number + 1 :]:
         chunk.over = "refused"
     submission.save()
-    said = f"sbatch refused {submission.chunks[number].name}: {words}"
+    said = f"sbatch refused {name}: {words}" if refused else f"{name} may or may not have been submitted: {words}"
     if number:
-        said += f"; submitted before it: {', '.join(_ids(submission))}; sweep again when there is room for the rest"
+        said += f"; submitted before it: {', '.join(_ids(submission))}"
+    if not refused:
+        said += "; sweep again in a minute: it asks the queue, and nothing is submitted twice"
+    elif number:
+        said += "; sweep again when there is room for the rest"
     return SpecError(said)
 
 

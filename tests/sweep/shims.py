@@ -22,6 +22,8 @@ n=$(( $(cat "$SHIM/last" 2>/dev/null || echo 100) + 1 ))
 echo $n > "$SHIM/last"
 cp "$1" "$SHIM/$n.sh"
 [ -f "$SHIM/die" ] && kill -9 $PPID
+[ -f "$SHIM/deaf" ] && { cat "$SHIM/deaf" >&2; exit 1; }
+[ -f "$SHIM/mute" ] && exit 0
 echo "Submitted batch job $n"
 """
 SQUEUE = """#!/bin/sh

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shlex
@@ -290,6 +291,48 @@ def test_arrays_before_a_refused_one_stay_and_the_rest_goes_out_later(
     assert [len(tasks(job, text)) for job, text in slurm.scripts().items()] == [2, 2]
     queued = [run for one in submissions(results) for chunk in one.chunks if not chunk.over for run in chunk.tasks]
     assert len(orders) == 6 and sorted(map(str, queued)) == sorted(str([one.id]) for one in results.all_runs())
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation",
+        "sbatch: error: Batch job submission failed: Zero Bytes were transmitted or received",
+        "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)",
+        "",
+    ],
+)
+def test_a_job_that_slurm_may_have_taken_is_not_called_refused(
+    write: Write, slurm: Shims, results: Store, capsys: pytest.CaptureFixture[str], said: str
+) -> None:
+    """sbatch ended badly, or with an answer that means nothing, after the controller had accepted the array."""
+    path = write()
+    (slurm.folder / ("deaf" if said else "mute")).write_text(said)
+    assert sweep(path, results) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "may or may not have been submitted" in told and said.split("error: ")[-1] in told
+    (slurm.folder / ("deaf" if said else "mute")).unlink()
+    (chunk,) = submissions(results)[0].chunks
+    assert (chunk.job, chunk.over) == (None, "")
+    slurm.enqueue()
+    (results.jobs / "squeue.json").unlink(missing_ok=True)
+    assert sweep(path, results) == 0
+    assert slurm.calls("scancel") == ["scancel 101"], "the stray, whose pickles are not in place"
+    assert list(slurm.scripts()) == ["101", "102"]
+
+
+def test_pickles_that_cannot_be_put_in_place_refuse_nothing(
+    write: Write, slurm: Shims, results: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stale(*_: object, **__: object) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    path = write()
+    with monkeypatch.context() as patch:
+        patch.setattr("submitit.core.utils.JobPaths.move_temporary_file", stale)
+        assert sweep(path, results) == 2
+    (chunk,) = submissions(results)[0].chunks
+    assert (chunk.job, chunk.over) == (None, "") and list(slurm.scripts()) == ["101"]
 
 
 def killed_at_sbatch(write: Write, slurm: Shims, results: Store) -> None:
