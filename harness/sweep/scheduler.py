@@ -13,8 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from harness.store import Store, StoreError, read_json, write_json
-from harness.sweep import attempts
-from harness.sweep.attempts import Cause, fail, fingerprint
+from harness.sweep import aftermath
 from harness.sweep.submission import Chunk, Submission, idle, submissions, submitting
 
 ASK_EVERY_S = 60.0
@@ -130,34 +129,25 @@ def _settle(store: Store, submission: Submission, chunk: Chunk, index: int, answ
     Once for each job: a run that was asked for again since is not its business, nor is one that another job has by now.
     """
     task = chunk.task_id(index)
-    runs = [run for run in chunk.tasks[index] if run not in queue.runs]
+    runs = [store.run(run) for run in chunk.tasks[index] if run not in queue.runs]
     word, log = answer.last.get(task, ""), submission.log(task)
+    started = submission.started(task).exists()
     if word in TAKEN_AWAY:
         return
     # A job of an array that is cancelled before it began leaves no trace in SLURM at all; SLURM opens the log first.
-    if word == "CANCELLED" or (word not in ENDED and not submission.started(task).exists() and not log.exists()):
-        for run in runs:
-            with suppress(StoreError):
-                folder = store.run(run)
-                if not folder.outcome.exists() and folder.claim_state() is None:
-                    write_json(folder.cancelled, {"run": run, "job": task, "time": attempts.now()})
-    elif not submission.started(task).exists():
-        _launch_failed(store, runs, task, submission, word)
+    if word == "CANCELLED" or (word not in ENDED and not started and not log.exists()):
+        aftermath.cancelled(runs, task)
+    elif not started:
+        aftermath.launch_failed(runs, _ordered(submission), task, word, log)
+    elif word in ENDED:
+        aftermath.died(runs, _ordered(submission), task, word, log)
 
 
-def _launch_failed(store: Store, runs: Iterable[str], task: str, submission: Submission, word: str) -> None:
-    log = submission.log(task)
-    about = {
-        "type": "LaunchFailed",
-        "message": f"job {task} ended {f'({word}) ' if word else ''}before Python started; see {log}",
-        "traceback": log.read_text(encoding="utf-8", errors="replace")[-2000:] if log.exists() else "",
-        "fingerprint": fingerprint("launch"),
-    }
-    for run in runs:
-        with suppress(StoreError):
-            folder = store.run(run)
-            if not folder.outcome.exists() and folder.claim_state() is None and not folder.failure.exists():
-                fail(folder, Cause.LAUNCH, about, 0)
+def _ordered(submission: Submission) -> frozenset[str]:
+    """What the jobs of a submission evaluate; nothing where its orders are not there any more."""
+    with suppress(OSError, ValueError):
+        return submission.evaluations
+    return frozenset()
 
 
 # --- asking -------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.store import RunFolder, State, Store, read_json
+from harness.store import RunFolder, State, Store, read_json, write_json
 from harness.sweep import scheduler
 from harness.sweep.__main__ import main
 from harness.sweep.submission import Chunk, Submission, submissions
@@ -91,6 +91,77 @@ def test_a_job_that_came_back_is_settled_again(path: Path, slurm: Shims, results
         scheduler.look(results)
         assert first_run(results).state() is (State.FAILED if word == "FAILED" else State.TODO)
         clock.seconds += 60
+
+
+def began(store: Store, host: str = "node7") -> tuple[RunFolder, str]:
+    """The first job has reached Python, on another machine, and its run is under way there."""
+    (submission,) = submissions(store)
+    task, run = submission.chunks[0].task_id(0), first_run(store)
+    submission.started(task).parent.mkdir(exist_ok=True)
+    submission.started(task).touch()
+    submission.log(task).write_text("slurmstepd: error: the last words\n")
+    write_json(run.claim, {"pid": 1, "host": host, "boot": "b", "started": "s", "job": task})
+    write_json(run.attempts / "001.json", {"attempt": 1, "host": host, "pid": 1, "job": task, "start": "now"})
+    return run, task
+
+
+@pytest.mark.parametrize(
+    ("word", "said", "cause", "state"),
+    [
+        ("OUT_OF_MEMORY", "", "out of memory", State.FAILED),
+        (
+            "FAILED",
+            "slurmstepd: error: Step 7 exceeded memory limit (9 > 8), being killed\n",
+            "out of memory",
+            State.FAILED,
+        ),
+        ("FAILED", "", "interrupted", State.TODO),
+        ("TIMEOUT", "", "timeout", State.TODO),
+    ],
+)
+def test_a_job_that_died_with_a_run_under_way_is_seen(
+    path: Path,
+    slurm: Shims,
+    results: Store,
+    capsys: pytest.CaptureFixture[str],
+    word: str,
+    said: str,
+    cause: str,
+    state: State,
+) -> None:
+    run, task = began(results)
+    with submissions(results)[0].log(task).open("a") as log:
+        log.write(said)
+    slurm.answer(_101_0=word, **OTHERS)
+    assert main(["--status", "--results", str(results.root)]) == (1 if state is State.FAILED else 0)
+    assert f"1 {cause}: " in " ".join(capsys.readouterr().out.split())
+    entry = read_json(run.attempts / "001.json")
+    assert entry["cause"] == cause and word in entry["detail"] and run.state() is state
+    if state is State.FAILED:
+        assert "the last words" in read_json(run.failure)["traceback"]
+        assert sweep(path, results) == 0 and list(slurm.scripts()) == ["101"], "it would only die again"
+
+
+def test_a_job_that_fails_before_it_begins_a_run_is_a_failed_launch(path: Path, slurm: Shims, results: Store) -> None:
+    """It had reached Python; without a word here it would be submitted again with every sweep, for ever."""
+    run, _ = began(results)
+    run.claim.unlink()
+    (run.attempts / "001.json").unlink()
+    slurm.answer(_101_0="FAILED", **OTHERS)
+    assert sweep(path, results) == 0 and list(slurm.scripts()) == ["101"]
+    failure = read_json(run.failure)
+    assert failure["cause"] == "launch" and "the last words" in failure["traceback"]
+
+
+def test_what_a_dead_job_had_done_stays_done(path: Path, slurm: Shims, results: Store) -> None:
+    run, _ = began(results)
+    run.claim.unlink()
+    write_json(run.outcome, {"run": run.id, "status": "trained"})
+    for handle in submissions(results)[0].evaluations:
+        write_json(run.evaluation(handle), {"run": run.id, "values": {}})
+    slurm.answer(_101_0="OUT_OF_MEMORY", **OTHERS)
+    scheduler.look(results)
+    assert run.state(submissions(results)[0].evaluations) is State.DONE and not run.failure.exists()
 
 
 # --- answers that err ---------------------------------------------------------------------------------------
