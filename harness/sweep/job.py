@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import submitit
 from rich.console import Console
@@ -16,6 +17,7 @@ from rich.console import Console
 from harness.spec.run import Evaluation
 from harness.store import RunFolder, Store
 from harness.sweep.attempts import Cause, fail, fingerprint
+from harness.sweep.evidence import Evidence
 from harness.sweep.live import Watch
 from harness.sweep.machine import gpus
 from harness.sweep.pool import Pool
@@ -70,7 +72,18 @@ class Job:
             ranks = meet.tasks()
         with Watch(Console(highlight=False), len(runs), task["at_once"], task["seconds"], task["labels"]) as watch:
             at_once = task["at_once"]
-            self.pool = Pool(runs, asked, place, watch, jobs=at_once, gpus=leased, job=name, code=code, ranks=ranks)
+            self.pool = Pool(
+                runs,
+                asked,
+                place,
+                watch,
+                jobs=at_once,
+                gpus=leased,
+                job=name,
+                code=code,
+                ranks=ranks,
+                evidence=_evidence(task),
+            )
             outcome = self.pool.run(own_signals=False)
         if outcome.stopped:
             _await_the_end()
@@ -117,6 +130,11 @@ class _Meeting:
             return start_process(context, replace(alike, folder=store.run(run), rank=rank))
 
         follow(self.store, self.rank, start)
+
+
+def _evidence(task: dict[str, Any]) -> Evidence:
+    settings = {run: label.rpartition(", seed")[0] for run, label in task["labels"].items()}
+    return Evidence(Path(task["submission"]), settings, task.get("settings", 1))
 
 
 def _mark_started(path: Path) -> None:

@@ -198,10 +198,12 @@ def submit(
     """
     code = snapshot.take(plan.store, plan.experiment.document.path)
     runs = {one.folder.id: (one, made.seconds) for made in groups for task in made.tasks for one in task}
+    settings = len({one.label.rpartition(", seed")[0] for one, _ in runs.values()})
     for number, chunk in enumerate(submission.chunks):
         for index, task in enumerate(chunk.tasks):
             order = _order(plan, submission, [runs[run][0] for run in task], cluster, data, code)
-            write_task(submission.task_file(number, index), {**order, "seconds": runs[task[0]][1]})
+            order |= {"seconds": runs[task[0]][1], "settings": settings}
+            write_task(submission.task_file(number, index), order)
     submission.logs.mkdir(parents=True)
     submission.save()  # the orphan token: whoever finds it without a job id asks the queue for the name
     for number, chunk in enumerate(submission.chunks):

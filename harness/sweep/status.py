@@ -20,7 +20,8 @@ from harness.spec.errors import SpecError, nearest
 from harness.store import RunFolder, State, Store, StoreError, read_json, write_json
 from harness.sweep import scheduler
 from harness.sweep.attempts import last, now
-from harness.sweep.endings import endings, show_endings
+from harness.sweep.endings import OPEN, endings, show_endings
+from harness.sweep.evidence import show_held
 from harness.sweep.live import progress, say
 from harness.sweep.show import show_failures
 
@@ -88,6 +89,7 @@ def status(console: Console, store: Store, keys: Sequence[str]) -> int:
     _show_running(console, running, labels)
     show_failures(console, failed.values(), labels)
     show_endings(console, endings(ended.values()))
+    show_held(console, store, [run for run, (_, state) in ended.items() if state in OPEN])
     for run in broken:
         say(console, f"{store.run(run).path}: unreadable files; sweep --plan says which", style="red")
     if weightless:

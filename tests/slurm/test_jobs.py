@@ -42,6 +42,24 @@ def test_an_array_keeps_its_cap_and_a_failing_run_fails_alone(here: Lab, tmp_pat
     assert sweep("--status") == 1
 
 
+def test_three_jobs_that_die_alike_hold_the_others(
+    here: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each in a job of its own: what they have in common they know from one another's files."""
+    sweep = Sweep(tmp_path, here, seeds=5, array_cap=1)
+    here.ask("scontrol", "update", "PartitionName=main", "State=DOWN")
+    try:
+        assert sweep() == 0
+        for run in sweep.runs:
+            (run.path / "checkpoints").write_text("not a folder")
+    finally:
+        here.ask("scontrol", "update", "PartitionName=main", "State=UP")
+    sweep.wait_until("failed", "failed", "failed", "to do", "to do")
+    capsys.readouterr()
+    assert sweep("--status") == 1
+    assert "2 held back, for 3 died alike before any had succeeded" in " ".join(capsys.readouterr().out.split())
+
+
 def most_at_once(lab: Lab, job: str) -> int:
     """How many jobs of an array ran side by side, from Slurm's own accounting."""
     asked = ("sacct", "-X", "-n", "-P", "-j", job, "-o", "JobID,Start,End")

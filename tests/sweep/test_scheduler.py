@@ -14,6 +14,7 @@ import pytest
 from harness.store import RunFolder, State, Store, read_json, write_json
 from harness.sweep import scheduler
 from harness.sweep.__main__ import main
+from harness.sweep.evidence import Evidence
 from harness.sweep.submission import Chunk, Submission, submissions
 from tests.sweep.shims import Shims, sweep
 
@@ -162,6 +163,29 @@ def test_what_a_dead_job_had_done_stays_done(path: Path, slurm: Shims, results: 
     slurm.answer(_101_0="OUT_OF_MEMORY", **OTHERS)
     scheduler.look(results)
     assert run.state(submissions(results)[0].evaluations) is State.DONE and not run.failure.exists()
+
+
+def test_a_submission_that_is_held_back_is_said_once(
+    path: Path, slurm: Shims, results: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (submission,) = submissions(results)
+    for run in "abc":
+        Evidence(submission.folder).died(run, {"fingerprint": "f", "type": "KeyError", "message": "x"})
+    slurm.enqueue()
+    status = ["--status", "--results", str(results.root)]
+    assert main(status) == 0
+    assert "held back" not in capsys.readouterr().out, "its jobs still wait"
+    slurm.enqueue("COMPLETED")
+    started(results)
+    clock_back(results)
+    assert main(status) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "4 held back, for 3 died alike before any had succeeded: KeyError: x" in said
+
+
+def clock_back(store: Store) -> None:
+    """The next look asks the queue."""
+    (store.jobs / "squeue.json").unlink()
 
 
 # --- answers that err ---------------------------------------------------------------------------------------
