@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import submitit
 from rich.console import Console
@@ -22,6 +22,7 @@ from harness.sweep.live import Watch
 from harness.sweep.machine import gpus
 from harness.sweep.pool import Pool
 from harness.sweep.ranks import Tasks, follow, rank_of_task, start_process
+from harness.sweep.requeue import job_name, leave_requeued
 from harness.sweep.server import start_server
 from harness.sweep.snapshot import Snapshot
 from harness.sweep.submission import read_task
@@ -44,8 +45,7 @@ class Job:
             print("srun started this job more than once; this copy leaves", flush=True)
             return {}
         task = read_task(Path(order))
-        job = os.environ.get("SLURM_ARRAY_JOB_ID")
-        name = f"{job}_{os.environ['SLURM_ARRAY_TASK_ID']}" if job else os.environ.get("SLURM_JOB_ID", "?")
+        name = job_name()
         _mark_started(Path(task["submission"]) / "started" / name)
         store = Store(Path(task["results"]))
         runs = [store.run(run) for run in task["runs"]]
@@ -86,16 +86,16 @@ class Job:
             )
             outcome = self.pool.run(own_signals=False)
         if outcome.stopped:
-            _await_the_end()
+            _await_the_end(task.get("killed_within_s", 120.0))
         if ranks is not None:
             ranks.dismiss()
         return {run: cause.value for run, cause in outcome.causes.items()}
 
-    def checkpoint(self, order: str) -> submitit.helpers.DelayedSubmission:
-        """submitit calls this on SLURM's warning: let the runs save, then be requeued with the same work order."""
+    def checkpoint(self, order: str) -> NoReturn:
+        """submitit calls this on SLURM's warning: let the runs save, and be requeued with the same work order."""
         if self.pool is not None:
             self.pool.stop(self.grace_s)
-        return submitit.helpers.DelayedSubmission(Job(self.processes), order)
+        leave_requeued()
 
 
 class _Meeting:
@@ -166,7 +166,11 @@ def _assert_cores(wanted: int, runs: Sequence[RunFolder], job: str) -> None:
     raise RuntimeError(f"{said}: {advice}")
 
 
-def _await_the_end(seconds: float = 120.0) -> None:
-    """The runs were told to stop, so this job is being taken away: leaving now would look like success to SLURM."""
+def _await_the_end(seconds: float) -> NoReturn:
+    """The runs were told to stop, so this job is being taken away: leaving now would look like success to SLURM.
+
+    A job that is cancelled or requeued is killed within ``seconds``. One that lives on is being preempted with a long
+    grace, and what is left of that is of no use.
+    """
     time.sleep(seconds)
-    raise RuntimeError("the runs were stopped from outside and have saved; sweep again to go on")
+    leave_requeued()

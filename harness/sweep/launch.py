@@ -29,7 +29,7 @@ from harness.components import Evaluation
 from harness.spec.errors import SpecError
 from harness.store import Store
 from harness.sweep import scheduler, snapshot
-from harness.sweep.cluster import Cluster, describe
+from harness.sweep.cluster import Cluster, Flags, describe
 from harness.sweep.job import Job
 from harness.sweep.live import clock, say
 from harness.sweep.plan import Plan, PlannedRun
@@ -198,11 +198,12 @@ def submit(
     """
     code = snapshot.take(plan.store, plan.experiment.document.path)
     runs = {one.folder.id: (one, made.seconds) for made in groups for task in made.tasks for one in task}
+    patience = scheduler.killed_within_s()
     settings = len({one.label.rpartition(", seed")[0] for one, _ in runs.values()})
     for number, chunk in enumerate(submission.chunks):
         for index, task in enumerate(chunk.tasks):
             order = _order(plan, submission, [runs[run][0] for run in task], cluster, data, code)
-            order |= {"seconds": runs[task[0]][1], "settings": settings}
+            order |= {"seconds": runs[task[0]][1], "settings": settings, "killed_within_s": patience}
             write_task(submission.task_file(number, index), order)
     submission.logs.mkdir(parents=True)
     submission.save()  # the orphan token: whoever finds it without a job id asks the queue for the name
@@ -294,10 +295,16 @@ def parameters(
         "array_parallelism": chunk.cap,
         "signal_delay_s": cluster.signal_seconds,
         "setup": [_end_time(chunk), *cluster.setup, *_environment(cluster, code)],
-        "additional_parameters": cluster.sbatch or None,
+        "additional_parameters": _flags(cluster),
         "srun_args": [f"--cpus-per-task={cluster.cpus_per_task}", *together, *cluster.srun],
     }
     return {key: value for key, value in wanted.items() if value is not None}
+
+
+def _flags(cluster: Cluster) -> Flags:
+    """Further sbatch options. Jobs may be requeued, also where the site does not let them by default (JobRequeue=0)."""
+    wanted: Flags = {"requeue": "no-requeue" not in cluster.sbatch, **cluster.sbatch}
+    return {key: value for key, value in wanted.items() if value is not False}
 
 
 def _end_time(chunk: Chunk) -> str:

@@ -195,15 +195,24 @@ def ask_queue(names: Iterable[str]) -> dict[str, list[str]] | None:
 
 def max_array_size() -> int:
     """The site's MaxArraySize; 1001, SLURM's default, where it cannot be learnt."""
-    with suppress(OSError, subprocess.SubprocessError, ValueError):
+    return max(1, _number("MaxArraySize", 1001))
+
+
+def killed_within_s() -> float:
+    """Seconds after SIGTERM by which a job that is cancelled is dead; generous where KillWait cannot be learnt."""
+    return 2.0 * _number("KillWait", 50) + 15
+
+
+def _number(wanted: str, default: int) -> int:
+    with suppress(OSError, subprocess.SubprocessError, ValueError, IndexError):
         done = subprocess.run(
             ["scontrol", "show", "config"], capture_output=True, text=True, timeout=PATIENCE_S, check=True
         )
         for line in done.stdout.splitlines():
             key, _, value = line.partition("=")
-            if key.strip() == "MaxArraySize":
-                return max(1, int(value))
-    return 1001
+            if key.strip() == wanted:
+                return int(value.split()[0])  # KillWait = 30 sec
+    return default
 
 
 # --- acting -------------------------------------------------------------------------------------------------

@@ -101,7 +101,7 @@ def test_a_cluster_file_with_a_typo_or_none_at_all(commands: Path, tmp_path: Pat
         (array_size({"MaxArraySize": "10001"}), Level.OK),
         (array_size({"MaxArraySize": "0"}), Level.FAIL),
         (accounting({"AccountingStorageType": "accounting_storage/none"}), Level.NOTE),
-        (requeue({"JobRequeue": "0"}), Level.WARN),
+        (requeue({"JobRequeue": "0"}), Level.OK),
         (preemption({"PreemptType": "preempt/none"}), Level.OK),
         (preemption({"PreemptType": "(null)"}), Level.OK),
         (preemption({"PreemptType": "preempt/qos", "PreemptMode": "REQUEUE"}), Level.WARN),

@@ -72,6 +72,24 @@ def test_a_preempted_job_that_hears_sigterm_alone_saves_and_comes_back(bare: Lab
     assert said.read_text().count("cores: 2, asked for: 2") == 2, "srun was told what sbatch was told, in both lives"
 
 
+def test_a_preempted_job_with_a_long_grace_comes_back_before_it_is_over(bare: Lab, tmp_path: Path) -> None:
+    """It has saved, and Slurm would leave it alone for five minutes more. It must not end as if it had failed."""
+    sweep = Sweep(tmp_path, bare, epochs=200, partition="low", cpus=2, sbatch={"exclusive": True})
+    bare.ask("scontrol", "update", "PartitionName=low", "GraceTime=300")
+    try:
+        assert sweep() == 0
+        wait_for(lambda: sweep.epochs() >= 3, "an epoch", sweep.evidence)
+        bare.ask("sbatch", "--partition=high", "--exclusive", "--output=/dev/null", "--wrap=true")
+        sweep.wait_until("done")
+    finally:
+        bare.ask("scontrol", "update", "PartitionName=low", "GraceTime=20")
+    first, *_, last = sweep.attempts(sweep.runs[0])
+    assert (first["cause"], last["cause"]) == ("interrupted", "done") and first["job"] == last["job"]
+    assert len(sweep.submissions) == 1
+    (said,) = sweep.store.jobs.glob("*/log/*_0_log.out")
+    assert f"job {sweep.job} is requeued" in said.read_text()
+
+
 def test_a_step_that_is_bound_to_fewer_cores_fails_at_once(bare: Lab, tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, bare, cpus=2, srun=["--cpu-bind=map_cpu:0"])
     assert sweep() == 0

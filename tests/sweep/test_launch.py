@@ -18,7 +18,7 @@ import pytest
 
 from harness.spec.errors import SpecError
 from harness.store import State, Store, read_json, write_json
-from harness.sweep import job, launch, scheduler
+from harness.sweep import job, launch, requeue, scheduler
 from harness.sweep.__main__ import main
 from harness.sweep.cluster import Cluster, load_cluster
 from harness.sweep.submission import Chunk, submissions
@@ -458,9 +458,40 @@ def test_a_second_copy_of_a_job_leaves_at_once(tmp_path: Path, monkeypatch: pyte
     assert launch.Job()(str(tmp_path / "no such order.json")) == {}
 
 
-def test_the_callable_has_the_hook_that_submitit_looks_for() -> None:
-    again = launch.Job().checkpoint("order.json")
-    assert isinstance(again.function, launch.Job) and again.args == ("order.json",)
+def test_on_slurm_s_warning_a_job_asks_to_be_requeued_until_it_is(
+    slurm: Shims, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The controller may be down at that moment. submitit looks for this very hook on the callable."""
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "12")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    monkeypatch.setattr(requeue, "FIRST_PAUSE_S", 0.01)
+    (slurm.folder / "unheard").write_text("once\ntwice\n")
+    with pytest.raises(SystemExit) as left:
+        launch.Job().checkpoint("order.json")
+    assert left.value.code == -1, "not as if it were done"
+    assert slurm.calls("scontrol") == ["scontrol requeue 12_3"] * 3
+    assert "12_3 is not requeued yet: Unable to contact" in capsys.readouterr().out
+    (slurm.folder / "unheard").write_text("never\n" * 99)
+    monkeypatch.setattr(requeue, "ASK_FOR_S", 0.1)
+    with pytest.raises(RuntimeError, match="could not be requeued"):
+        launch.Job().checkpoint("order.json")
+
+
+def test_a_job_that_outlives_its_grace_is_requeued(slurm: Shims, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM alone, and no SIGKILL after it: a preemption with a long GraceTime."""
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    with pytest.raises(SystemExit):
+        job._await_the_end(0.01)
+    assert slurm.calls("scontrol") == ["scontrol requeue 12"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "asked"), [({}, True), ({"no-requeue": True}, False), ({"requeue": False}, False), ({"nice": 1}, True)]
+)
+def test_jobs_may_be_requeued_unless_the_cluster_file_says_no(flags: dict[str, bool | int], asked: bool) -> None:
+    found = launch.parameters(Cluster(sbatch=flags), Chunk("n", [["a"]], 1, 30)).get("additional_parameters", {})
+    assert ("requeue" in found) == asked
+    assert {key: value for key, value in flags.items() if value is not False}.items() <= found.items()
 
 
 @pytest.mark.parametrize("path", sorted(CLUSTERS.glob("*.yaml")), ids=lambda path: path.stem)
