@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -15,7 +16,7 @@ import submitit
 from rich.console import Console
 
 from harness.spec.run import Evaluation
-from harness.store import RunFolder, Store
+from harness.store import RunFolder, Store, StoreError, read_json
 from harness.sweep.attempts import Cause, fail, fingerprint
 from harness.sweep.evidence import Evidence
 from harness.sweep.live import Watch
@@ -48,7 +49,7 @@ class Job:
         name = job_name()
         _mark_started(Path(task["submission"]) / "started" / name)
         store = Store(Path(task["results"]))
-        runs = [store.run(run) for run in task["runs"]]
+        runs = [run for run in map(store.run, task["runs"]) if not _waits_for_retry(run, name, task["at_once"])]
         _assert_cores(task["cpus"], runs, name)
         place = Place(
             data=Path(task["data"]),
@@ -67,7 +68,11 @@ class Job:
             leased = leased[meet.local_rank % len(leased) :][:1] if leased else []
             if rank:
                 gpu = leased[0] if leased else None
-                meet.follow(store, Assignment(runs[0], tuple(asked), place, job=name, gpu=gpu, code=code.folder), code)
+                meet.follow(
+                    store,
+                    Assignment(store.run(task["runs"][0]), tuple(asked), place, job=name, gpu=gpu, code=code.folder),
+                    code,
+                )
                 return {}
             ranks = meet.tasks()
         with Watch(Console(highlight=False), len(runs), task["at_once"], task["seconds"], task["labels"]) as watch:
@@ -135,6 +140,21 @@ class _Meeting:
 def _evidence(task: dict[str, Any]) -> Evidence:
     settings = {run: label.rpartition(", seed")[0] for run, label in task["labels"].items()}
     return Evidence(Path(task["submission"]), settings, task.get("settings", 1))
+
+
+def _waits_for_retry(run: RunFolder, job: str, at_once: int) -> bool:
+    """Whether it has failed in an earlier life of this job, and is not to be tried again by itself.
+
+    ``--retry`` lays failures aside before it submits. A failed launch was a job's, and this one is here. A run that was
+    out of memory beside others still has its second try.
+    """
+    with suppress(StoreError):
+        cause = (read_json(run.failure) or {"cause": Cause.LAUNCH}).get("cause", Cause.CODE)
+        if cause == Cause.OOM and at_once > 1:
+            ledger = [read_json(path) or {} for path in run.attempts.glob("[0-9]*.json")]
+            return sum((one.get("cause"), one.get("job")) == (Cause.OOM, job) for one in ledger) > 1
+        return bool(cause != Cause.LAUNCH)
+    return False
 
 
 def _mark_started(path: Path) -> None:

@@ -73,19 +73,25 @@ def test_a_preempted_job_that_hears_sigterm_alone_saves_and_comes_back(bare: Lab
 
 
 def test_a_preempted_job_with_a_long_grace_comes_back_before_it_is_over(bare: Lab, tmp_path: Path) -> None:
-    """It has saved, and Slurm would leave it alone for five minutes more. It must not end as if it had failed."""
-    sweep = Sweep(tmp_path, bare, epochs=200, partition="low", cpus=2, sbatch={"exclusive": True})
-    bare.ask("scontrol", "update", "PartitionName=low", "GraceTime=300")
+    """Its run has saved, and Slurm would leave it alone for five minutes more. It must not end as if it had failed, nor
+    try again, when it comes back, what had failed before.
+    """
+    packed = {"partition": "low", "cpus": 2, "runs_per_job": 2, "sbatch": {"exclusive": True}}
+    sweep = Sweep(tmp_path, bare, seeds=2, epochs=200, **packed)
+    bare.ask("scontrol", "update", "PartitionName=low", "GraceTime=300", "State=DOWN")
     try:
         assert sweep() == 0
-        wait_for(lambda: sweep.epochs() >= 3, "an epoch", sweep.evidence)
+        spoilt, run = (sweep.store.run(one) for one in sweep.submissions[0].chunks[0].tasks[0])
+        (spoilt.path / "checkpoints").write_text("not a folder")
+        bare.ask("scontrol", "update", "PartitionName=low", "State=UP")
+        wait_for(lambda: run.metrics.exists(), "an epoch", sweep.evidence)
         bare.ask("sbatch", "--partition=high", "--exclusive", "--output=/dev/null", "--wrap=true")
-        sweep.wait_until("done")
+        sweep.wait_until("done", "failed")
     finally:
-        bare.ask("scontrol", "update", "PartitionName=low", "GraceTime=20")
-    first, *_, last = sweep.attempts(sweep.runs[0])
+        bare.ask("scontrol", "update", "PartitionName=low", "GraceTime=20", "State=UP")
+    first, *_, last = sweep.attempts(run)
     assert (first["cause"], last["cause"]) == ("interrupted", "done") and first["job"] == last["job"]
-    assert len(sweep.submissions) == 1
+    assert [one["cause"] for one in sweep.attempts(spoilt)] == ["code"] and len(sweep.submissions) == 1
     (said,) = sweep.store.jobs.glob("*/log/*_0_log.out")
     assert f"job {sweep.job} is requeued" in said.read_text()
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from harness.spec.errors import SpecError
-from harness.store import State, Store, read_json, write_json
+from harness.store import RunFolder, State, Store, read_json, write_json
 from harness.sweep import job, launch, requeue, scheduler
 from harness.sweep.__main__ import main
 from harness.sweep.cluster import Cluster, load_cluster
@@ -451,6 +451,32 @@ def test_how_to_compile_reaches_the_runs_of_a_job(
         with pytest.raises(Seen, match=rf"^{said}$"):
             launch.Job()(str(order))
         shutil.rmtree(results.root)
+
+
+def test_a_requeued_job_leaves_alone_what_had_failed_before(
+    write: Write, slurm: Shims, results: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Failed until --retry, not until the job is preempted. A launch is the failure of a job that is not this one."""
+    seen: list[str] = []
+
+    def pool(runs: list[RunFolder], *_: object, **__: object) -> None:
+        seen[:] = [run.id for run in runs]
+        raise RuntimeError("enough")
+
+    monkeypatch.setattr("harness.sweep.job.Pool", pool)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    cluster = tmp_path / "site.yaml"
+    cluster.write_text("gpus: 0\ncpus: 1\nruns_per_job: 4\nat_once: 2\n")
+    assert sweep(write(), results, "--cluster", str(cluster)) == 0
+    _, launched, once, twice = runs = list(results.all_runs())
+    for run, cause in zip(runs, ("code", "launch", "out of memory", "out of memory"), strict=True):
+        write_json(run.failure, {"run": run.id, "cause": cause})
+    for number, run in enumerate((once, twice, twice)):
+        entry = {"attempt": number, "cause": "out of memory", "job": "7"}
+        write_json(run.attempts / f"{number:03d}.json", entry)
+    with pytest.raises(RuntimeError, match="enough"):
+        launch.Job()(str(submissions(results)[0].task_file(0, 0)))
+    assert sorted(seen) == sorted([launched.id, once.id])
 
 
 def test_a_second_copy_of_a_job_leaves_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
