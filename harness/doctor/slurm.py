@@ -13,6 +13,7 @@ from harness.doctor.here import SHARED, filesystem
 from harness.spec.errors import SpecError
 from harness.sweep.cluster import Cluster, find_cluster
 
+SHORT_MINUTES = 30
 NEEDED = ("sbatch", "srun", "squeue", "scancel", "scontrol")
 
 
@@ -111,6 +112,9 @@ def cluster_file(asked: str, experiments: Path) -> Iterator[Finding]:
     name, cluster = found
     from harness.sweep.launch import rehearse  # imports torch
 
+    if cluster.minutes is not None and cluster.minutes < SHORT_MINUTES:
+        seen = f"{name}.yaml gives a job {cluster.minutes} minutes: much of them goes into starting it, again and again"
+        yield warn("time", seen, "time: auto, or half an hour and more")
     accepted, said = rehearse(cluster)
     if accepted:
         yield ok("cluster", f"{name}.yaml would be taken: {_shortened(said)}")

@@ -70,6 +70,14 @@ class Cluster(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def long_enough(self) -> Cluster:
+        """Raises ``ValueError`` where a job would spend its time on being warned: the start alone takes minutes."""
+        if self.minutes is not None and 60 * self.minutes < 3 * self.signal_seconds:
+            least = 3 * self.signal_seconds
+            raise ValueError(f"time: {self.time} is less than {least} s, three times signal_seconds: nothing gets done")
+        return self
+
     @property
     def tasks_per_node(self) -> int:
         """Tasks of a job on each of its nodes: one, or the processes of a run."""

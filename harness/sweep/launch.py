@@ -39,6 +39,7 @@ from harness.sweep.record import record
 from harness.sweep.show import show_claims, show_plan
 from harness.sweep.snapshot import Snapshot
 from harness.sweep.submission import Chunk, Submission, submitting, write_task
+from harness.sweep.worker import WARNED_S
 
 TIME_CLASSES = (30, 60, 120, 240, 480, 720, 1440, 2880, 4320, 10_080)
 """Minutes. Below half an hour submitit takes every signal for a time-out."""
@@ -163,7 +164,7 @@ def group(plan: Plan, runs: Sequence[PlannedRun], cluster: Cluster, prices: Pric
 
 def _time_class(seconds: float, cluster: Cluster) -> int:
     """Three times the price, rounded up: too short a limit costs requeues, too long a one costs priority."""
-    minutes = 3 * seconds * math.ceil(cluster.runs_per_job / cluster.at_once) / 60
+    minutes = 3 * max(seconds * math.ceil(cluster.runs_per_job / cluster.at_once), cluster.signal_seconds) / 60
     return next((limit for limit in TIME_CLASSES if limit >= minutes), TIME_CLASSES[-1])
 
 
@@ -333,6 +334,7 @@ def _environment(cluster: Cluster, code: Snapshot | None) -> list[str]:
     oversubscribe cores. ``code`` is None where nothing is going to run.
     """
     lines = [f"export OMP_NUM_THREADS={max(1, cluster.cpus_per_task // cluster.at_once)}"]
+    lines.append(f"export {WARNED_S}={cluster.signal_seconds}")
     for name, value in code.environment.items() if code else ():
         behind = "${PYTHONPATH:+:$PYTHONPATH}" if name == "PYTHONPATH" else ""
         lines.append(f'export {name}="{value}{behind}"')

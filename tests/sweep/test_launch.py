@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.causes import Cause
 from harness.spec.errors import SpecError
 from harness.store import RunFolder, State, Store, read_json, write_json
-from harness.sweep import job, launch, requeue, scheduler
+from harness.sweep import job, launch, requeue, scheduler, worker
 from harness.sweep.__main__ import main
 from harness.sweep.cluster import Cluster, load_cluster
 from harness.sweep.submission import Chunk, submissions
@@ -537,6 +538,7 @@ def test_the_example_explains_every_key() -> None:
         ("gpus: 1\ncpus: many\n", "site.yaml:2: cpus: "),
         ("time: 4 hours\n", "site.yaml:1: time: time must be auto"),
         ("array_cap: 0\n", "site.yaml:1: array_cap: "),
+        ('time: "00:08:00"\n', "00:08:00 is less than 540 s, three times signal_seconds"),
     ],
 )
 def test_a_bad_cluster_file_names_the_line(tmp_path: Path, text: str, said: str) -> None:
@@ -551,6 +553,37 @@ def test_a_bad_cluster_file_names_the_line(tmp_path: Path, text: str, said: str)
 )
 def test_time_limits(time: str, minutes: int | None) -> None:
     assert Cluster(time=time).minutes == minutes
+
+
+def test_a_long_warning_makes_longer_jobs() -> None:
+    assert launch._time_class(1.0, Cluster()) == 30
+    assert launch._time_class(1.0, Cluster(signal_seconds=900)) == 60
+
+
+def test_jobs_know_how_long_before_their_end_they_are_warned() -> None:
+    assert (
+        "export HARNESS_WARNED_S=600"
+        in launch.parameters(Cluster(signal_seconds=600), Chunk("n", [["a"]], 1, 30))["setup"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("left", "warned", "cause"),
+    [
+        (550, "600", Cause.TIMEOUT),
+        (650, "600", Cause.TIMEOUT),  # it may come a minute early
+        (240, "120", Cause.INTERRUPTED),  # preempted half-way through eight minutes
+        (100, "120", Cause.TIMEOUT),
+        (200, "", Cause.TIMEOUT),
+        (4000, "", Cause.INTERRUPTED),
+    ],
+)
+def test_a_time_out_is_told_from_a_preemption_by_the_warning_that_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch, left: int, warned: str, cause: Cause
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + left))
+    monkeypatch.setenv("HARNESS_WARNED_S", warned)
+    assert worker.stop_cause() is cause
 
 
 def test_python_starts_deaf_to_the_signals_that_submitit_will_handle(tmp_path: Path) -> None:
