@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import submitit
 from rich.console import Console
 
+from harness.causes import DISK_ERRORS
 from harness.spec.run import Evaluation
 from harness.store import RunFolder, Store, StoreError, read_json
 from harness.sweep.attempts import Cause, fail, fingerprint
@@ -23,12 +24,16 @@ from harness.sweep.live import Watch
 from harness.sweep.machine import gpus
 from harness.sweep.pool import Pool
 from harness.sweep.ranks import Tasks, follow, rank_of_task, start_process
-from harness.sweep.requeue import job_name, leave_requeued
+from harness.sweep.requeue import job_name, leave_requeued, tell
 from harness.sweep.server import start_server
 from harness.sweep.snapshot import Snapshot
 from harness.sweep.submission import read_task
 from harness.sweep.worker import Assignment
 from harness.train.place import Place
+
+
+DISK_FOR_S, DISK_PAUSE_S = 1800.0, 15.0
+"""How long a job waits for results that cannot be written when it starts, and between two tries."""
 
 
 class Job:
@@ -158,9 +163,21 @@ def _waits_for_retry(run: RunFolder, job: str, at_once: int) -> bool:
 
 
 def _mark_started(path: Path) -> None:
-    """Evidence that the job reached Python: without it, a job that left the queue is a failed launch."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
+    """Evidence that the job reached Python: without it, a job that left the queue is a failed launch.
+
+    A disk that is full for a while is no reason to fail: it is waited for, as long as the site's people may take.
+    """
+    until = time.monotonic() + DISK_FOR_S
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+            return
+        except OSError as error:
+            if error.errno not in DISK_ERRORS or time.monotonic() > until:
+                raise
+            tell(f"{path}: {error.strerror}; waiting until it can be written")
+        time.sleep(DISK_PAUSE_S)
 
 
 def _assert_cores(wanted: int, runs: Sequence[RunFolder], job: str) -> None:

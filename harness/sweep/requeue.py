@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from typing import NoReturn
 
 ASK_FOR_S = 1800.0
@@ -28,13 +29,19 @@ def leave_requeued() -> NoReturn:
     """Ask SLURM until it agrees, and end. Raises ``RuntimeError`` where it does not: then the job has failed."""
     job, pause, until = job_name(), FIRST_PAUSE_S, time.monotonic() + ASK_FOR_S
     while why := _refusal(job):
-        print(f"job {job} is not requeued yet: {why}", flush=True)
+        tell(f"job {job} is not requeued yet: {why}")
         if time.monotonic() + pause > until:
             raise RuntimeError(f"job {job} could not be requeued ({why}); its runs have saved: sweep again to go on")
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE_S)
-    print(f"job {job} is requeued", flush=True)
+    tell(f"job {job} is requeued")
     sys.exit(-1)  # not 0: it is not done
+
+
+def tell(line: str) -> None:
+    """For the job's log, which lies with the results: a full disk must not be what ends the job."""
+    with suppress(OSError):
+        print(line, flush=True)
 
 
 def _refusal(job: str) -> str:

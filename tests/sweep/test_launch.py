@@ -454,6 +454,27 @@ def test_how_to_compile_reaches_the_runs_of_a_job(
         shutil.rmtree(results.root)
 
 
+def test_a_job_that_starts_on_a_full_disk_waits_for_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would count as a failed launch, and so would all others of the array."""
+    tries: list[int] = []
+    touch = Path.touch
+
+    def full(path: Path, *_: object) -> None:
+        tries.append(errno.ENOSPC if len(tries) < 2 else 0)
+        if tries[-1]:
+            raise OSError(tries[-1], os.strerror(tries[-1]))
+        touch(path)
+
+    monkeypatch.setattr(Path, "touch", full)
+    monkeypatch.setattr(job, "DISK_PAUSE_S", 0.0)
+    job._mark_started(tmp_path / "started" / "7_0")
+    assert len(tries) == 3 and (tmp_path / "started" / "7_0").exists()
+    tries.clear()
+    monkeypatch.setattr(job, "DISK_FOR_S", -1.0)
+    with pytest.raises(OSError, match="No space left"):
+        job._mark_started(tmp_path / "started" / "7_1")
+
+
 def test_a_requeued_job_leaves_alone_what_had_failed_before(
     write: Write, slurm: Shims, results: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
