@@ -16,6 +16,7 @@ import submitit
 from rich.console import Console
 
 from harness.causes import DISK_ERRORS
+from harness.liveness import machine
 from harness.spec.run import Evaluation
 from harness.store import RunFolder, Store, StoreError, read_json
 from harness.sweep.attempts import Cause, fail, fingerprint
@@ -30,7 +31,6 @@ from harness.sweep.snapshot import Snapshot
 from harness.sweep.submission import read_task
 from harness.sweep.worker import Assignment
 from harness.train.place import Place
-
 
 DISK_FOR_S, DISK_PAUSE_S = 1800.0, 15.0
 """How long a job waits for results that cannot be written when it starts, and between two tries."""
@@ -64,6 +64,7 @@ class Job:
             compile=task.get("compile", "off"),
         )
         leased = [gpu for gpu, _ in gpus()] if task["device"] != "cpu" else []
+        _assert_gpu(task["device"], leased, runs, name)
         asked = [Evaluation(**one) for one in task["evaluations"]]
         code = Snapshot(**{name: Path(path) for name, path in task["code"].items()})
         self.grace_s = task["grace_s"]
@@ -187,20 +188,36 @@ def _assert_cores(wanted: int, runs: Sequence[RunFolder], job: str) -> None:
     """
     have = len(os.sched_getaffinity(0))
     print(f"cores: {have}, asked for: {wanted}", flush=True)
-    if have >= wanted:
+    if have < wanted:
+        said = f"job {job} asked for {wanted} cores, but srun lets it use {have}"
+        advice = "in the cluster file, lower cpus or add srun: ['--cpu-bind=none']; then --retry"
+        _refuse(runs, "TooFewCores", f"{said}: {advice}")
+
+
+def _assert_gpu(device: str, seen: Sequence[str], runs: Sequence[RunFolder], job: str) -> None:
+    """The same of a GPU that was asked for and is not there: a run would train on the cores, for weeks.
+
+    The driver's word suffices; torch is asked where the driver has none (no nvidia-smi in a container, another maker).
+    Raises ``RuntimeError``.
+    """
+    if device != "cuda" or seen:
         return
-    said = f"job {job} asked for {wanted} cores, but srun lets it use {have}"
-    advice = "in the cluster file, lower cpus or add srun: ['--cpu-bind=none']; then --retry"
-    about = {
-        "type": "TooFewCores",
-        "message": f"{said}: {advice}",
-        "traceback": "",
-        "fingerprint": fingerprint("cores"),
-    }
+    import torch
+
+    if not torch.cuda.is_available():
+        said = f"job {job} asked for a GPU, but on {machine()[0]} neither nvidia-smi nor torch sees one"
+        _refuse(
+            runs, "NoGpu", f"{said}: drain that node (sbatch: {{exclude: ...}}), or mend the environment; then --retry"
+        )
+
+
+def _refuse(runs: Sequence[RunFolder], kind: str, said: str) -> NoReturn:
+    """Fail what the job was to do, before it does it."""
+    about = {"type": kind, "message": said, "traceback": "", "fingerprint": fingerprint(kind)}
     for run in runs:
         if not run.outcome.exists() and run.claim_state() is None:
             fail(run, Cause.LAUNCH, about, 0)
-    raise RuntimeError(f"{said}: {advice}")
+    raise RuntimeError(said)
 
 
 def _await_the_end(seconds: float) -> NoReturn:

@@ -266,9 +266,16 @@ def _order(
         "cpus": cluster.cpus_per_task,
         "images_per_pass": cluster.images_per_pass,
         "compile": cluster.compile,
-        "device": "auto" if cluster.gpus or cluster.gres else "cpu",
+        "device": _device(cluster),
         "grace_s": max(10.0, cluster.signal_seconds - 60.0),
     }
+
+
+def _device(cluster: Cluster) -> str:
+    """A job that asked for a GPU is not to do without one. Of other gres (a shard of one, say) nobody knows."""
+    if not cluster.gres:
+        return "cuda" if cluster.gpus else "cpu"
+    return "cuda" if re.match(r"(gres/)?gpu\b", cluster.gres) else "auto"
 
 
 def parameters(

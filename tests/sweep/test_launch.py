@@ -635,6 +635,36 @@ def test_too_few_cores_fail_the_runs_of_a_job_and_say_what_to_do(results: Store)
     assert not done.failure.exists()
 
 
+@pytest.mark.parametrize(
+    ("asks", "device"),
+    [
+        ({"gpus": 1}, "cuda"),
+        ({"gpus": 0}, "cpu"),
+        ({"gres": "gpu:a100:1"}, "cuda"),
+        ({"gres": "gpu"}, "cuda"),
+        ({"gres": "shard:1"}, "auto"),
+    ],
+)
+def test_a_job_that_asks_for_a_gpu_is_told_to_use_it(asks: dict[str, int | str], device: str) -> None:
+    assert launch._device(Cluster.model_validate(asks)) == device
+
+
+def test_a_gpu_that_was_asked_for_and_is_not_there_fails_the_runs_of_a_job(
+    results: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would train on the cores of that node, silently."""
+    run = results.run("fresh")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    job._assert_gpu("cuda", [], [run], "12_3")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for device, seen in (("cpu", []), ("auto", []), ("cuda", ["GPU-1"])):
+        job._assert_gpu(device, seen, [run], "12_3")
+    assert not run.failure.exists()
+    with pytest.raises(RuntimeError, match="job 12_3 asked for a GPU"):
+        job._assert_gpu("cuda", [], [run], "12_3")
+    assert run.state() is State.FAILED and read_json(run.failure)["cause"] == "launch"
+
+
 def test_a_single_job_is_no_array() -> None:
     assert Chunk("n", [["a"]], 1, 30, job="7").task_id(0) == "7"
     assert Chunk("n", [["a"], ["b"]], 1, 30, job="7").task_id(1) == "7_1"
