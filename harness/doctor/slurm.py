@@ -118,8 +118,16 @@ def cluster_file(asked: str, experiments: Path) -> Iterator[Finding]:
     accepted, said = rehearse(cluster)
     if accepted:
         yield ok("cluster", f"{name}.yaml would be taken: {_shortened(said)}")
+        if cluster.minutes is None:
+            yield from _long_jobs(name, *rehearse(cluster, longest=True))
     else:
         yield fail("cluster", f"{name}.yaml would be refused: {_shortened(said)}", _advice(said, cluster))
+
+
+def _long_jobs(name: str, accepted: bool, said: str) -> Iterator[Finding]:
+    if not accepted:
+        seen = f"the longest jobs that {name}.yaml may ask for (time: auto) would be refused: {_shortened(said)}"
+        yield warn("time", seen, 'time: the longest that your account may have, e.g. "1-00:00:00"')
 
 
 def _shortened(said: str) -> str:

@@ -28,7 +28,7 @@ from rich.console import Console
 from harness.components import Evaluation
 from harness.spec.errors import SpecError
 from harness.store import Store
-from harness.sweep import scheduler, snapshot
+from harness.sweep import scheduler, site, snapshot
 from harness.sweep.cluster import Cluster, Flags, describe
 from harness.sweep.job import Job
 from harness.sweep.live import clock, say
@@ -149,8 +149,9 @@ def group(plan: Plan, runs: Sequence[PlannedRun], cluster: Cluster, prices: Pric
     """Runs -> jobs -> groups of jobs with one time limit."""
     limits: dict[int, list[PlannedRun]] = defaultdict(list)
     seconds = {one.folder.id: prices.left(one, plan.evaluations).seconds for one in runs}
+    longest = site.longest_minutes(cluster.partition) if runs and cluster.minutes is None else None
     for one in runs:
-        limits[cluster.minutes or _time_class(seconds[one.folder.id], cluster)].append(one)
+        limits[cluster.minutes or _time_class(seconds[one.folder.id], cluster, longest)].append(one)
     size = cluster.runs_per_job
     return [
         Group(
@@ -162,10 +163,14 @@ def group(plan: Plan, runs: Sequence[PlannedRun], cluster: Cluster, prices: Pric
     ]
 
 
-def _time_class(seconds: float, cluster: Cluster) -> int:
-    """Three times the price, rounded up: too short a limit costs requeues, too long a one costs priority."""
+def _time_class(seconds: float, cluster: Cluster, longest: int | None = None) -> int:
+    """Three times the price, rounded up: too short a limit costs requeues, too long a one costs priority.
+
+    No more than the partition's ``longest``: SLURM takes such jobs, and never starts them.
+    """
     minutes = 3 * max(seconds * math.ceil(cluster.runs_per_job / cluster.at_once), cluster.signal_seconds) / 60
-    return next((limit for limit in TIME_CLASSES if limit >= minutes), TIME_CLASSES[-1])
+    wanted = next((limit for limit in TIME_CLASSES if limit >= minutes), TIME_CLASSES[-1])
+    return min(wanted, longest or wanted)
 
 
 def draw_up(plan: Plan, groups: Sequence[Group], cluster: Cluster) -> Submission:
@@ -173,7 +178,7 @@ def draw_up(plan: Plan, groups: Sequence[Group], cluster: Cluster) -> Submission
     token = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
     name = f"{plan.experiment.name}@{plan.experiment.scale.name}"
     made = Submission(plan.store.jobs / token, name, describe(cluster), time.time())
-    longest = scheduler.max_array_size() if groups else 1
+    longest = site.max_array_size() if groups else 1
     for one in groups:
         for first in range(0, len(one.tasks), longest):
             tasks = [[run.folder.id for run in task] for task in one.tasks[first : first + longest]]
@@ -199,7 +204,7 @@ def submit(
     """
     code = snapshot.take(plan.store, plan.experiment.document.path)
     runs = {one.folder.id: (one, made.seconds) for made in groups for task in made.tasks for one in task}
-    patience = scheduler.killed_within_s()
+    patience = site.killed_within_s()
     settings = len({one.label.rpartition(", seed")[0] for one, _ in runs.values()})
     for number, chunk in enumerate(submission.chunks):
         for index, task in enumerate(chunk.tasks):
@@ -320,10 +325,14 @@ def _end_time(chunk: Chunk) -> str:
     return f'export SLURM_JOB_END_TIME="${{SLURM_JOB_END_TIME:-$(($(date +%s) + {60 * chunk.minutes}))}}"'
 
 
-def rehearse(cluster: Cluster) -> tuple[bool, str]:
-    """Whether SLURM would take jobs of this cluster file, and its words: ``sbatch --test-only`` on our own script."""
+def rehearse(cluster: Cluster, *, longest: bool = False) -> tuple[bool, str]:
+    """Whether SLURM would take jobs of this cluster file, and its words: ``sbatch --test-only`` on our own script.
+
+    ``longest``: with the longest limit that ``time: auto`` may ask for, instead of the shortest.
+    """
+    auto = _time_class(math.inf, cluster, site.longest_minutes(cluster.partition)) if longest else TIME_CLASSES[0]
     with tempfile.TemporaryDirectory() as folder:
-        chunk = Chunk("doctor", [["a"], ["b"]], 1, cluster.minutes or TIME_CLASSES[0])
+        chunk = Chunk("doctor", [["a"], ["b"]], 1, cluster.minutes or auto)
         executor = submitit.SlurmExecutor(folder)
         executor.update_parameters(**parameters(cluster, chunk))
         executor.parameters["map_count"] = len(chunk.tasks)  # as map_array does it

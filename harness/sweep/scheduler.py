@@ -6,6 +6,7 @@ not asked at all: sites switch it off, and it forgets array jobs that were cance
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 from collections.abc import Iterable, Sequence
@@ -28,6 +29,11 @@ ENDED = frozenset({"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY
 TAKEN_AWAY = frozenset({"NODE_FAIL", "PREEMPTED", "REQUEUED"})
 """Last words of jobs that are no fault of their own, where they are not started again."""
 
+STUCK = re.compile(
+    r"TimeLimit|NodeLimit|PartitionConfig|NeverSatisfied|held|BadConstraints|Invalid|NotAllowed|PerJob", re.IGNORECASE
+)
+"""Of the reasons why a job waits: those that time does not mend."""
+
 
 @dataclass
 class Queue:
@@ -35,6 +41,8 @@ class Queue:
 
     runs: dict[str, str] = field(default_factory=dict)
     orders: dict[str, list[tuple[Submission, Chunk]]] = field(default_factory=dict)  # run id -> whose jobs have it
+
+    stuck: dict[str, list[str]] = field(default_factory=dict)  # reason -> jobs that will not start as things are
 
     def waits_for(self, run: str) -> set[str]:
         """Handles of the evaluations that are ordered for a run. Raises ``OSError``, ``ValueError``."""
@@ -47,7 +55,7 @@ class _Answer:
 
     time: float = 0.0
     names: tuple[str, ...] = ()  # of the arrays that were asked for
-    jobs: dict[str, list[str]] | None = None  # job of an array -> its state and its name; None: no answer
+    jobs: dict[str, list[str]] | None = None  # job of an array -> its state, its name, its reason; None: no answer
     absent: dict[str, float] = field(default_factory=dict)  # jobs that it did not list, and since when
     last: dict[str, str] = field(default_factory=dict)  # the last word heard of a job
 
@@ -56,6 +64,9 @@ class _Answer:
 
     def state(self, task_id: str) -> str | None:
         return (self.jobs or {}).get(task_id, [None])[0]
+
+    def reason(self, task_id: str) -> str:
+        return ((self.jobs or {}).get(task_id, []) + [""] * 3)[2]
 
     def gone_s(self, name: str) -> float:
         """Between the first and the last of the answers in a row that did not list it; 0 after the first."""
@@ -89,7 +100,9 @@ def _sorted_out(
     queue = Queue()
     states = [[_state(one, chunk, index, answer, now) for index in range(len(chunk.tasks))] for one, chunk in open_]
     for (submission, chunk), words in zip(open_, states, strict=True):
-        for task, word in zip(chunk.tasks, words, strict=True):
+        for index, (task, word) in enumerate(zip(chunk.tasks, words, strict=True)):
+            if word == "PENDING" and STUCK.search(reason := answer.reason(chunk.task_id(index))):
+                queue.stuck.setdefault(reason, []).append(chunk.task_id(index))
             for run in task if word is not None else ():
                 queue.runs[run] = str(word)
                 queue.orders.setdefault(run, []).append((submission, chunk))
@@ -165,11 +178,11 @@ def _answer(store: Store, chunks: Sequence[Chunk], now: float, *, keep: bool = T
     jobs = ask_queue(names)
     absent, last = held.absent, held.last
     if jobs is not None:
-        listed = {*jobs, *(name for _, name in jobs.values())}
+        listed = {*jobs, *(entry[1] for entry in jobs.values())}
         expected = [one for chunk in chunks for one in chunk.task_ids() or [chunk.name]]
         absent = {one: min(held.absent.get(one, now), now) for one in expected if one not in listed}
         last = {one: held.last[one] for one in absent if one in held.last}
-        last |= {one: state for one, (state, _) in jobs.items()}
+        last |= {one: entry[0] for one, entry in jobs.items()}
     answer = _Answer(now, names, jobs, absent, last)
     if keep:
         with suppress(OSError):  # where nothing can be written, one may look all the same
@@ -178,41 +191,19 @@ def _answer(store: Store, chunks: Sequence[Chunk], now: float, *, keep: bool = T
 
 
 def ask_queue(names: Iterable[str]) -> dict[str, list[str]] | None:
-    """``squeue``: every job of the arrays so named -> its state and name; None if it does not answer properly.
+    """``squeue``: every job of the arrays so named -> its state, name and reason; None if it does not answer properly.
 
     ``--states=all`` lists jobs that have ended as well, for as long as the controller remembers them (minutes).
     """
-    command = ["squeue", "--noheader", "--array", "--states=all", "--format=%i|%T|%j", "--name=" + ",".join(names)]
+    command = ["squeue", "--noheader", "--array", "--states=all", "--format=%i|%T|%j|%r", "--name=" + ",".join(names)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     except (OSError, subprocess.SubprocessError):
         return None
     if done.returncode != 0:
         return None
-    lines = [line.strip().split("|", 2) for line in done.stdout.splitlines() if line.count("|") >= 2]
-    return {task: [state, name] for task, state, name in lines}
-
-
-def max_array_size() -> int:
-    """The site's MaxArraySize; 1001, SLURM's default, where it cannot be learnt."""
-    return max(1, _number("MaxArraySize", 1001))
-
-
-def killed_within_s() -> float:
-    """Seconds after SIGTERM by which a job that is cancelled is dead; generous where KillWait cannot be learnt."""
-    return 2.0 * _number("KillWait", 50) + 15
-
-
-def _number(wanted: str, default: int) -> int:
-    with suppress(OSError, subprocess.SubprocessError, ValueError, IndexError):
-        done = subprocess.run(
-            ["scontrol", "show", "config"], capture_output=True, text=True, timeout=PATIENCE_S, check=True
-        )
-        for line in done.stdout.splitlines():
-            key, _, value = line.partition("=")
-            if key.strip() == wanted:
-                return int(value.split()[0])  # KillWait = 30 sec
-    return default
+    lines = [line.strip().split("|", 3) for line in done.stdout.splitlines() if line.count("|") >= 2]
+    return {task: about for task, *about in lines}
 
 
 # --- acting -------------------------------------------------------------------------------------------------
@@ -243,7 +234,7 @@ def adopt(store: Store, *, now: float | None = None) -> list[str]:
 
 
 def _adopt(submission: Submission, chunk: Chunk, answer: _Answer) -> str:
-    found = sorted({task.partition("_")[0] for task, (_, name) in (answer.jobs or {}).items() if name == chunk.name})
+    found = sorted({task.partition("_")[0] for task, entry in (answer.jobs or {}).items() if entry[1] == chunk.name})
     if not found and answer.gone_s(chunk.name) < SETTLE_S:
         return f"{chunk.name} may or may not have been submitted, and is not in the queue: sweep again in a minute"
     if not found:

@@ -23,7 +23,7 @@ from harness.sweep.attempts import last, now
 from harness.sweep.endings import OPEN, endings, show_endings
 from harness.sweep.evidence import show_held
 from harness.sweep.live import progress, say
-from harness.sweep.show import show_failures
+from harness.sweep.show import show_failures, show_stuck
 
 Manifests = dict[str, dict[str, Any]]
 
@@ -86,6 +86,7 @@ def status(console: Console, store: Store, keys: Sequence[str]) -> int:
         broken += [run for run, state in states.items() if state is State.BROKEN]
         weightless |= {run for run, state in states.items() if state is State.TRAINED and not _weights(store, run)}
     _show_counts(console, counts)
+    show_stuck(console, queue.stuck)
     _show_running(console, running, labels)
     show_failures(console, failed.values(), labels)
     show_endings(console, endings(ended.values()))

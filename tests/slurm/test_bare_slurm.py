@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.store import read_json
-from harness.sweep import scheduler
+from harness.sweep import scheduler, site
 from tests.slurm.lab import Lab, Sweep, wait_for
 
 pytestmark = pytest.mark.slurm
@@ -18,7 +18,7 @@ def test_more_runs_than_an_array_holds_go_in_chunks_one_after_the_other(bare: La
     with pytest.raises(subprocess.CalledProcessError) as refused:
         bare.ask("sacct")
     assert "accounting storage is disabled" in refused.value.stderr
-    assert scheduler.max_array_size() == 2
+    assert site.max_array_size() == 2
     sweep = Sweep(tmp_path, bare, seeds=5, array_cap=1, pretend=True)
     assert sweep() == 0
     (submission,) = sweep.submissions

@@ -34,6 +34,7 @@ cat "$SHIM/queue" 2>/dev/null; exit 0
 SCONTROL = """#!/bin/sh
 echo "scontrol $*" >> "$SHIM/calls"
 [ "$1" = requeue ] && [ -s "$SHIM/unheard" ] && { sed -i 1d "$SHIM/unheard"; echo "Unable to contact" >&2; exit 1; }
+[ "$2" = partition ] && { cat "$SHIM/partitions" 2>/dev/null; exit 0; }
 echo "MaxArraySize            = $(cat "$SHIM/max" 2>/dev/null || echo 1001)"
 """
 SCANCEL = """#!/bin/sh

@@ -581,6 +581,13 @@ def test_a_long_warning_makes_longer_jobs() -> None:
     assert launch._time_class(1.0, Cluster(signal_seconds=900)) == 60
 
 
+def test_no_job_asks_for_longer_than_its_partition_allows(write: Write, slurm: Shims, results: Store) -> None:
+    """SLURM would take it, and never start it."""
+    (slurm.folder / "partitions").write_text("PartitionName=main Default=YES MaxTime=00:20:00\n")
+    assert sweep(write(), results) == 0
+    assert "#SBATCH --time=20\n" in slurm.scripts()["101"]
+
+
 def test_jobs_know_how_long_before_their_end_they_are_warned() -> None:
     assert (
         "export HARNESS_WARNED_S=600"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.store import RunFolder, State, Store, read_json, write_json
-from harness.sweep import scheduler
+from harness.sweep import scheduler, site
 from harness.sweep.__main__ import main
 from harness.sweep.evidence import Evidence
 from harness.sweep.submission import Chunk, Submission, submissions
@@ -186,6 +186,31 @@ def test_a_submission_that_is_held_back_is_said_once(
 def clock_back(store: Store) -> None:
     """The next look asks the queue."""
     (store.jobs / "squeue.json").unlink()
+
+
+def test_jobs_that_will_never_start_are_said(
+    path: Path, slurm: Shims, results: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slurm.answer(_101_0="PENDING", _101_1="PENDING", _101_2="PENDING", _101_3="RUNNING")
+    reasons = iter(["PartitionTimeLimit", "launch failed requeued held", "Priority", "None"])
+    lines = (slurm.folder / "queue").read_text().splitlines()
+    (slurm.folder / "queue").write_text("".join(f"{line}|{next(reasons)}\n" for line in lines))
+    assert main(["--status", "--results", str(results.root)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "1 jobs will not start as things are (PartitionTimeLimit): 101_0;" in said
+    assert "(launch failed requeued held): 101_1;" in said and "Priority" not in said
+    assert set(scheduler.look(results).runs.values()) == {"PENDING", "RUNNING"}
+
+
+@pytest.mark.parametrize(
+    ("partition", "minutes"), [(None, 2880), ("long", 10080), ("free", None), ("main,long", 10080), ("none", None)]
+)
+def test_the_longest_job_of_a_partition(slurm: Shims, partition: str | None, minutes: int | None) -> None:
+    (slurm.folder / "partitions").write_text(
+        "PartitionName=main AllowGroups=ALL Default=YES MaxNodes=2 MaxTime=2-00:00:00 State=UP\n"
+        "PartitionName=long Default=NO MaxTime=7-00:00:00\nPartitionName=free Default=NO MaxTime=UNLIMITED\n"
+    )
+    assert site.longest_minutes(partition) == minutes
 
 
 # --- answers that err ---------------------------------------------------------------------------------------
