@@ -159,6 +159,20 @@ def metrics(path: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def test_a_job_that_is_killed_whole_is_seen_and_its_run_goes_on(here: Lab, tmp_path: Path) -> None:
+    """Runs, pool and all, as where its memory is up. On its node the claim would seem alive for a quarter of an hour."""
+    sweep = Sweep(tmp_path, here, epochs=LONG)
+    assert sweep() == 0
+    wait_for(lambda: sweep.epochs() >= 3, "an epoch", sweep.evidence)
+    here.ask("scancel", "--signal=KILL", sweep.job)
+    sweep.wait_for_the_queue()
+    assert sweep("--status") == 0
+    (entry,) = sweep.attempts(sweep.runs[0])
+    assert entry["cause"] == "interrupted" and "ended as FAILED" in entry["detail"] and sweep.states() == ["to do"]
+    assert sweep() == 0 and len(sweep.submissions) == 2
+    sweep.wait_until("done")
+
+
 def test_a_job_whose_time_is_up_saves_and_goes_on(here: Lab, tmp_path: Path) -> None:
     """Slurm's own warning, USR2 ahead of the limit. It looks every thirty seconds; limits are whole minutes."""
     end = "export SLURM_JOB_END_TIME=$(($(date +%s) + 120))"  # which later Slurms say themselves
