@@ -160,7 +160,7 @@ def metrics(path: Path) -> list[dict[str, float]]:
 
 
 def test_a_job_that_is_killed_whole_is_seen_and_its_run_goes_on(here: Lab, tmp_path: Path) -> None:
-    """Runs, pool and all, as where its memory is up. On its node the claim would seem alive for a quarter of an hour."""
+    """Its runs, its pool and all. On another node the claim would seem alive for a quarter of an hour."""
     sweep = Sweep(tmp_path, here, epochs=LONG)
     assert sweep() == 0
     wait_for(lambda: sweep.epochs() >= 3, "an epoch", sweep.evidence)

@@ -254,6 +254,20 @@ def test_arrays_are_no_longer_than_the_site_allows_and_share_the_cap(
     assert len(runs) == len(set(runs)) == 1500
 
 
+def test_the_files_of_one_command_share_the_cap(write: Write, slurm: Shims, results: Store, tmp_path: Path) -> None:
+    cluster = tmp_path / "site.yaml"
+    cluster.write_text("array_cap: 5\ngpus: 0\n")
+    first = write()
+    others = [write((": [0.1, 0.5]", f": [{10 + n}.0, {20 + n}.0]"), name=f"other{n}") for n in range(2)]
+    for other in others:
+        other.write_text(other.read_text().partition("claims:")[0])
+    assert sweep(first, results, "--cluster", str(cluster), "--seeds", "0") == 0, "one file has all of it"
+    files = [str(one) for one in (first, *others)]
+    assert main([*files, "--results", str(results.root), "--data", str(tmp_path), "--cluster", str(cluster)]) == 0
+    caps = [re.search(r"--array=\S+%(\d+)", script) for script in slurm.scripts().values()]
+    assert [int(found.group(1)) for found in caps if found] == [2, 1, 1, 1]
+
+
 def test_more_arrays_than_the_cap_follow_one_another(
     write: Write, slurm: Shims, results: Store, tmp_path: Path
 ) -> None:
