@@ -36,7 +36,9 @@ class Attempt:
         numbers = [int(path.stem) for path in folder.attempts.glob("*.json") if path.stem.isdigit()]
         opened = cls(folder, max(numbers, default=0) + 1)
         host, boot = machine()
-        opened._write({"host": host, "boot": boot, "pid": os.getpid(), "job": job, "start": now()})
+        restarts = os.environ.get("SLURM_RESTART_COUNT", "") if job else ""
+        life = {"restarts": int(restarts)} if restarts.isdigit() else {}  # of the job, so far
+        opened._write({"host": host, "boot": boot, "pid": os.getpid(), "job": job, **life, "start": now()})
         return opened
 
     @classmethod

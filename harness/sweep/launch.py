@@ -69,7 +69,7 @@ def sweep_on(
 ) -> int:
     """Submit what is neither done nor in the queue, and return at once. Returns the exit code."""
     name, cluster = named
-    with nullcontext() if only_plan else submitting(plan.store):
+    with nullcontext() if only_plan else submitting(plan.store, lambda line: say(console, line, style="yellow")):
         if not only_plan:
             for line in scheduler.adopt(plan.store):
                 say(console, line, style="yellow")

@@ -10,12 +10,12 @@ import re
 import subprocess
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 
 from harness.store import Store, StoreError, read_json, write_json
 from harness.sweep import aftermath
-from harness.sweep.submission import Chunk, Submission, idle, submissions, submitting
+from harness.sweep.submission import Chunk, Submission, asking, idle, submissions, submitting
 
 ASK_EVERY_S = 60.0
 PATIENCE_S = 60.0
@@ -168,26 +168,37 @@ def _ordered(submission: Submission) -> frozenset[str]:
 
 def _answer(store: Store, chunks: Sequence[Chunk], now: float, *, keep: bool = True) -> _Answer:
     """From ``squeue.json`` if that is younger than a minute, else from ``squeue``. The one place that asks."""
-    cache = store.jobs / "squeue.json"
-    held = _Answer()
-    with suppress(StoreError, TypeError):
-        held = _Answer(**(read_json(cache) or {}))
+    held = _held(store)
     if 0 <= now - held.time < ASK_EVERY_S:  # one from the future is old: the clock was set back
         return held
+    with asking(store) if keep else nullcontext():
+        held = _held(store)
+        if -2 * PATIENCE_S <= now - held.time < ASK_EVERY_S:  # another has asked while we waited for it
+            return held
+        answer = _asked(chunks, now, held)
+        if keep:
+            with suppress(OSError):  # where nothing can be written, one may look all the same
+                write_json(store.jobs / "squeue.json", vars(answer))
+    return answer
+
+
+def _held(store: Store) -> _Answer:
+    with suppress(StoreError, TypeError):
+        return _Answer(**(read_json(store.jobs / "squeue.json") or {}))
+    return _Answer()
+
+
+def _asked(chunks: Sequence[Chunk], now: float, held: _Answer) -> _Answer:
+    """A new answer, after ``held``."""
     names = tuple(sorted({chunk.name for chunk in chunks}))
     jobs = ask_queue(names)
-    absent, last = held.absent, held.last
-    if jobs is not None:
-        listed = {*jobs, *(entry[1] for entry in jobs.values())}
-        expected = [one for chunk in chunks for one in chunk.task_ids() or [chunk.name]]
-        absent = {one: min(held.absent.get(one, now), now) for one in expected if one not in listed}
-        last = {one: held.last[one] for one in absent if one in held.last}
-        last |= {one: entry[0] for one, entry in jobs.items()}
-    answer = _Answer(now, names, jobs, absent, last)
-    if keep:
-        with suppress(OSError):  # where nothing can be written, one may look all the same
-            write_json(cache, vars(answer))
-    return answer
+    if jobs is None:
+        return _Answer(now, names, jobs, held.absent, held.last)
+    listed = {*jobs, *(entry[1] for entry in jobs.values())}
+    expected = [one for chunk in chunks for one in chunk.task_ids() or [chunk.name]]
+    absent = {one: min(held.absent.get(one, now), now) for one in expected if one not in listed}
+    last = {one: held.last[one] for one in absent if one in held.last}
+    return _Answer(now, names, jobs, absent, last | {one: entry[0] for one, entry in jobs.items()})
 
 
 def ask_queue(names: Iterable[str]) -> dict[str, list[str]] | None:

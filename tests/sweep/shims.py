@@ -28,6 +28,7 @@ echo "Submitted batch job $n"
 """
 SQUEUE = """#!/bin/sh
 echo "squeue $*" >> "$SHIM/calls"
+[ -f "$SHIM/slow" ] && sleep 1
 [ -f "$SHIM/down" ] && { echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1; }
 cat "$SHIM/queue" 2>/dev/null; exit 0
 """

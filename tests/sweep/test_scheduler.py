@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +17,7 @@ from harness.store import RunFolder, State, Store, read_json, write_json
 from harness.sweep import scheduler, site
 from harness.sweep.__main__ import main
 from harness.sweep.evidence import Evidence
-from harness.sweep.submission import Chunk, Submission, submissions
+from harness.sweep.submission import Chunk, Submission, idle, submissions, submitting
 from tests.sweep.shims import Shims, sweep
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -315,6 +317,37 @@ def another_array(store: Store) -> Submission:
     submission.chunks.append(Chunk("another", [submission.chunks[0].tasks[0]], 1, 30, job="102"))
     submission.save()
     return submission
+
+
+def test_two_that_look_at_once_ask_one_question(path: Path, slurm: Shims, results: Store) -> None:
+    slurm.enqueue()
+    (slurm.folder / "slow").touch()
+    before = len(slurm.calls("squeue"))
+    seen: list[int] = []
+    both = [threading.Thread(target=lambda: seen.append(len(scheduler.look(results).runs))) for _ in range(2)]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    assert seen == [4, 4] and len(slurm.calls("squeue")) - before == 1
+
+
+def test_who_has_to_wait_to_submit_hears_for_whom(results: Store) -> None:
+    said: list[str] = []
+
+    def second() -> None:
+        with submitting(results, said.append):
+            said.append("now")
+
+    with submitting(results):
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        while not said:
+            time.sleep(0.01)
+        with idle(results) as alone:
+            assert not alone
+    waiting.join()
+    assert f"pid {os.getpid()} on " in said[0] and said[1] == "now"
 
 
 def test_what_is_submitted_while_the_queue_is_asked_stays_on_record(
