@@ -31,7 +31,7 @@ class Cluster(BaseModel):
     gres: str | None = Field(default=None, description="Where --gpus-per-node is not understood, e.g. gpu:a100:1")
     cpus: Positive = Field(default=8, description="Cores of one job, on each of its nodes.")
     mem: str | None = Field(default="32G", description="Memory of one job, on each of its nodes.")
-    array_cap: Positive = Field(default=64, description="Jobs at a time, over all arrays of one sweep.")
+    array_cap: Positive = Field(default=64, description="Jobs at a time, over all arrays of a command.")
     runs_per_job: Positive = Field(default=1, description="Runs one job works through.")
     at_once: Positive = Field(default=1, description="Runs side by side within a job (small runs share a GPU).")
     processes_per_run: Positive = Field(default=1, description="Processes (tasks) that share one run, a GPU each.")
