@@ -77,7 +77,7 @@ def test_a_preempted_job_with_a_long_grace_comes_back_before_it_is_over(bare: La
     try again, when it comes back, what had failed before.
     """
     packed = {"partition": "low", "cpus": 2, "runs_per_job": 2, "sbatch": {"exclusive": True}}
-    sweep = Sweep(tmp_path, bare, seeds=2, epochs=200, **packed)
+    sweep = Sweep(tmp_path, bare, seeds=2, epochs=100, **packed)
     bare.ask("scontrol", "update", "PartitionName=low", "GraceTime=300", "State=DOWN")
     try:
         assert sweep() == 0

@@ -342,7 +342,7 @@ def test_who_has_to_wait_to_submit_hears_for_whom(results: Store) -> None:
     with submitting(results):
         waiting = threading.Thread(target=second)
         waiting.start()
-        while not said:
+        while not said and waiting.is_alive():
             time.sleep(0.01)
         with idle(results) as alone:
             assert not alone
