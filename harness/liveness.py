@@ -102,6 +102,15 @@ class Claim:
         if judged is not None and held.get("pid") == pid and held.get("host") == machine()[0]:
             self._bury(judged)
 
+    def release_of_job(self, job: str) -> None:
+        """Give it back in the name of a job that the scheduler has seen the end of: all its processes are killed.
+
+        One that lives in spite of it claims the run anew with its next heartbeat.
+        """
+        judged = self._seen()
+        if judged is not None and self.read().get("job") == job:
+            self._bury(judged)
+
     def _bury(self, judged: tuple[bytes, int], job: str | None = None) -> bool:
         """Remove the claim that was judged dead, and no other; False if it is not there any more.
 

@@ -265,6 +265,10 @@ class RunFolder:
         """Give it back in the name of a process of this machine that is known to have died, if it is that one's."""
         self._claim.release_of(pid)
 
+    def release_claim_of_job(self, job: str) -> None:
+        """Give it back in the name of a job that the scheduler has seen the end of, if it is that one's."""
+        self._claim.release_of_job(job)
+
 
 @dataclass(frozen=True)
 class Store:

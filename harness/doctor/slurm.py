@@ -13,6 +13,7 @@ from harness.doctor.here import SHARED, filesystem
 from harness.spec.errors import SpecError
 from harness.sweep.cluster import Cluster, cluster_path, find_cluster
 
+SHORT_MINUTES = 30
 NEEDED = ("sbatch", "srun", "squeue", "scancel", "scontrol")
 
 
@@ -79,8 +80,7 @@ def accounting(settings: Mapping[str, str]) -> Finding:
 
 def requeue(settings: Mapping[str, str]) -> Finding:
     if settings.get("JobRequeue") == "0":
-        remedy = "sbatch: {requeue: true} in the cluster file, or sweep again: it goes on from the checkpoints"
-        return warn("requeue", "JobRequeue=0: a job that is cut off does not come back by itself", remedy)
+        return ok("requeue", "JobRequeue=0, but our jobs ask for it: cut off, they come back and go on")
     return ok("requeue", "a job that is cut off comes back and goes on from its checkpoint")
 
 
@@ -117,11 +117,22 @@ def cluster_file(asked: str, experiments: Path) -> Iterator[Finding]:
     name, cluster = found
     from harness.sweep.launch import rehearse  # imports torch
 
+    if cluster.minutes is not None and cluster.minutes < SHORT_MINUTES:
+        seen = f"{name}.yaml gives a job {cluster.minutes} minutes: much of them goes into starting it, again and again"
+        yield warn("time", seen, "time: auto, or half an hour and more")
     accepted, said = rehearse(cluster)
     if accepted:
         yield ok("cluster", f"{name}.yaml would be taken: {_shortened(said)}")
+        if cluster.minutes is None:
+            yield from _long_jobs(name, *rehearse(cluster, longest=True))
     else:
         yield fail("cluster", f"{name}.yaml would be refused: {_shortened(said)}", _advice(said, cluster))
+
+
+def _long_jobs(name: str, accepted: bool, said: str) -> Iterator[Finding]:
+    if not accepted:
+        seen = f"the longest jobs that {name}.yaml may ask for (time: auto) would be refused: {_shortened(said)}"
+        yield warn("time", seen, 'time: the longest that your account may have, e.g. "1-00:00:00"')
 
 
 def _shortened(said: str) -> str:

@@ -31,7 +31,7 @@ class Cluster(BaseModel):
     gres: str | None = Field(default=None, description="Where --gpus-per-node is not understood, e.g. gpu:a100:1")
     cpus: Positive = Field(default=8, description="Cores of one job, on each of its nodes.")
     mem: str | None = Field(default="32G", description="Memory of one job, on each of its nodes.")
-    array_cap: Positive = Field(default=64, description="Jobs at a time, over all arrays of one sweep.")
+    array_cap: Positive = Field(default=64, description="Jobs at a time, over all arrays of a command.")
     runs_per_job: Positive = Field(default=1, description="Runs one job works through.")
     at_once: Positive = Field(default=1, description="Runs side by side within a job (small runs share a GPU).")
     processes_per_run: Positive = Field(default=1, description="Processes (tasks) that share one run, a GPU each.")
@@ -68,6 +68,14 @@ class Cluster(BaseModel):
             raise ValueError(
                 f"cpus: {self.tasks_per_node} processes on a node need a core each, not {self.cpus} in all"
             )
+        return self
+
+    @model_validator(mode="after")
+    def long_enough(self) -> Cluster:
+        """Raises ``ValueError`` where a job would spend its time on being warned: the start alone takes minutes."""
+        if self.minutes is not None and 60 * self.minutes < 3 * self.signal_seconds:
+            least = 3 * self.signal_seconds
+            raise ValueError(f"time: {self.time} is less than {least} s, three times signal_seconds: nothing gets done")
         return self
 
     @property

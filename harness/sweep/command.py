@@ -45,8 +45,9 @@ def sweep(asked: argparse.Namespace, console: Console, store: Store, experiments
     offer: Offer = [(plan, _chosen(asked, plan)) for plan in plans]
     purchase = _purchase(asked, console, offer) if asked.budget else None
     offer = [(plan, _bought(purchase, runs)) for plan, runs in offer]
+    files = sum(bool(runs) for _, runs in offer)  # that share the cap on jobs
     if asked.plan:
-        return max(_plan_only(asked, console, plan, runs) for plan, runs in offer)
+        return max(_plan_only(asked, console, plan, runs, files) for plan, runs in offer)
     if not _ready(asked, console, offer):
         return 2
     if asked.retry:
@@ -56,7 +57,7 @@ def sweep(asked: argparse.Namespace, console: Console, store: Store, experiments
     for index, plan in enumerate(plans):
         if index or asked.retry:
             plan = look(plan.experiment)  # what an earlier file trained is not to do any more
-        code = _one(asked, console, plan, _bought(purchase, _chosen(asked, plan)))
+        code = _one(asked, console, plan, _bought(purchase, _chosen(asked, plan)), files)
         if code == STOPPED:
             return STOPPED
         worst = max(worst, code)
@@ -106,10 +107,10 @@ def _check_submissions(asked: argparse.Namespace, offer: Offer) -> None:
             check_processes(missing, cluster[1].processes_per_run, cluster[1].images_per_pass, cluster[1].compile)
 
 
-def _plan_only(asked: argparse.Namespace, console: Console, plan: Plan, runs: Sequence[PlannedRun]) -> int:
+def _plan_only(asked: argparse.Namespace, console: Console, plan: Plan, runs: Sequence[PlannedRun], files: int) -> int:
     cluster = _cluster(asked, plan)
     if cluster is not None:
-        code = _submit(asked, console, plan, runs)
+        code = _submit(asked, console, plan, runs, files)
         ranks, passes, compile = cluster[1].processes_per_run, cluster[1].images_per_pass, cluster[1].compile
     else:
         prices, _ = _show_here(asked, console, plan, runs, chosen=len(runs))
@@ -127,20 +128,23 @@ def _plan_only(asked: argparse.Namespace, console: Console, plan: Plan, runs: Se
     return code
 
 
-def _one(asked: argparse.Namespace, console: Console, plan: Plan, runs: Sequence[PlannedRun]) -> int:
+def _one(asked: argparse.Namespace, console: Console, plan: Plan, runs: Sequence[PlannedRun], files: int) -> int:
     if _cluster(asked, plan) is not None:
-        return _submit(asked, console, plan, runs)
+        return _submit(asked, console, plan, runs, files)
     if len(asked.experiments) > 1:
         say(console, f"{plan.experiment.file.title}: {many(len(runs), 'run')}", style="bold")
     return _run_here(asked, console, plan, runs)
 
 
-def _submit(asked: argparse.Namespace, console: Console, plan: Plan, runs: Sequence[PlannedRun]) -> int:
+def _submit(asked: argparse.Namespace, console: Console, plan: Plan, runs: Sequence[PlannedRun], files: int) -> int:
+    """``files`` of this command have runs to do: SLURM caps an array, and the cap is one for all of them."""
     from harness.sweep.launch import sweep_on
 
     if runs:
         show_lacking(console, lacking(plan.evaluations, asked.data))
-    return sweep_on(console, plan, runs, _cluster(asked, plan), asked.data.resolve(), only_plan=asked.plan)
+    name, cluster = _cluster(asked, plan)
+    cluster = altered(cluster, array_cap=max(1, cluster.array_cap // max(1, files)))
+    return sweep_on(console, plan, runs, (name, cluster), asked.data.resolve(), only_plan=asked.plan)
 
 
 def _show_here(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import secrets
 import shlex
 import subprocess
@@ -27,8 +28,8 @@ from rich.console import Console
 from harness.components import Evaluation
 from harness.spec.errors import SpecError
 from harness.store import Store
-from harness.sweep import scheduler, snapshot
-from harness.sweep.cluster import Cluster, describe
+from harness.sweep import scheduler, site, snapshot
+from harness.sweep.cluster import Cluster, Flags, describe
 from harness.sweep.job import Job
 from harness.sweep.live import clock, say
 from harness.sweep.plan import Plan, PlannedRun
@@ -38,9 +39,12 @@ from harness.sweep.record import record
 from harness.sweep.show import show_claims, show_plan
 from harness.sweep.snapshot import Snapshot
 from harness.sweep.submission import Chunk, Submission, submitting, write_task
+from harness.sweep.worker import WARNED_S
 
 TIME_CLASSES = (30, 60, 120, 240, 480, 720, 1440, 2880, 4320, 10_080)
 """Minutes. Below half an hour submitit takes every signal for a time-out."""
+UNSURE = re.compile(r"timed? ?out|unable to contact|zero bytes|communicat|connect|killed|i/o error", re.IGNORECASE)
+"""Words of an sbatch that did not hear the controller's answer, which may have been yes."""
 MANY_TIMEOUTS = 1000
 """Requeues after time-outs are not counted here: the ledger of attempts shows them."""
 
@@ -65,34 +69,64 @@ def sweep_on(
 ) -> int:
     """Submit what is neither done nor in the queue, and return at once. Returns the exit code."""
     name, cluster = named
-    with nullcontext() if only_plan else submitting(plan.store):
+    with nullcontext() if only_plan else submitting(plan.store, lambda line: say(console, line, style="yellow")):
         if not only_plan:
             for line in scheduler.adopt(plan.store):
                 say(console, line, style="yellow")
         queue = scheduler.look(plan.store, exclusive=not only_plan, read_only=only_plan)
-        waiting = [one for one in runs if one.folder.id in queue.runs]
         missing = [one for one in runs if one.folder.id not in queue.runs]
         if not only_plan:  # which may be of runs as --retry would leave them
             missing = _left(plan, missing)
+        behind = _behind(console, plan, runs, queue)
         prices = prices_on(plan.store, plan.evaluations, cluster)
         at_once = cluster.array_cap * cluster.at_once
-        cost = bill(prices, missing, plan.evaluations, at_once)
-        show_plan(console, plan, cost, f"on {name}, at most {at_once} at a time", queued=len(waiting))
+        chosen = [*missing, *behind]
+        waiting = sum(one.folder.id in queue.runs for one in runs) - len(behind)
+        cost = bill(prices, chosen, plan.evaluations, at_once)
+        show_plan(console, plan, cost, f"on {name}, at most {at_once} at a time", queued=waiting)
         if only_plan:
             show_claims(console, plan, prices, {one.folder.id for one in runs} | {*queue.runs})
-        groups = group(plan, missing, cluster, prices)
-        submission = draw_up(plan, groups, cluster)
-        _show_arrays(console, submission, cluster)
-        if only_plan or not missing:
+        batches = []
+        for some in (missing, behind):
+            groups = group(plan, some, cluster, prices)
+            batches.append((draw_up(plan, groups, cluster), groups))
+            _show_arrays(console, batches[-1][0], cluster)
+        if only_plan:
             return 0
-        check_data(missing, data)
-        check_processes(missing, cluster.processes_per_run, cluster.images_per_pass, cluster.compile)
-        record(plan)
-        submit(plan, submission, groups, cluster, data)
-    jobs = sum(len(chunk.tasks) for chunk in submission.chunks)
-    say(console, f"Submitted {len(missing)} runs as {jobs} jobs: {', '.join(_ids(submission))}.", style="green")
-    say(console, f"How far they are: python -m harness.sweep --status --results {plan.store.root}")
+        check_data(chosen, data)
+        check_processes(chosen, cluster.processes_per_run, cluster.images_per_pass, cluster.compile)
+        record(plan)  # also where nothing is submitted: status and report are to know of this sweep
+        ahead = sorted({str(chunk.job) for one in behind for _, chunk in queue.orders[one.folder.id]})
+        for (submission, groups), after in zip(batches, ([], ahead), strict=True):
+            if groups:
+                submit(plan, submission, groups, cluster, data, after=after)
+    if chosen:
+        jobs = sum(len(chunk.tasks) for submission, _ in batches for chunk in submission.chunks)
+        ids = [one for submission, _ in batches for one in _ids(submission)]
+        say(console, f"Submitted {len(chosen)} runs as {jobs} jobs: {', '.join(ids)}.", style="green")
+        say(console, f"How far they are: python -m harness.sweep --status --results {plan.store.root}")
     return 0
+
+
+def _behind(console: Console, plan: Plan, runs: Sequence[PlannedRun], queue: scheduler.Queue) -> list[PlannedRun]:
+    """Runs in the queue for other evaluations than this experiment's: another job is to follow the one that has them.
+
+    Not where that one is not surely in the queue: to follow it, SLURM has to know it.
+    """
+    handles = [one.handle for one in plan.evaluations]
+    found, unsure = list[PlannedRun](), 0
+    for one in runs:
+        if one.folder.id in queue.runs and {*(one.lacking or handles)} - queue.waits_for(one.folder.id):
+            known = queue.runs[one.folder.id] != "unknown" and all(c.job for _, c in queue.orders[one.folder.id])
+            found += [one] if known else []
+            unsure += not known
+    if found:
+        said = "are in the queue for fewer evaluations: a second job of each follows the first"
+        say(console, f"{len(found)} runs {said}")
+    if unsure:
+        said = "may be in the queue, but not for all of these evaluations: sweep again once that is clear"
+        say(console, f"{unsure} runs {said}", style="yellow")
+    return found
 
 
 def _left(plan: Plan, runs: Iterable[PlannedRun]) -> list[PlannedRun]:
@@ -115,8 +149,9 @@ def group(plan: Plan, runs: Sequence[PlannedRun], cluster: Cluster, prices: Pric
     """Runs -> jobs -> groups of jobs with one time limit."""
     limits: dict[int, list[PlannedRun]] = defaultdict(list)
     seconds = {one.folder.id: prices.left(one, plan.evaluations).seconds for one in runs}
+    longest = site.longest_minutes(cluster.partition) if runs and cluster.minutes is None else None
     for one in runs:
-        limits[cluster.minutes or _time_class(seconds[one.folder.id], cluster)].append(one)
+        limits[cluster.minutes or _time_class(seconds[one.folder.id], cluster, longest)].append(one)
     size = cluster.runs_per_job
     return [
         Group(
@@ -128,10 +163,14 @@ def group(plan: Plan, runs: Sequence[PlannedRun], cluster: Cluster, prices: Pric
     ]
 
 
-def _time_class(seconds: float, cluster: Cluster) -> int:
-    """Three times the price, rounded up: too short a limit costs requeues, too long a one costs priority."""
-    minutes = 3 * seconds * math.ceil(cluster.runs_per_job / cluster.at_once) / 60
-    return next((limit for limit in TIME_CLASSES if limit >= minutes), TIME_CLASSES[-1])
+def _time_class(seconds: float, cluster: Cluster, longest: int | None = None) -> int:
+    """Three times the price, rounded up: too short a limit costs requeues, too long a one costs priority.
+
+    No more than the partition's ``longest``: SLURM takes such jobs, and never starts them.
+    """
+    minutes = 3 * max(seconds * math.ceil(cluster.runs_per_job / cluster.at_once), cluster.signal_seconds) / 60
+    wanted = next((limit for limit in TIME_CLASSES if limit >= minutes), TIME_CLASSES[-1])
+    return min(wanted, longest or wanted)
 
 
 def draw_up(plan: Plan, groups: Sequence[Group], cluster: Cluster) -> Submission:
@@ -139,7 +178,7 @@ def draw_up(plan: Plan, groups: Sequence[Group], cluster: Cluster) -> Submission
     token = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
     name = f"{plan.experiment.name}@{plan.experiment.scale.name}"
     made = Submission(plan.store.jobs / token, name, describe(cluster), time.time())
-    longest = scheduler.max_array_size() if groups else 1
+    longest = site.max_array_size() if groups else 1
     for one in groups:
         for first in range(0, len(one.tasks), longest):
             tasks = [[run.folder.id for run in task] for task in one.tasks[first : first + longest]]
@@ -150,38 +189,63 @@ def draw_up(plan: Plan, groups: Sequence[Group], cluster: Cluster) -> Submission
     return made
 
 
-def submit(plan: Plan, submission: Submission, groups: Sequence[Group], cluster: Cluster, data: Path) -> None:
-    """Write everything down, then call sbatch once per array. Raises :class:`SpecError` with sbatch's own words."""
+def submit(
+    plan: Plan,
+    submission: Submission,
+    groups: Sequence[Group],
+    cluster: Cluster,
+    data: Path,
+    *,
+    after: Sequence[str] = (),
+) -> None:
+    """Write everything down, then call sbatch once per array; all begin when the jobs ``after`` have ended.
+
+    Raises :class:`SpecError` with sbatch's own words.
+    """
     code = snapshot.take(plan.store, plan.experiment.document.path)
     runs = {one.folder.id: (one, made.seconds) for made in groups for task in made.tasks for one in task}
+    patience = site.killed_within_s()
+    settings = len({one.label.rpartition(", seed")[0] for one, _ in runs.values()})
     for number, chunk in enumerate(submission.chunks):
         for index, task in enumerate(chunk.tasks):
             order = _order(plan, submission, [runs[run][0] for run in task], cluster, data, code)
-            write_task(submission.task_file(number, index), {**order, "seconds": runs[task[0]][1]})
+            order |= {"seconds": runs[task[0]][1], "settings": settings, "killed_within_s": patience}
+            write_task(submission.task_file(number, index), order)
     submission.logs.mkdir(parents=True)
     submission.save()  # the orphan token: whoever finds it without a job id asks the queue for the name
     for number, chunk in enumerate(submission.chunks):
         executor = submitit.SlurmExecutor(submission.logs, max_num_timeout=MANY_TIMEOUTS, python=_python())
-        earlier = submission.chunks[number - cluster.array_cap].job if number >= cluster.array_cap else None
-        executor.update_parameters(**parameters(cluster, chunk, after=earlier, code=code))
+        # more arrays than the cap: they follow one another
+        earlier = [submission.chunks[number - cluster.array_cap].job] if number >= cluster.array_cap else []
+        executor.update_parameters(**parameters(cluster, chunk, after=[*after, *map(str, earlier)], code=code))
         orders = [str(submission.task_file(number, index).resolve()) for index in range(len(chunk.tasks))]
         try:
             with _outside_of_jobs():
                 jobs = executor.map_array(Job(cluster.processes_per_run), orders)
-        except (submitit.core.utils.FailedJobError, OSError) as error:
-            raise _refused(submission, number, str(error).strip()) from None
+        except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError, OSError) as error:
+            raise _not_submitted(submission, number, error) from None
         chunk.job = jobs[0].job_id.partition("_")[0]
         submission.save()
 
 
-def _refused(submission: Submission, number: int, words: str) -> SpecError:
-    """Arrays before the refused one stay in the queue (a limit on submitted jobs stops a long sweep half-way)."""
-    for chunk in submission.chunks[number:]:
+def _not_submitted(submission: Submission, number: int, error: Exception) -> SpecError:
+    """Arrays before the one that failed stay in the queue (a limit on submitted jobs stops a long sweep half-way).
+
+    That one is refused only if sbatch said so. Where it may be in the queue nevertheless it stays on record without a
+    job, and :func:`harness.sweep.scheduler.adopt` asks the queue for its name.
+    """
+    words, name = " ".join(str(error).split()) or type(error).__name__, submission.chunks[number].name
+    refused = isinstance(error, submitit.core.utils.FailedJobError) and not UNSURE.search(words)
+    for chunk in submission.chunks[number if refused else number + 1 :]:
         chunk.over = "refused"
     submission.save()
-    said = f"sbatch refused {submission.chunks[number].name}: {words}"
+    said = f"sbatch refused {name}: {words}" if refused else f"{name} may or may not have been submitted: {words}"
     if number:
-        said += f"; submitted before it: {', '.join(_ids(submission))}; sweep again when there is room for the rest"
+        said += f"; submitted before it: {', '.join(_ids(submission))}"
+    if not refused:
+        said += "; sweep again in a minute: it asks the queue, and nothing is submitted twice"
+    elif number:
+        said += "; sweep again when there is room for the rest"
     return SpecError(said)
 
 
@@ -207,13 +271,20 @@ def _order(
         "cpus": cluster.cpus_per_task,
         "images_per_pass": cluster.images_per_pass,
         "compile": cluster.compile,
-        "device": "auto" if cluster.gpus or cluster.gres else "cpu",
+        "device": _device(cluster),
         "grace_s": max(10.0, cluster.signal_seconds - 60.0),
     }
 
 
+def _device(cluster: Cluster) -> str:
+    """A job that asked for a GPU is not to do without one. Of other gres (a shard of one, say) nobody knows."""
+    if not cluster.gres:
+        return "cuda" if cluster.gpus else "cpu"
+    return "cuda" if re.match(r"(gres/)?gpu\b", cluster.gres) else "auto"
+
+
 def parameters(
-    cluster: Cluster, chunk: Chunk, *, after: str | None = None, code: Snapshot | None = None
+    cluster: Cluster, chunk: Chunk, *, after: Sequence[str] = (), code: Snapshot | None = None
 ) -> dict[str, Any]:
     """submitit's parameters. One task, or one for each process of a run; srun is told the cores it forgets.
 
@@ -233,14 +304,20 @@ def parameters(
         "account": cluster.account,
         "qos": cluster.qos,
         "constraint": cluster.constraint,
-        "dependency": f"afterany:{after}" if after else None,  # more arrays than the cap: they follow one another
+        "dependency": f"afterany:{':'.join(after)}" if after else None,
         "array_parallelism": chunk.cap,
         "signal_delay_s": cluster.signal_seconds,
         "setup": [_end_time(chunk), *cluster.setup, *_environment(cluster, code)],
-        "additional_parameters": cluster.sbatch or None,
+        "additional_parameters": _flags(cluster),
         "srun_args": [f"--cpus-per-task={cluster.cpus_per_task}", *together, *cluster.srun],
     }
     return {key: value for key, value in wanted.items() if value is not None}
+
+
+def _flags(cluster: Cluster) -> Flags:
+    """Further sbatch options. Jobs may be requeued, also where the site does not let them by default (JobRequeue=0)."""
+    wanted: Flags = {"requeue": "no-requeue" not in cluster.sbatch, **cluster.sbatch}
+    return {key: value for key, value in wanted.items() if value is not False}
 
 
 def _end_time(chunk: Chunk) -> str:
@@ -248,10 +325,14 @@ def _end_time(chunk: Chunk) -> str:
     return f'export SLURM_JOB_END_TIME="${{SLURM_JOB_END_TIME:-$(($(date +%s) + {60 * chunk.minutes}))}}"'
 
 
-def rehearse(cluster: Cluster) -> tuple[bool, str]:
-    """Whether SLURM would take jobs of this cluster file, and its words: ``sbatch --test-only`` on our own script."""
+def rehearse(cluster: Cluster, *, longest: bool = False) -> tuple[bool, str]:
+    """Whether SLURM would take jobs of this cluster file, and its words: ``sbatch --test-only`` on our own script.
+
+    ``longest``: with the longest limit that ``time: auto`` may ask for, instead of the shortest.
+    """
+    auto = _time_class(math.inf, cluster, site.longest_minutes(cluster.partition)) if longest else TIME_CLASSES[0]
     with tempfile.TemporaryDirectory() as folder:
-        chunk = Chunk("doctor", [["a"], ["b"]], 1, cluster.minutes or TIME_CLASSES[0])
+        chunk = Chunk("doctor", [["a"], ["b"]], 1, cluster.minutes or auto)
         executor = submitit.SlurmExecutor(folder)
         executor.update_parameters(**parameters(cluster, chunk))
         executor.parameters["map_count"] = len(chunk.tasks)  # as map_array does it
@@ -269,6 +350,7 @@ def _environment(cluster: Cluster, code: Snapshot | None) -> list[str]:
     oversubscribe cores. ``code`` is None where nothing is going to run.
     """
     lines = [f"export OMP_NUM_THREADS={max(1, cluster.cpus_per_task // cluster.at_once)}"]
+    lines.append(f"export {WARNED_S}={cluster.signal_seconds}")
     for name, value in code.environment.items() if code else ():
         behind = "${PYTHONPATH:+:$PYTHONPATH}" if name == "PYTHONPATH" else ""
         lines.append(f'export {name}="{value}{behind}"')

@@ -23,6 +23,7 @@ from harness.store import RunFolder, StoreError, read_json
 from harness.sweep import worker
 from harness.sweep.attempts import cause_of
 from harness.sweep.child import Child
+from harness.sweep.evidence import HOLD_AFTER, Evidence
 from harness.sweep.leases import Leases
 from harness.sweep.machine import oom_kills
 from harness.sweep.ranks import OneProcess, Ranks, start_process
@@ -33,9 +34,6 @@ from harness.train.place import Place
 
 if TYPE_CHECKING:
     from harness.components import Evaluation
-
-HOLD_AFTER = 3
-"""So many runs that die alike, before any has succeeded, hold the rest of the sweep."""
 
 POLL_S = 0.2
 
@@ -73,7 +71,7 @@ class Pool:
 
     With ``leases`` a GPU that another sweep of this machine has is waited for (in a job, the scheduler sees to that).
     With ``code``, every run imports that snapshot of the package, whatever becomes of the checkout meanwhile. ``ranks``
-    makes several processes of every run.
+    makes several processes of every run. With ``evidence`` it holds the rest back with other pools, as one of them.
     """
 
     def __init__(
@@ -90,6 +88,7 @@ class Pool:
         code: Snapshot | None = None,
         ranks: Ranks | None = None,
         leases: Leases | None = None,
+        evidence: Evidence | None = None,
     ) -> None:
         self.waiting = list(folders)
         self.again: list[RunFolder] = []  # lost through no fault of theirs: once more, at the end
@@ -101,6 +100,7 @@ class Pool:
         self.children: list[Child] = []
         self.outcome = Outcome()
         self.alike: list[str] = []
+        self.evidence = evidence
         self.disk_faults = 0
         self.told = False  # to stop, by a signal that nobody has acknowledged yet
         self.context = multiprocessing.get_context("forkserver")
@@ -154,6 +154,8 @@ class Pool:
     def _fill(self) -> None:
         """Start runs until all places are taken."""
         while not self.outcome.stopped and len(self.children) < self.jobs:
+            if self.waiting and self.evidence is not None and (why := self.evidence.held()):
+                self._hold(why)
             if not self.waiting and (self.children or not self.alone):
                 return
             gpus = self._lease(self.ranks.here)
@@ -246,6 +248,8 @@ class Pool:
             self._hold_if_alike(folder)
         elif cause in (Cause.DONE, Cause.DIVERGED):
             self.alike = ["something succeeded"]
+            if self.evidence is not None:
+                self.evidence.succeeded()
 
     def _count_disk_faults(self, cause: Cause, detail: str) -> None:
         self.disk_faults = self.disk_faults + 1 if cause is Cause.DISK else 0
@@ -257,6 +261,8 @@ class Pool:
         with suppress(StoreError):
             failure = read_json(folder.failure) or {}
         self.alike.append(failure.get("fingerprint", "?"))
+        if self.evidence is not None:
+            self.evidence.died(folder.id, failure)
         if self.alike == [self.alike[0]] * HOLD_AFTER:
             self._hold(f"{failure.get('type')}: {failure.get('message')}")
 

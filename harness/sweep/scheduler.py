@@ -6,16 +6,16 @@ not asked at all: sites switch it off, and it forgets array jobs that were cance
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 
 from harness.store import Store, StoreError, read_json, write_json
-from harness.sweep import attempts
-from harness.sweep.attempts import Cause, fail, fingerprint
-from harness.sweep.submission import Chunk, Submission, idle, submissions, submitting
+from harness.sweep import aftermath
+from harness.sweep.submission import Chunk, Submission, asking, idle, submissions, submitting
 
 ASK_EVERY_S = 60.0
 PATIENCE_S = 60.0
@@ -29,12 +29,24 @@ ENDED = frozenset({"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY
 TAKEN_AWAY = frozenset({"NODE_FAIL", "PREEMPTED", "REQUEUED"})
 """Last words of jobs that are no fault of their own, where they are not started again."""
 
+STUCK = re.compile(
+    r"TimeLimit|NodeLimit|PartitionConfig|NeverSatisfied|held|BadConstraints|Invalid|NotAllowed|PerJob", re.IGNORECASE
+)
+"""Of the reasons why a job waits: those that time does not mend."""
+
 
 @dataclass
 class Queue:
     """Runs that SLURM has or may have: run id -> its state there, in SLURM's word or ``unknown``."""
 
     runs: dict[str, str] = field(default_factory=dict)
+    orders: dict[str, list[tuple[Submission, Chunk]]] = field(default_factory=dict)  # run id -> whose jobs have it
+
+    stuck: dict[str, list[str]] = field(default_factory=dict)  # reason -> jobs that will not start as things are
+
+    def waits_for(self, run: str) -> set[str]:
+        """Handles of the evaluations that are ordered for a run. Raises ``OSError``, ``ValueError``."""
+        return {handle for submission, _ in self.orders.get(run, ()) for handle in submission.evaluations}
 
 
 @dataclass(frozen=True)
@@ -43,7 +55,7 @@ class _Answer:
 
     time: float = 0.0
     names: tuple[str, ...] = ()  # of the arrays that were asked for
-    jobs: dict[str, list[str]] | None = None  # job of an array -> its state and its name; None: no answer
+    jobs: dict[str, list[str]] | None = None  # job of an array -> its state, its name, its reason; None: no answer
     absent: dict[str, float] = field(default_factory=dict)  # jobs that it did not list, and since when
     last: dict[str, str] = field(default_factory=dict)  # the last word heard of a job
 
@@ -52,6 +64,9 @@ class _Answer:
 
     def state(self, task_id: str) -> str | None:
         return (self.jobs or {}).get(task_id, [None])[0]
+
+    def reason(self, task_id: str) -> str:
+        return ((self.jobs or {}).get(task_id, []) + [""] * 3)[2]
 
     def gone_s(self, name: str) -> float:
         """Between the first and the last of the answers in a row that did not list it; 0 after the first."""
@@ -84,9 +99,13 @@ def _sorted_out(
 ) -> Queue:
     queue = Queue()
     states = [[_state(one, chunk, index, answer, now) for index in range(len(chunk.tasks))] for one, chunk in open_]
-    for (_, chunk), words in zip(open_, states, strict=True):
-        for task, word in zip(chunk.tasks, words, strict=True):
-            queue.runs.update(dict.fromkeys(task, word) if word is not None else {})
+    for (submission, chunk), words in zip(open_, states, strict=True):
+        for index, (task, word) in enumerate(zip(chunk.tasks, words, strict=True)):
+            if word == "PENDING" and STUCK.search(reason := answer.reason(chunk.task_id(index))):
+                queue.stuck.setdefault(reason, []).append(chunk.task_id(index))
+            for run in task if word is not None else ():
+                queue.runs[run] = str(word)
+                queue.orders.setdefault(run, []).append((submission, chunk))
     if not settle:
         return queue
     for (submission, chunk), words in zip(open_, states, strict=True):
@@ -123,34 +142,25 @@ def _settle(store: Store, submission: Submission, chunk: Chunk, index: int, answ
     Once for each job: a run that was asked for again since is not its business, nor is one that another job has by now.
     """
     task = chunk.task_id(index)
-    runs = [run for run in chunk.tasks[index] if run not in queue.runs]
+    runs = [store.run(run) for run in chunk.tasks[index] if run not in queue.runs]
     word, log = answer.last.get(task, ""), submission.log(task)
+    started = submission.started(task).exists()
     if word in TAKEN_AWAY:
         return
     # A job of an array that is cancelled before it began leaves no trace in SLURM at all; SLURM opens the log first.
-    if word == "CANCELLED" or (word not in ENDED and not submission.started(task).exists() and not log.exists()):
-        for run in runs:
-            with suppress(StoreError):
-                folder = store.run(run)
-                if not folder.outcome.exists() and folder.claim_state() is None:
-                    write_json(folder.cancelled, {"run": run, "job": task, "time": attempts.now()})
-    elif not submission.started(task).exists():
-        _launch_failed(store, runs, task, submission, word)
+    if word == "CANCELLED" or (word not in ENDED and not started and not log.exists()):
+        aftermath.cancelled(runs, task)
+    elif not started:
+        aftermath.launch_failed(runs, _ordered(submission), task, word, log)
+    elif word in ENDED:
+        aftermath.died(runs, _ordered(submission), task, word, log)
 
 
-def _launch_failed(store: Store, runs: Iterable[str], task: str, submission: Submission, word: str) -> None:
-    log = submission.log(task)
-    about = {
-        "type": "LaunchFailed",
-        "message": f"job {task} ended {f'({word}) ' if word else ''}before Python started; see {log}",
-        "traceback": log.read_text(encoding="utf-8", errors="replace")[-2000:] if log.exists() else "",
-        "fingerprint": fingerprint("launch"),
-    }
-    for run in runs:
-        with suppress(StoreError):
-            folder = store.run(run)
-            if not folder.outcome.exists() and folder.claim_state() is None and not folder.failure.exists():
-                fail(folder, Cause.LAUNCH, about, 0)
+def _ordered(submission: Submission) -> frozenset[str]:
+    """What the jobs of a submission evaluate; nothing where its orders are not there any more."""
+    with suppress(OSError, ValueError):
+        return submission.evaluations
+    return frozenset()
 
 
 # --- asking -------------------------------------------------------------------------------------------------
@@ -158,55 +168,53 @@ def _launch_failed(store: Store, runs: Iterable[str], task: str, submission: Sub
 
 def _answer(store: Store, chunks: Sequence[Chunk], now: float, *, keep: bool = True) -> _Answer:
     """From ``squeue.json`` if that is younger than a minute, else from ``squeue``. The one place that asks."""
-    cache = store.jobs / "squeue.json"
-    held = _Answer()
-    with suppress(StoreError, TypeError):
-        held = _Answer(**(read_json(cache) or {}))
+    held = _held(store)
     if 0 <= now - held.time < ASK_EVERY_S:  # one from the future is old: the clock was set back
         return held
-    names = tuple(sorted({chunk.name for chunk in chunks}))
-    jobs = ask_queue(names)
-    absent, last = held.absent, held.last
-    if jobs is not None:
-        listed = {*jobs, *(name for _, name in jobs.values())}
-        expected = [one for chunk in chunks for one in chunk.task_ids() or [chunk.name]]
-        absent = {one: min(held.absent.get(one, now), now) for one in expected if one not in listed}
-        last = {one: held.last[one] for one in absent if one in held.last}
-        last |= {one: state for one, (state, _) in jobs.items()}
-    answer = _Answer(now, names, jobs, absent, last)
-    if keep:
-        with suppress(OSError):  # where nothing can be written, one may look all the same
-            write_json(cache, vars(answer))
+    with asking(store) if keep else nullcontext():
+        held = _held(store)
+        if -2 * PATIENCE_S <= now - held.time < ASK_EVERY_S:  # another has asked while we waited for it
+            return held
+        answer = _asked(chunks, now, held)
+        if keep:
+            with suppress(OSError):  # where nothing can be written, one may look all the same
+                write_json(store.jobs / "squeue.json", vars(answer))
     return answer
 
 
+def _held(store: Store) -> _Answer:
+    with suppress(StoreError, TypeError):
+        return _Answer(**(read_json(store.jobs / "squeue.json") or {}))
+    return _Answer()
+
+
+def _asked(chunks: Sequence[Chunk], now: float, held: _Answer) -> _Answer:
+    """A new answer, after ``held``."""
+    names = tuple(sorted({chunk.name for chunk in chunks}))
+    jobs = ask_queue(names)
+    if jobs is None:
+        return _Answer(now, names, jobs, held.absent, held.last)
+    listed = {*jobs, *(entry[1] for entry in jobs.values())}
+    expected = [one for chunk in chunks for one in chunk.task_ids() or [chunk.name]]
+    absent = {one: min(held.absent.get(one, now), now) for one in expected if one not in listed}
+    last = {one: held.last[one] for one in absent if one in held.last}
+    return _Answer(now, names, jobs, absent, last | {one: entry[0] for one, entry in jobs.items()})
+
+
 def ask_queue(names: Iterable[str]) -> dict[str, list[str]] | None:
-    """``squeue``: every job of the arrays so named -> its state and name; None if it does not answer properly.
+    """``squeue``: every job of the arrays so named -> its state, name and reason; None if it does not answer properly.
 
     ``--states=all`` lists jobs that have ended as well, for as long as the controller remembers them (minutes).
     """
-    command = ["squeue", "--noheader", "--array", "--states=all", "--format=%i|%T|%j", "--name=" + ",".join(names)]
+    command = ["squeue", "--noheader", "--array", "--states=all", "--format=%i|%T|%j|%r", "--name=" + ",".join(names)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     except (OSError, subprocess.SubprocessError):
         return None
     if done.returncode != 0:
         return None
-    lines = [line.strip().split("|", 2) for line in done.stdout.splitlines() if line.count("|") >= 2]
-    return {task: [state, name] for task, state, name in lines}
-
-
-def max_array_size() -> int:
-    """The site's MaxArraySize; 1001, SLURM's default, where it cannot be learnt."""
-    with suppress(OSError, subprocess.SubprocessError, ValueError):
-        done = subprocess.run(
-            ["scontrol", "show", "config"], capture_output=True, text=True, timeout=PATIENCE_S, check=True
-        )
-        for line in done.stdout.splitlines():
-            key, _, value = line.partition("=")
-            if key.strip() == "MaxArraySize":
-                return max(1, int(value))
-    return 1001
+    lines = [line.strip().split("|", 3) for line in done.stdout.splitlines() if line.count("|") >= 2]
+    return {task: about for task, *about in lines}
 
 
 # --- acting -------------------------------------------------------------------------------------------------
@@ -237,7 +245,7 @@ def adopt(store: Store, *, now: float | None = None) -> list[str]:
 
 
 def _adopt(submission: Submission, chunk: Chunk, answer: _Answer) -> str:
-    found = sorted({task.partition("_")[0] for task, (_, name) in (answer.jobs or {}).items() if name == chunk.name})
+    found = sorted({task.partition("_")[0] for task, entry in (answer.jobs or {}).items() if entry[1] == chunk.name})
     if not found and answer.gone_s(chunk.name) < SETTLE_S:
         return f"{chunk.name} may or may not have been submitted, and is not in the queue: sweep again in a minute"
     if not found:

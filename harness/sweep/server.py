@@ -58,7 +58,8 @@ def _stops_ignored() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (*worker.STOP_SIGNALS, signal.SIGHUP, signal.SIGINT)}
+    heard = (*worker.STOP_SIGNALS, signal.SIGHUP, signal.SIGINT)  # Ctrl-C too, while the server still imports torch
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in heard}
     try:
         yield
     finally:

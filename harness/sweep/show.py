@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -183,6 +183,18 @@ def remark(console: Console, title: str, runs: list[PlannedRun]) -> None:
         said = why  # a reason that many share is said once
     if len(runs) > LISTED:
         say(console, f"  ... and {len(runs) - LISTED} more")
+
+
+def show_stuck(console: Console, stuck: Mapping[str, Sequence[str]]) -> None:
+    """Jobs that wait for what will not come by itself: to call them queued alone would let people wait as well."""
+    for reason, jobs in stuck.items():
+        some = ", ".join(jobs[:LISTED]) + (", ..." if len(jobs) > LISTED else "")
+        said = f"{len(jobs)} jobs will not start as things are ({reason}): {some}"
+        say(
+            console,
+            f"{said}; mend or release them, or --cancel, change the cluster file and sweep again",
+            style="yellow",
+        )
 
 
 def show_failures(console: Console, folders: Iterable[RunFolder], labels: dict[str, str]) -> None:

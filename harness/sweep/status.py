@@ -20,10 +20,11 @@ from harness.spec.errors import SpecError, nearest
 from harness.store import RunFolder, State, Store, StoreError, read_json, write_json
 from harness.sweep import scheduler
 from harness.sweep.attempts import entries, last, now
-from harness.sweep.endings import endings, show_endings
+from harness.sweep.endings import OPEN, endings, show_endings
+from harness.sweep.evidence import show_held
 from harness.sweep.gaps import Gap, gaps, show_gaps
 from harness.sweep.live import many, progress, say
-from harness.sweep.show import show_failures
+from harness.sweep.show import show_failures, show_stuck
 from harness.sweep.terminal import agreed
 
 Manifests = dict[str, dict[str, Any]]
@@ -95,9 +96,11 @@ def status(console: Console, store: Store, keys: Sequence[str]) -> int:
         broken += [run for run, state in states.items() if state is State.BROKEN]
         weightless |= {run for run, state in states.items() if state is State.TRAINED and not _weights(store, run)}
     _show_counts(console, counts)
+    show_stuck(console, queue.stuck)
     _show_running(console, running, labels)
     show_failures(console, failed.values(), labels)
     show_endings(console, endings(ended.values()))
+    show_held(console, store, [run for run, (_, state) in ended.items() if state in OPEN])
     for run in broken:
         say(console, f"{store.run(run).path}: unreadable files; sweep --plan says which", style="red")
     if weightless:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from harness.liveness import machine
 from harness.store import Store, StoreError, read_json, write_json
+from harness.sweep.attempts import now
 
 
 @dataclass
@@ -43,6 +47,11 @@ class Submission:
     cluster: dict[str, Any]
     submitted: float
     chunks: list[Chunk] = field(default_factory=list)
+
+    @cached_property
+    def evaluations(self) -> frozenset[str]:
+        """Handles of what its jobs evaluate, all of them the same. Raises ``OSError``, ``ValueError``."""
+        return frozenset(one["handle"] for one in read_task(self.task_file(0, 0))["evaluations"])
 
     @property
     def logs(self) -> Path:
@@ -79,11 +88,33 @@ def submissions(store: Store) -> list[Submission]:
 
 
 @contextmanager
-def submitting(store: Store) -> Iterator[None]:
-    """One sweep submits at a time, so that two of the same file cannot both find the runs missing."""
+def submitting(store: Store, tell: Callable[[str], None] = lambda line: None) -> Iterator[None]:
+    """One sweep submits at a time, so that two of the same file cannot both find the runs missing.
+
+    ``tell`` hears whom it waits for, if it has to.
+    """
     store.jobs.mkdir(parents=True, exist_ok=True)
-    with (store.jobs / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    path = store.jobs / "lock"
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            tell(f"Waiting for another sweep that is submitting here: {path.read_text().strip() or 'unknown'}")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(OSError):
+            file.truncate(0)
+            file.write(f"pid {os.getpid()} on {machine()[0]}, since {now()}\n")
+            file.flush()
+        yield
+
+
+@contextmanager
+def asking(store: Store) -> Iterator[None]:
+    """One process asks the queue at a time, and the others find its answer; not where nothing can be written."""
+    with ExitStack() as stack:
+        with suppress(OSError):
+            file = stack.enter_context((store.jobs / "squeue.lock").open("a"))
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
@@ -96,7 +127,7 @@ def idle(store: Store) -> Iterator[bool]:
     with ExitStack() as stack:
         free = False
         with suppress(OSError):
-            file = stack.enter_context((store.jobs / "lock").open("w"))
+            file = stack.enter_context((store.jobs / "lock").open("a"))
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             free = True
         yield free

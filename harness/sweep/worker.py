@@ -39,6 +39,8 @@ EXIT_FAILED, EXIT_DISK, EXIT_INTERRUPTED, EXIT_ELSEWHERE, EXIT_LOST, EXIT_OOM = 
 """LOST: another process of the run is no more; whoever started them knows why. OOM: a pool's word for one killed so."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
 BEAT_S, WAIT_S = 10.0, 2.0
+WARNED_S = "HARNESS_WARNED_S"
+"""The environment's word for how long before the time limit the scheduler warns a job, in seconds."""
 
 
 def train(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> None:
@@ -264,8 +266,9 @@ def _lost_another(error: BaseException) -> bool:
 
 def stop_cause() -> Cause:
     """TIMEOUT if the scheduler's time limit is at hand, else INTERRUPTED (``SLURM_JOB_END_TIME``: Unix seconds)."""
-    end = os.environ.get("SLURM_JOB_END_TIME", "")
-    near = end.isdigit() and int(end) - time.time() < 300
+    end, warned = os.environ.get("SLURM_JOB_END_TIME", ""), os.environ.get(WARNED_S, "")
+    ahead = (int(warned) if warned.isdigit() else 180) + 90  # SLURM may warn a minute early, and saving takes a while
+    near = end.isdigit() and int(end) - time.time() < ahead
     return Cause.TIMEOUT if near else Cause.INTERRUPTED
 
 

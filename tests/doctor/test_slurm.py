@@ -92,6 +92,20 @@ def test_jobs_that_would_be_refused(commands: Path, tmp_path: Path) -> None:
     assert "partition: one of" in by(look(tmp_path))["cluster"].remedy
 
 
+def test_the_longest_jobs_are_rehearsed_too_and_short_ones_warned_of(commands: Path, tmp_path: Path) -> None:
+    refuse = """[ -z "$2" ] || while read line; do
+        case "$line" in *--time=10080) echo 'time limit' >&2; exit 1;; esac
+    done < "$2"
+    echo fine"""
+    install(commands, sbatch=refuse)
+    found = by(look(tmp_path))
+    assert found["cluster"].level is Level.OK and found["time"].level is Level.WARN
+    assert "the longest jobs that slurm.yaml may ask for" in found["time"].seen
+    path = tmp_path / "site.yaml"
+    path.write_text('time: "00:20:00"\n')
+    assert "gives a job 20 minutes" in by(look(tmp_path, str(path)))["time"].seen
+
+
 def test_a_cluster_file_with_a_typo_or_none_at_all(commands: Path, tmp_path: Path) -> None:
     install(commands)
     path = tmp_path / "site.yaml"
@@ -107,7 +121,7 @@ def test_a_cluster_file_with_a_typo_or_none_at_all(commands: Path, tmp_path: Pat
         (array_size({"MaxArraySize": "10001"}), Level.OK),
         (array_size({"MaxArraySize": "0"}), Level.FAIL),
         (accounting({"AccountingStorageType": "accounting_storage/none"}), Level.NOTE),
-        (requeue({"JobRequeue": "0"}), Level.WARN),
+        (requeue({"JobRequeue": "0"}), Level.OK),
         (preemption({"PreemptType": "preempt/none"}), Level.OK),
         (preemption({"PreemptType": "(null)"}), Level.OK),
         (preemption({"PreemptType": "preempt/qos", "PreemptMode": "REQUEUE"}), Level.WARN),

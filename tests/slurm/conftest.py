@@ -40,8 +40,11 @@ def here(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
 
 @pytest.fixture(scope="session")
 def bare_lab() -> Iterator[Lab]:
-    """One node that binds steps to their cores; no accounting; arrays of two jobs at the most; only SIGTERM."""
-    with started(NODES="1", CPUS="2", ACCOUNTING="0", WARN="0", AFFINITY="1", EXTRA="MaxArraySize=2") as made:
+    """One node that binds steps to their cores; no accounting; arrays of two jobs at the most; only SIGTERM; jobs are
+    not requeued unless they ask for it.
+    """
+    extra = "MaxArraySize=2\nJobRequeue=0"
+    with started(NODES="1", CPUS="2", ACCOUNTING="0", WARN="0", AFFINITY="1", EXTRA=extra) as made:
         yield made
 
 

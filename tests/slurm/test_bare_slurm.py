@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.store import read_json
-from harness.sweep import scheduler
+from harness.sweep import scheduler, site
 from tests.slurm.lab import Lab, Sweep, wait_for
 
 pytestmark = pytest.mark.slurm
@@ -18,7 +18,7 @@ def test_more_runs_than_an_array_holds_go_in_chunks_one_after_the_other(bare: La
     with pytest.raises(subprocess.CalledProcessError) as refused:
         bare.ask("sacct")
     assert "accounting storage is disabled" in refused.value.stderr
-    assert scheduler.max_array_size() == 2
+    assert site.max_array_size() == 2
     sweep = Sweep(tmp_path, bare, seeds=5, array_cap=1, pretend=True)
     assert sweep() == 0
     (submission,) = sweep.submissions
@@ -70,6 +70,30 @@ def test_a_preempted_job_that_hears_sigterm_alone_saves_and_comes_back(bare: Lab
     assert sweep.epochs() == 200 and len(sweep.submissions) == 1
     (said,) = sweep.store.jobs.glob("*/log/*_0_log.out")
     assert said.read_text().count("cores: 2, asked for: 2") == 2, "srun was told what sbatch was told, in both lives"
+
+
+def test_a_preempted_job_with_a_long_grace_comes_back_before_it_is_over(bare: Lab, tmp_path: Path) -> None:
+    """Its run has saved, and Slurm would leave it alone for five minutes more. It must not end as if it had failed, nor
+    try again, when it comes back, what had failed before.
+    """
+    packed = {"partition": "low", "cpus": 2, "runs_per_job": 2, "sbatch": {"exclusive": True}}
+    sweep = Sweep(tmp_path, bare, seeds=2, epochs=100, **packed)
+    bare.ask("scontrol", "update", "PartitionName=low", "GraceTime=300", "State=DOWN")
+    try:
+        assert sweep() == 0
+        spoilt, run = (sweep.store.run(one) for one in sweep.submissions[0].chunks[0].tasks[0])
+        (spoilt.path / "checkpoints").write_text("not a folder")
+        bare.ask("scontrol", "update", "PartitionName=low", "State=UP")
+        wait_for(lambda: run.metrics.exists(), "an epoch", sweep.evidence)
+        bare.ask("sbatch", "--partition=high", "--exclusive", "--output=/dev/null", "--wrap=true")
+        sweep.wait_until("done", "failed")
+    finally:
+        bare.ask("scontrol", "update", "PartitionName=low", "GraceTime=20", "State=UP")
+    first, *_, last = sweep.attempts(run)
+    assert (first["cause"], last["cause"]) == ("interrupted", "done") and first["job"] == last["job"]
+    assert [one["cause"] for one in sweep.attempts(spoilt)] == ["code"] and len(sweep.submissions) == 1
+    (said,) = sweep.store.jobs.glob("*/log/*_0_log.out")
+    assert f"job {sweep.job} is requeued" in said.read_text()
 
 
 def test_a_step_that_is_bound_to_fewer_cores_fails_at_once(bare: Lab, tmp_path: Path) -> None:

@@ -45,4 +45,5 @@ def test_a_slurm_without_accounting(bare_lab: Lab, tmp_path: Path, monkeypatch: 
     found = look(tmp_path, "gpus: 0\ncpus: 1\nmem: 1G\n")
     assert found["accounting"].level is Level.NOTE and "off" in found["accounting"].seen
     assert "MaxArraySize=2" in found["arrays"].seen and found["cluster"].level is Level.OK
+    assert found["requeue"].level is Level.OK and "JobRequeue=0" in found["requeue"].seen
     assert found["preemption"].level is Level.WARN and "only SIGTERM" in found["preemption"].seen

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -40,6 +43,24 @@ def test_an_array_keeps_its_cap_and_a_failing_run_fails_alone(here: Lab, tmp_pat
     assert attempt["job"].partition("_")[0] == chunk.job and attempt["host"].startswith("node")
     assert most_at_once(here, str(chunk.job)) == 2
     assert sweep("--status") == 1
+
+
+def test_three_jobs_that_die_alike_hold_the_others(
+    here: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each in a job of its own: what they have in common they know from one another's files."""
+    sweep = Sweep(tmp_path, here, seeds=5, array_cap=1)
+    here.ask("scontrol", "update", "PartitionName=main", "State=DOWN")
+    try:
+        assert sweep() == 0
+        for run in sweep.runs:
+            (run.path / "checkpoints").write_text("not a folder")
+    finally:
+        here.ask("scontrol", "update", "PartitionName=main", "State=UP")
+    sweep.wait_until("failed", "failed", "failed", "to do", "to do")
+    capsys.readouterr()
+    assert sweep("--status") == 1
+    assert "2 held back, for 3 died alike before any had succeeded" in " ".join(capsys.readouterr().out.split())
 
 
 def most_at_once(lab: Lab, job: str) -> int:
@@ -141,9 +162,34 @@ def metrics(path: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def kill_whole(job: str) -> None:
+    """SIGKILL to every Python of a job at once, as the kernel does to a step that is out of memory."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            environment = (entry / "environ").read_bytes().split(b"\0")
+            if f"SLURM_JOB_ID={job}".encode() in environment and (entry / "exe").readlink().name.startswith("python"):
+                os.kill(int(entry.name), signal.SIGKILL)
+
+
+def test_a_job_that_is_killed_whole_is_seen_and_its_run_submitted_again(here: Lab, tmp_path: Path) -> None:
+    """Its runs, its pool and all. On another node the claim would seem alive for a quarter of an hour."""
+    sweep = Sweep(tmp_path, here, epochs=LONG)
+    assert sweep() == 0
+    wait_for(lambda: sweep.epochs() >= 3, "an epoch", sweep.evidence)
+    kill_whole(sweep.job)  # scancel would ask the runs to stop first
+    sweep.wait_for_the_queue()
+    assert sweep("--status") == 0
+    (entry,) = sweep.attempts(sweep.runs[0])
+    assert entry["cause"] == "interrupted" and "ended as FAILED" in entry["detail"] and sweep.states() == ["to do"]
+    assert sweep() == 0 and len(sweep.submissions) == 2
+    assert sweep("--cancel", "--yes") == 0
+    sweep.wait_for_the_queue()
+
+
 def test_a_job_whose_time_is_up_saves_and_goes_on(here: Lab, tmp_path: Path) -> None:
     """Slurm's own warning, USR2 ahead of the limit. It looks every thirty seconds; limits are whole minutes."""
-    sweep = Sweep(tmp_path, here, epochs=4 * LONG, time="00:04:00", signal_seconds=120)
+    end = "export SLURM_JOB_END_TIME=$(($(date +%s) + 120))"  # which later Slurms say themselves
+    sweep = Sweep(tmp_path, here, epochs=4 * LONG, time="00:06:00", signal_seconds=120, setup=[end])
     begin = time.time()
     assert sweep() == 0
     wait_for(lambda: sweep.epochs() >= 3, "an epoch", sweep.evidence)

@@ -22,15 +22,20 @@ n=$(( $(cat "$SHIM/last" 2>/dev/null || echo 100) + 1 ))
 echo $n > "$SHIM/last"
 cp "$1" "$SHIM/$n.sh"
 [ -f "$SHIM/die" ] && kill -9 $PPID
+[ -f "$SHIM/deaf" ] && { cat "$SHIM/deaf" >&2; exit 1; }
+[ -f "$SHIM/mute" ] && exit 0
 echo "Submitted batch job $n"
 """
 SQUEUE = """#!/bin/sh
 echo "squeue $*" >> "$SHIM/calls"
+[ -f "$SHIM/slow" ] && sleep 1
 [ -f "$SHIM/down" ] && { echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1; }
 cat "$SHIM/queue" 2>/dev/null; exit 0
 """
 SCONTROL = """#!/bin/sh
 echo "scontrol $*" >> "$SHIM/calls"
+[ "$1" = requeue ] && [ -s "$SHIM/unheard" ] && { sed -i 1d "$SHIM/unheard"; echo "Unable to contact" >&2; exit 1; }
+[ "$2" = partition ] && { cat "$SHIM/partitions" 2>/dev/null; exit 0; }
 echo "MaxArraySize            = $(cat "$SHIM/max" 2>/dev/null || echo 1001)"
 """
 SCANCEL = """#!/bin/sh

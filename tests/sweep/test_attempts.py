@@ -142,3 +142,11 @@ def test_failed_json_is_what_the_report_reads(tmp_path: Path) -> None:
     held = read_json(folder.failure)
     assert set(held) >= {"run", "attempt", "type", "message", "traceback", "fingerprint", "time", "cause"}
     assert (held["run"], held["attempt"], held["cause"]) == ("abc", 4, "code")
+
+
+def test_the_ledger_counts_the_lives_of_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
+    Attempt.begin(RunFolder(tmp_path / "run"), "7_0")
+    assert (last(RunFolder(tmp_path / "run")) or {})["restarts"] == 2
+    Attempt.begin(RunFolder(tmp_path / "here"))
+    assert "restarts" not in (last(RunFolder(tmp_path / "here")) or {})

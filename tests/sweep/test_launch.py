@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shlex
@@ -15,9 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.causes import Cause
 from harness.spec.errors import SpecError
-from harness.store import State, Store, read_json, write_json
-from harness.sweep import job, launch, scheduler
+from harness.store import RunFolder, State, Store, read_json, write_json
+from harness.sweep import job, launch, requeue, scheduler, worker
 from harness.sweep.__main__ import main
 from harness.sweep.cluster import Cluster, load_cluster
 from harness.sweep.submission import Chunk, submissions
@@ -55,6 +57,40 @@ def test_sweeping_again_submits_only_what_is_missing(write: Write, slurm: Shims,
     sweep(other, results)
     (_, second) = slurm.scripts().values()
     assert len(tasks("1", second)) == 2, "two of the four are in the queue already, for another experiment"
+
+
+def test_another_experiment_s_evaluations_follow_the_jobs_that_have_its_runs(
+    write: Write, slurm: Shims, results: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is on record as well: status and report read nothing else."""
+    sweep(write(), results)
+    slurm.enqueue()
+    other = write(("evaluate: [linear]", "evaluate: [linear, contrastive]"), name="other")
+    assert sweep(other, results, "--plan") == 0 and len(slurm.scripts()) == 1
+    assert sweep(other, results) == 0
+    ((first, _), (_, second)) = slurm.scripts().items()
+    assert len(tasks("1", second)) == 4 and f"--dependency=afterany:{first}\n" in second
+    manifest = read_json(results.experiments / "other@smoke.json")
+    orders = [read_json(submissions(results)[1].task_file(0, index)) for index in range(4)]
+    assert {one["handle"] for one in orders[0]["evaluations"]} == {*manifest["evaluations"].values()}
+    assert "a second job of each follows the first" in " ".join(capsys.readouterr().out.split())
+    slurm.enqueue()
+    assert sweep(other, results) == 0 and len(slurm.scripts()) == 2, "now all of it is ordered"
+    fewer = write(("evaluate: [linear]", "evaluate: [contrastive]"), name="fewer")
+    fewer.write_text(fewer.read_text().replace("linear/top1", "contrastive/top1"))
+    assert sweep(fewer, results) == 0 and len(slurm.scripts()) == 2, "and of this one too"
+    assert read_json(results.experiments / "fewer@smoke.json")["evaluations"]
+
+
+def test_nothing_follows_a_job_that_may_not_be_there(
+    write: Write, slurm: Shims, results: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep(write(), results)
+    (slurm.folder / "down").touch()
+    other = write(("evaluate: [linear]", "evaluate: [linear, contrastive]"), name="other")
+    assert sweep(other, results) == 0 and len(slurm.scripts()) == 1
+    assert "4 runs may be in the queue, but not for all" in " ".join(capsys.readouterr().out.split())
+    assert (results.experiments / "other@smoke.json").exists()
 
 
 def test_a_run_that_ends_after_the_plan_was_made_is_not_submitted_again(
@@ -218,6 +254,20 @@ def test_arrays_are_no_longer_than_the_site_allows_and_share_the_cap(
     assert len(runs) == len(set(runs)) == 1500
 
 
+def test_the_files_of_one_command_share_the_cap(write: Write, slurm: Shims, results: Store, tmp_path: Path) -> None:
+    cluster = tmp_path / "site.yaml"
+    cluster.write_text("array_cap: 5\ngpus: 0\n")
+    first = write()
+    others = [write((": [0.1, 0.5]", f": [{10 + n}.0, {20 + n}.0]"), name=f"other{n}") for n in range(2)]
+    for other in others:
+        other.write_text(other.read_text().partition("claims:")[0])
+    assert sweep(first, results, "--cluster", str(cluster), "--seeds", "0") == 0, "one file has all of it"
+    files = [str(one) for one in (first, *others)]
+    assert main([*files, "--results", str(results.root), "--data", str(tmp_path), "--cluster", str(cluster)]) == 0
+    caps = [re.search(r"--array=\S+%(\d+)", script) for script in slurm.scripts().values()]
+    assert [int(found.group(1)) for found in caps if found] == [2, 1, 1, 1]
+
+
 def test_more_arrays_than_the_cap_follow_one_another(
     write: Write, slurm: Shims, results: Store, tmp_path: Path
 ) -> None:
@@ -256,6 +306,48 @@ def test_arrays_before_a_refused_one_stay_and_the_rest_goes_out_later(
     assert [len(tasks(job, text)) for job, text in slurm.scripts().items()] == [2, 2]
     queued = [run for one in submissions(results) for chunk in one.chunks if not chunk.over for run in chunk.tasks]
     assert len(orders) == 6 and sorted(map(str, queued)) == sorted(str([one.id]) for one in results.all_runs())
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation",
+        "sbatch: error: Batch job submission failed: Zero Bytes were transmitted or received",
+        "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)",
+        "",
+    ],
+)
+def test_a_job_that_slurm_may_have_taken_is_not_called_refused(
+    write: Write, slurm: Shims, results: Store, capsys: pytest.CaptureFixture[str], said: str
+) -> None:
+    """sbatch ended badly, or with an answer that means nothing, after the controller had accepted the array."""
+    path = write()
+    (slurm.folder / ("deaf" if said else "mute")).write_text(said)
+    assert sweep(path, results) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "may or may not have been submitted" in told and said.split("error: ")[-1] in told
+    (slurm.folder / ("deaf" if said else "mute")).unlink()
+    (chunk,) = submissions(results)[0].chunks
+    assert (chunk.job, chunk.over) == (None, "")
+    slurm.enqueue()
+    (results.jobs / "squeue.json").unlink(missing_ok=True)
+    assert sweep(path, results) == 0
+    assert slurm.calls("scancel") == ["scancel 101"], "the stray, whose pickles are not in place"
+    assert list(slurm.scripts()) == ["101", "102"]
+
+
+def test_pickles_that_cannot_be_put_in_place_refuse_nothing(
+    write: Write, slurm: Shims, results: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stale(*_: object, **__: object) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    path = write()
+    with monkeypatch.context() as patch:
+        patch.setattr("submitit.core.utils.JobPaths.move_temporary_file", stale)
+        assert sweep(path, results) == 2
+    (chunk,) = submissions(results)[0].chunks
+    assert (chunk.job, chunk.over) == (None, "") and list(slurm.scripts()) == ["101"]
 
 
 def killed_at_sbatch(write: Write, slurm: Shims, results: Store) -> None:
@@ -376,14 +468,92 @@ def test_how_to_compile_reaches_the_runs_of_a_job(
         shutil.rmtree(results.root)
 
 
+def test_a_job_that_starts_on_a_full_disk_waits_for_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would count as a failed launch, and so would all others of the array."""
+    tries: list[int] = []
+    touch = Path.touch
+
+    def full(path: Path, *_: object) -> None:
+        tries.append(errno.ENOSPC if len(tries) < 2 else 0)
+        if tries[-1]:
+            raise OSError(tries[-1], os.strerror(tries[-1]))
+        touch(path)
+
+    monkeypatch.setattr(Path, "touch", full)
+    monkeypatch.setattr(job, "DISK_PAUSE_S", 0.0)
+    job._mark_started(tmp_path / "started" / "7_0")
+    assert len(tries) == 3 and (tmp_path / "started" / "7_0").exists()
+    tries.clear()
+    monkeypatch.setattr(job, "DISK_FOR_S", -1.0)
+    with pytest.raises(OSError, match="No space left"):
+        job._mark_started(tmp_path / "started" / "7_1")
+
+
+def test_a_requeued_job_leaves_alone_what_had_failed_before(
+    write: Write, slurm: Shims, results: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Failed until --retry, not until the job is preempted. A launch is the failure of a job that is not this one."""
+    seen: list[str] = []
+
+    def pool(runs: list[RunFolder], *_: object, **__: object) -> None:
+        seen[:] = [run.id for run in runs]
+        raise RuntimeError("enough")
+
+    monkeypatch.setattr("harness.sweep.job.Pool", pool)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    cluster = tmp_path / "site.yaml"
+    cluster.write_text("gpus: 0\ncpus: 1\nruns_per_job: 4\nat_once: 2\n")
+    assert sweep(write(), results, "--cluster", str(cluster)) == 0
+    _, launched, once, twice = runs = list(results.all_runs())
+    for run, cause in zip(runs, ("code", "launch", "out of memory", "out of memory"), strict=True):
+        write_json(run.failure, {"run": run.id, "cause": cause})
+    for number, run in enumerate((once, twice, twice)):
+        entry = {"attempt": number, "cause": "out of memory", "job": "7"}
+        write_json(run.attempts / f"{number:03d}.json", entry)
+    with pytest.raises(RuntimeError, match="enough"):
+        launch.Job()(str(submissions(results)[0].task_file(0, 0)))
+    assert sorted(seen) == sorted([launched.id, once.id])
+
+
 def test_a_second_copy_of_a_job_leaves_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_PROCID", "1")
     assert launch.Job()(str(tmp_path / "no such order.json")) == {}
 
 
-def test_the_callable_has_the_hook_that_submitit_looks_for() -> None:
-    again = launch.Job().checkpoint("order.json")
-    assert isinstance(again.function, launch.Job) and again.args == ("order.json",)
+def test_on_slurm_s_warning_a_job_asks_to_be_requeued_until_it_is(
+    slurm: Shims, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The controller may be down at that moment. submitit looks for this very hook on the callable."""
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "12")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    monkeypatch.setattr(requeue, "FIRST_PAUSE_S", 0.01)
+    (slurm.folder / "unheard").write_text("once\ntwice\n")
+    with pytest.raises(SystemExit) as left:
+        launch.Job().checkpoint("order.json")
+    assert left.value.code == -1, "not as if it were done"
+    assert slurm.calls("scontrol") == ["scontrol requeue 12_3"] * 3
+    assert "12_3 is not requeued yet: Unable to contact" in capsys.readouterr().out
+    (slurm.folder / "unheard").write_text("never\n" * 99)
+    monkeypatch.setattr(requeue, "ASK_FOR_S", 0.1)
+    with pytest.raises(RuntimeError, match="could not be requeued"):
+        launch.Job().checkpoint("order.json")
+
+
+def test_a_job_that_outlives_its_grace_is_requeued(slurm: Shims, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM alone, and no SIGKILL after it: a preemption with a long GraceTime."""
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    with pytest.raises(SystemExit):
+        job._await_the_end(0.01)
+    assert slurm.calls("scontrol") == ["scontrol requeue 12"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "asked"), [({}, True), ({"no-requeue": True}, False), ({"requeue": False}, False), ({"nice": 1}, True)]
+)
+def test_jobs_may_be_requeued_unless_the_cluster_file_says_no(flags: dict[str, bool | int], asked: bool) -> None:
+    found = launch.parameters(Cluster(sbatch=flags), Chunk("n", [["a"]], 1, 30)).get("additional_parameters", {})
+    assert ("requeue" in found) == asked
+    assert {key: value for key, value in flags.items() if value is not False}.items() <= found.items()
 
 
 @pytest.mark.parametrize("path", sorted(CLUSTERS.glob("*.yaml")), ids=lambda path: path.stem)
@@ -403,6 +573,7 @@ def test_the_example_explains_every_key() -> None:
         ("gpus: 1\ncpus: many\n", "site.yaml:2: cpus: "),
         ("time: 4 hours\n", "site.yaml:1: time: time must be auto"),
         ("array_cap: 0\n", "site.yaml:1: array_cap: "),
+        ('time: "00:08:00"\n', "00:08:00 is less than 540 s, three times signal_seconds"),
     ],
 )
 def test_a_bad_cluster_file_names_the_line(tmp_path: Path, text: str, said: str) -> None:
@@ -417,6 +588,44 @@ def test_a_bad_cluster_file_names_the_line(tmp_path: Path, text: str, said: str)
 )
 def test_time_limits(time: str, minutes: int | None) -> None:
     assert Cluster(time=time).minutes == minutes
+
+
+def test_a_long_warning_makes_longer_jobs() -> None:
+    assert launch._time_class(1.0, Cluster()) == 30
+    assert launch._time_class(1.0, Cluster(signal_seconds=900)) == 60
+
+
+def test_no_job_asks_for_longer_than_its_partition_allows(write: Write, slurm: Shims, results: Store) -> None:
+    """SLURM would take it, and never start it."""
+    (slurm.folder / "partitions").write_text("PartitionName=main Default=YES MaxTime=00:20:00\n")
+    assert sweep(write(), results) == 0
+    assert "#SBATCH --time=20\n" in slurm.scripts()["101"]
+
+
+def test_jobs_know_how_long_before_their_end_they_are_warned() -> None:
+    assert (
+        "export HARNESS_WARNED_S=600"
+        in launch.parameters(Cluster(signal_seconds=600), Chunk("n", [["a"]], 1, 30))["setup"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("left", "warned", "cause"),
+    [
+        (550, "600", Cause.TIMEOUT),
+        (650, "600", Cause.TIMEOUT),  # it may come a minute early
+        (240, "120", Cause.INTERRUPTED),  # preempted half-way through eight minutes
+        (100, "120", Cause.TIMEOUT),
+        (200, "", Cause.TIMEOUT),
+        (4000, "", Cause.INTERRUPTED),
+    ],
+)
+def test_a_time_out_is_told_from_a_preemption_by_the_warning_that_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch, left: int, warned: str, cause: Cause
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + left))
+    monkeypatch.setenv("HARNESS_WARNED_S", warned)
+    assert worker.stop_cause() is cause
 
 
 def test_python_starts_deaf_to_the_signals_that_submitit_will_handle(tmp_path: Path) -> None:
@@ -445,6 +654,36 @@ def test_too_few_cores_fail_the_runs_of_a_job_and_say_what_to_do(results: Store)
         job._assert_cores(4096, [fresh, done], "12_3")
     assert fresh.state() is State.FAILED and "--cpu-bind=none" in read_json(fresh.failure)["message"]
     assert not done.failure.exists()
+
+
+@pytest.mark.parametrize(
+    ("asks", "device"),
+    [
+        ({"gpus": 1}, "cuda"),
+        ({"gpus": 0}, "cpu"),
+        ({"gres": "gpu:a100:1"}, "cuda"),
+        ({"gres": "gpu"}, "cuda"),
+        ({"gres": "shard:1"}, "auto"),
+    ],
+)
+def test_a_job_that_asks_for_a_gpu_is_told_to_use_it(asks: dict[str, int | str], device: str) -> None:
+    assert launch._device(Cluster.model_validate(asks)) == device
+
+
+def test_a_gpu_that_was_asked_for_and_is_not_there_fails_the_runs_of_a_job(
+    results: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would train on the cores of that node, silently."""
+    run = results.run("fresh")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    job._assert_gpu("cuda", [], [run], "12_3")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for device, seen in (("cpu", []), ("auto", []), ("cuda", ["GPU-1"])):
+        job._assert_gpu(device, seen, [run], "12_3")
+    assert not run.failure.exists()
+    with pytest.raises(RuntimeError, match="job 12_3 asked for a GPU"):
+        job._assert_gpu("cuda", [], [run], "12_3")
+    assert run.state() is State.FAILED and read_json(run.failure)["cause"] == "launch"
 
 
 def test_a_single_job_is_no_array() -> None:

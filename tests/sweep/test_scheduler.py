@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from harness.store import RunFolder, State, Store, read_json
-from harness.sweep import scheduler
+from harness.store import RunFolder, State, Store, read_json, write_json
+from harness.sweep import scheduler, site
 from harness.sweep.__main__ import main
-from harness.sweep.submission import Chunk, Submission, submissions
+from harness.sweep.evidence import Evidence
+from harness.sweep.submission import Chunk, Submission, idle, submissions, submitting
 from tests.sweep.shims import Shims, sweep
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,6 +94,125 @@ def test_a_job_that_came_back_is_settled_again(path: Path, slurm: Shims, results
         scheduler.look(results)
         assert first_run(results).state() is (State.FAILED if word == "FAILED" else State.TODO)
         clock.seconds += 60
+
+
+def began(store: Store, host: str = "node7") -> tuple[RunFolder, str]:
+    """The first job has reached Python, on another machine, and its run is under way there."""
+    (submission,) = submissions(store)
+    task, run = submission.chunks[0].task_id(0), first_run(store)
+    submission.started(task).parent.mkdir(exist_ok=True)
+    submission.started(task).touch()
+    submission.log(task).write_text("slurmstepd: error: the last words\n")
+    write_json(run.claim, {"pid": 1, "host": host, "boot": "b", "started": "s", "job": task})
+    write_json(run.attempts / "001.json", {"attempt": 1, "host": host, "pid": 1, "job": task, "start": "now"})
+    return run, task
+
+
+@pytest.mark.parametrize(
+    ("word", "said", "cause", "state"),
+    [
+        ("OUT_OF_MEMORY", "", "out of memory", State.FAILED),
+        (
+            "FAILED",
+            "slurmstepd: error: Step 7 exceeded memory limit (9 > 8), being killed\n",
+            "out of memory",
+            State.FAILED,
+        ),
+        ("FAILED", "", "interrupted", State.TODO),
+        ("TIMEOUT", "", "timeout", State.TODO),
+    ],
+)
+def test_a_job_that_died_with_a_run_under_way_is_seen(
+    path: Path,
+    slurm: Shims,
+    results: Store,
+    capsys: pytest.CaptureFixture[str],
+    word: str,
+    said: str,
+    cause: str,
+    state: State,
+) -> None:
+    run, task = began(results)
+    with submissions(results)[0].log(task).open("a") as log:
+        log.write(said)
+    slurm.answer(_101_0=word, **OTHERS)
+    assert main(["--status", "--results", str(results.root)]) == (1 if state is State.FAILED else 0)
+    assert f"1 {cause}: " in " ".join(capsys.readouterr().out.split())
+    entry = read_json(run.attempts / "001.json")
+    assert entry["cause"] == cause and word in entry["detail"] and run.state() is state
+    if state is State.FAILED:
+        assert "the last words" in read_json(run.failure)["traceback"]
+        assert sweep(path, results) == 0 and list(slurm.scripts()) == ["101"], "it would only die again"
+
+
+def test_a_job_that_fails_before_it_begins_a_run_is_a_failed_launch(path: Path, slurm: Shims, results: Store) -> None:
+    """It had reached Python; without a word here it would be submitted again with every sweep, for ever."""
+    run, _ = began(results)
+    run.claim.unlink()
+    (run.attempts / "001.json").unlink()
+    slurm.answer(_101_0="FAILED", **OTHERS)
+    assert sweep(path, results) == 0 and list(slurm.scripts()) == ["101"]
+    failure = read_json(run.failure)
+    assert failure["cause"] == "launch" and "the last words" in failure["traceback"]
+
+
+def test_what_a_dead_job_had_done_stays_done(path: Path, slurm: Shims, results: Store) -> None:
+    run, _ = began(results)
+    run.claim.unlink()
+    write_json(run.outcome, {"run": run.id, "status": "trained"})
+    for handle in submissions(results)[0].evaluations:
+        write_json(run.evaluation(handle), {"run": run.id, "values": {}})
+    slurm.answer(_101_0="OUT_OF_MEMORY", **OTHERS)
+    scheduler.look(results)
+    assert run.state(submissions(results)[0].evaluations) is State.DONE and not run.failure.exists()
+
+
+def test_a_submission_that_is_held_back_is_said_once(
+    path: Path, slurm: Shims, results: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (submission,) = submissions(results)
+    for run in "abc":
+        Evidence(submission.folder).died(run, {"fingerprint": "f", "type": "KeyError", "message": "x"})
+    slurm.enqueue()
+    status = ["--status", "--results", str(results.root)]
+    assert main(status) == 0
+    assert "held back" not in capsys.readouterr().out, "its jobs still wait"
+    slurm.enqueue("COMPLETED")
+    started(results)
+    clock_back(results)
+    assert main(status) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "4 held back, for 3 died alike before any had succeeded: KeyError: x" in said
+
+
+def clock_back(store: Store) -> None:
+    """The next look asks the queue."""
+    (store.jobs / "squeue.json").unlink()
+
+
+def test_jobs_that_will_never_start_are_said(
+    path: Path, slurm: Shims, results: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slurm.answer(_101_0="PENDING", _101_1="PENDING", _101_2="PENDING", _101_3="RUNNING")
+    reasons = iter(["PartitionTimeLimit", "launch failed requeued held", "Priority", "None"])
+    lines = (slurm.folder / "queue").read_text().splitlines()
+    (slurm.folder / "queue").write_text("".join(f"{line}|{next(reasons)}\n" for line in lines))
+    assert main(["--status", "--results", str(results.root)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "1 jobs will not start as things are (PartitionTimeLimit): 101_0;" in said
+    assert "(launch failed requeued held): 101_1;" in said and "Priority" not in said
+    assert set(scheduler.look(results).runs.values()) == {"PENDING", "RUNNING"}
+
+
+@pytest.mark.parametrize(
+    ("partition", "minutes"), [(None, 2880), ("long", 10080), ("free", None), ("main,long", 10080), ("none", None)]
+)
+def test_the_longest_job_of_a_partition(slurm: Shims, partition: str | None, minutes: int | None) -> None:
+    (slurm.folder / "partitions").write_text(
+        "PartitionName=main AllowGroups=ALL Default=YES MaxNodes=2 MaxTime=2-00:00:00 State=UP\n"
+        "PartitionName=long Default=NO MaxTime=7-00:00:00\nPartitionName=free Default=NO MaxTime=UNLIMITED\n"
+    )
+    assert site.longest_minutes(partition) == minutes
 
 
 # --- answers that err ---------------------------------------------------------------------------------------
@@ -195,6 +317,37 @@ def another_array(store: Store) -> Submission:
     submission.chunks.append(Chunk("another", [submission.chunks[0].tasks[0]], 1, 30, job="102"))
     submission.save()
     return submission
+
+
+def test_two_that_look_at_once_ask_one_question(path: Path, slurm: Shims, results: Store) -> None:
+    slurm.enqueue()
+    (slurm.folder / "slow").touch()
+    before = len(slurm.calls("squeue"))
+    seen: list[int] = []
+    both = [threading.Thread(target=lambda: seen.append(len(scheduler.look(results).runs))) for _ in range(2)]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    assert seen == [4, 4] and len(slurm.calls("squeue")) - before == 1
+
+
+def test_who_has_to_wait_to_submit_hears_for_whom(results: Store) -> None:
+    said: list[str] = []
+
+    def second() -> None:
+        with submitting(results, said.append):
+            said.append("now")
+
+    with submitting(results):
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        while not said and waiting.is_alive():
+            time.sleep(0.01)
+        with idle(results) as alone:
+            assert not alone
+    waiting.join()
+    assert f"pid {os.getpid()} on " in said[0] and said[1] == "now"
 
 
 def test_what_is_submitted_while_the_queue_is_asked_stays_on_record(
