@@ -263,19 +263,22 @@ def heatmap_picture(grid: Grid) -> matplotlib.figure.Figure:
     told = f"n = {min(seeds)}" if len({*seeds}) == 1 else f"n = {min(seeds)} to {max(seeds)}" if seeds else "not run"
     mine = f"Ours, at {grid.experiment.scale} ({told})"
     if not paper.notna().any(axis=None):
-        shown, scales = {mine: ours}, [panel.scale for panel in heatmap.panels(grid)]
+        shown, panels = {mine: ours}, heatmap.panels(grid)
     elif grid.experiment.as_in_paper or not seeds:
         shown = {"Paper": paper, mine: ours, "Difference, ours − paper": ours - paper}
-        scales = [panel.scale for panel in heatmap.panels(grid)]
+        panels = heatmap.panels(grid)
     else:
-        shown, scales = {"Paper": paper, mine: ours}, [panel.scale for panel in heatmap.patterns(grid)]
-    shown = dict(list(shown.items())[: len(scales)])
+        shown, panels = {"Paper": paper, mine: ours}, heatmap.patterns(grid)
+    shown = {  # the rows and columns that each panel has on the page
+        title: frame.loc[[name for name, _ in panel.rows], list(panel.columns)]
+        for (title, frame), panel in zip(shown.items(), panels, strict=False)
+    }
     figure = matplotlib.figure.Figure(figsize=(4.5 * len(shown), 4.3), layout="constrained")
     axes = figure.subplots(1, len(shown), squeeze=False)[0]
     for index, (title, frame) in enumerate(shown.items()):
         shares = index == 0 and len(shown) > 2  # the bar of the panel beside it
         bar = None if shares else {"shrink": 0.75, "label": "points" if index == 2 else grid.metric.unit}
-        _picture(axes[index], frame, scales[index], bar)
+        _picture(axes[index], frame, panels[index].scale, bar)
         axes[index].set_title(title, loc="left", fontweight="bold", fontsize=11)
         axes[index].set_xlabel(grid.column_label)
         axes[index].set_ylabel("" if index else grid.stubs[0])
