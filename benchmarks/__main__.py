@@ -64,6 +64,7 @@ def measured(letter: str, *, quick: bool) -> Section:
     load, began = os.getloadavg()[0], time.monotonic()
     section: Section = import_module(f"benchmarks.{SECTIONS[letter][0]}").run(quick=quick)
     section.measured = {
+        "cpu": provenance.cpu_name(),
         "time": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "commit": (provenance.git_state()["commit"] or "unknown")[:7],
         "quick": quick,

@@ -142,7 +142,9 @@ def when(measured: Mapping[str, Any]) -> str:
     if not measured:
         return ""
     load, quick = " to ".join(f"{one:.1f}" for one in measured["load_average"]), ", quick" * measured["quick"]
-    return f"{measured['time']}, commit {measured['commit']}{quick}; {measured['seconds']:.0f} s, load average {load}."
+    where = f"{measured['cpu']}; " if "cpu" in measured else ""
+    spent = f"{measured['seconds']:.0f} s, load average {load}."
+    return f"{where}{measured['time']}, commit {measured['commit']}{quick}; {spent}"
 
 
 def cells(row: Row, memory: bool) -> list[str]:
@@ -166,7 +168,11 @@ def section_of(found: Mapping[str, Any]) -> Section:
 
 def merged(path: Path, fresh: Sequence[Section]) -> list[Section]:
     """What the file at ``path`` holds, with the ``fresh`` sections in place of their older selves."""
-    older = json.loads(path.read_text(encoding="utf-8"))["sections"] if path.exists() else []
+    file = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"sections": []}
+    older = file["sections"]
+    for one in older:  # which machine a section is of, however many machines the file has seen
+        if one["measured"]:
+            one["measured"].setdefault("cpu", file["about"]["hardware"]["cpu"])
     known = {one["letter"]: section_of(one) for one in older} | {one.letter: one for one in fresh}
     return [known[letter] for letter in sorted(known)]
 
@@ -181,12 +187,14 @@ def write(folder: Path, name: str, about: Mapping[str, Any], sections: Sequence[
         ],
     }
     (folder / f"{name}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    cpus = {str(one.measured.get("cpu", about["hardware"]["cpu"])): None for one in sections} or [
+        about["hardware"]["cpu"]
+    ]
     libraries = ", ".join(f"{library} {version}" for library, version in about["libraries"].items())
     head = [
         f"# Benchmarks: {about['title']}",
         "",
-        f"{about['hardware']['cpu']}, {about['cores']} cores, {about['vector_instructions']}; {libraries}; "
-        f"Python {about['versions']['python']}.",
+        f"{' and '.join(cpus)}, {about['cores']} cores; {libraries}; Python {about['versions']['python']}.",
         "",
         about.get("method", IN_TURNS),
         "",
