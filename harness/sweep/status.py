@@ -214,7 +214,7 @@ def cancel(console: Console, store: Store, keys: Sequence[str], ids: Sequence[st
     said = [f"cancelled {many(jobs, 'job')}"] if jobs else []
     said += [f"asked {many(stopped, 'local process', 'es')} to save and stop"] if stopped else []
     said += [f"called off {many(len(open_) - len(alive), 'run')} that had not begun"] if more else []
-    line = ", ".join(said) or "nothing was left to stop"
+    line = ", ".join(said) or ("nothing was cancelled" if complaints else "nothing was left to stop")
     say(console, f"{line[0].upper()}{line[1:]}. The next sweep goes on with them.")
     for line in complaints:
         say(console, line, style="red")

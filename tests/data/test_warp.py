@@ -40,6 +40,20 @@ ORACLES: dict[str, tuple[Any, Any, float]] = {
 }
 
 
+def midway(inverse: Tensor, height: int, width: int) -> Tensor:
+    """[B, H, W]: whether a pixel's source lies midway between two, so that the last bit of a sum decides.
+
+    torchvision's sum is a matrix product, which processors with fused multiply-add round otherwise than those without.
+    """
+    x = torch.arange(0.5 - width / 2, width / 2, dtype=torch.float64)
+    y = torch.arange(0.5 - height / 2, height / 2, dtype=torch.float64)[:, None]
+    near = torch.zeros(len(inverse), height, width, dtype=torch.bool)
+    for row, half in zip(inverse.unbind(1), (width / 2, height / 2), strict=True):
+        a, b, c = row[..., None, None].unbind(1)
+        near |= ((a * x + b * y + c + half) % 1.0 - torch.tensor([0.0, 1.0])[:, None, None, None]).abs().amin(0) < 1e-4
+    return near
+
+
 @pytest.mark.parametrize("name", ORACLES)
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_equals_torchvision(name: str, size: tuple[int, int]) -> None:
@@ -48,9 +62,11 @@ def test_equals_torchvision(name: str, size: tuple[int, int]) -> None:
     strengths = torch.linspace(0.0, last, 10)
     values = torch.cat([strengths, -strengths]).double()
     images = pictures(size)
-    result = warp.warp(images.float(), ours(values, *size))
+    maps = ours(values, *size)
+    result = warp.warp(images.float(), maps)
     expected = torch.stack([theirs(one, value.item()) for one, value in zip(images, values, strict=True)])
-    assert torch.equal(result, expected.float())
+    differs, doubtful = (result != expected.float()).any(1), midway(maps, *size)
+    assert not (differs & ~doubtful).any() and doubtful.double().mean() < 0.05
     assert (result[9] != images[9]).any()
 
 

@@ -170,7 +170,7 @@ SIDES = f"      greater:\n{LOW}        - {{objective.nt_xent.temperature: 0.5}}"
         (ROWS, ROWS.replace("perature}", "prature}"), "small.yaml:15: 'objective.nt_xent.temprature' does not exist"),
         ("simclr/table_5", "simclr/table_55", "small.yaml:17: no published numbers 'simclr/table_55': did you mean"),
         ("    columns:", "    colums:", "small.yaml:16: table has no 'colums': did you mean 'columns'?"),
-        (LOW, "", "small.yaml:24: greater is not written as it should be"),
+        (LOW, "", "small.yaml:24: greater is written {greater: ["),
         (SIDES, "      monotone: schedule.epoch", "small.yaml:24: 'schedule.epoch' does not exist"),
     ],
 )

@@ -317,10 +317,12 @@ def test_a_run_that_is_cancelled_elsewhere_stops_and_the_others_of_its_job_go_on
 
 
 SWEEP = """
+import signal
 import sys
 from pathlib import Path
 from test_pool import runs, swim
 if __name__ == "__main__":
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever nohup said to whoever runs the tests
     outcome, view = swim(runs(Path(sys.argv[1]), "wait", "wait", "work"), jobs=2)
     print({run: cause.value for run, cause in sorted(outcome.causes.items())}, outcome.stopped)
 """
