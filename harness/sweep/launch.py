@@ -10,9 +10,7 @@ import math
 import os
 import re
 import secrets
-import shlex
 import subprocess
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -29,20 +27,18 @@ from harness.components import Evaluation
 from harness.spec.errors import SpecError
 from harness.store import Store
 from harness.sweep import scheduler, site, snapshot
-from harness.sweep.cluster import Cluster, Flags, describe
+from harness.sweep.cluster import Cluster, describe
 from harness.sweep.job import Job
 from harness.sweep.live import clock, say
 from harness.sweep.plan import Plan, PlannedRun
 from harness.sweep.preflight import check_data, check_processes
 from harness.sweep.price import Prices, bill
 from harness.sweep.record import record
+from harness.sweep.request import TIME_CLASSES, device, parameters, python_command, time_class
 from harness.sweep.show import show_claims, show_plan
 from harness.sweep.snapshot import Snapshot
 from harness.sweep.submission import Chunk, Submission, submitting, write_task
-from harness.sweep.worker import WARNED_S
 
-TIME_CLASSES = (30, 60, 120, 240, 480, 720, 1440, 2880, 4320, 10_080)
-"""Minutes. Below half an hour submitit takes every signal for a time-out."""
 UNSURE = re.compile(r"timed? ?out|unable to contact|zero bytes|communicat|connect|killed|i/o error", re.IGNORECASE)
 """Words of an sbatch that did not hear the controller's answer, which may have been yes."""
 MANY_TIMEOUTS = 1000
@@ -151,7 +147,7 @@ def group(plan: Plan, runs: Sequence[PlannedRun], cluster: Cluster, prices: Pric
     seconds = {one.folder.id: prices.left(one, plan.evaluations).seconds for one in runs}
     longest = site.longest_minutes(cluster.partition) if runs and cluster.minutes is None else None
     for one in runs:
-        limits[cluster.minutes or _time_class(seconds[one.folder.id], cluster, longest)].append(one)
+        limits[cluster.minutes or time_class(seconds[one.folder.id], cluster, longest)].append(one)
     size = cluster.runs_per_job
     return [
         Group(
@@ -161,16 +157,6 @@ def group(plan: Plan, runs: Sequence[PlannedRun], cluster: Cluster, prices: Pric
         )
         for minutes, members in sorted(limits.items())
     ]
-
-
-def _time_class(seconds: float, cluster: Cluster, longest: int | None = None) -> int:
-    """Three times the price, rounded up: too short a limit costs requeues, too long a one costs priority.
-
-    No more than the partition's ``longest``: SLURM takes such jobs, and never starts them.
-    """
-    minutes = 3 * max(seconds * math.ceil(cluster.runs_per_job / cluster.at_once), cluster.signal_seconds) / 60
-    wanted = next((limit for limit in TIME_CLASSES if limit >= minutes), TIME_CLASSES[-1])
-    return min(wanted, longest or wanted)
 
 
 def draw_up(plan: Plan, groups: Sequence[Group], cluster: Cluster) -> Submission:
@@ -214,7 +200,7 @@ def submit(
     submission.logs.mkdir(parents=True)
     submission.save()  # the orphan token: whoever finds it without a job id asks the queue for the name
     for number, chunk in enumerate(submission.chunks):
-        executor = submitit.SlurmExecutor(submission.logs, max_num_timeout=MANY_TIMEOUTS, python=_python())
+        executor = submitit.SlurmExecutor(submission.logs, max_num_timeout=MANY_TIMEOUTS, python=python_command())
         # more arrays than the cap: they follow one another
         earlier = [submission.chunks[number - cluster.array_cap].job] if number >= cluster.array_cap else []
         executor.update_parameters(**parameters(cluster, chunk, after=[*after, *map(str, earlier)], code=code))
@@ -249,13 +235,6 @@ def _not_submitted(submission: Submission, number: int, error: Exception) -> Spe
     return SpecError(said)
 
 
-def _python() -> str:
-    """How SLURM starts Python: deaf to signals until submitit listens, or one in the first seconds would end the job
-    as if it had failed of itself; whoever takes the job away kills it later, and starts it anew.
-    """
-    return f"""sh -c 'trap "" USR2 TERM; exec "$0" "$@"' {shlex.quote(sys.executable)}"""
-
-
 def _order(
     plan: Plan, submission: Submission, runs: Sequence[PlannedRun], cluster: Cluster, data: Path, code: Snapshot
 ) -> dict[str, Any]:
@@ -271,58 +250,9 @@ def _order(
         "cpus": cluster.cpus_per_task,
         "images_per_pass": cluster.images_per_pass,
         "compile": cluster.compile,
-        "device": _device(cluster),
+        "device": device(cluster),
         "grace_s": max(10.0, cluster.signal_seconds - 60.0),
     }
-
-
-def _device(cluster: Cluster) -> str:
-    """A job that asked for a GPU is not to do without one. Of other gres (a shard of one, say) nobody knows."""
-    if not cluster.gres:
-        return "cuda" if cluster.gpus else "cpu"
-    return "cuda" if re.match(r"(gres/)?gpu\b", cluster.gres) else "auto"
-
-
-def parameters(
-    cluster: Cluster, chunk: Chunk, *, after: Sequence[str] = (), code: Snapshot | None = None
-) -> dict[str, Any]:
-    """submitit's parameters. One task, or one for each process of a run; srun is told the cores it forgets.
-
-    Packing is ours: a task works on ``at_once`` runs. With several tasks, one that dies takes the others along.
-    """
-    together = ["--kill-on-bad-exit=1"] if cluster.processes_per_run > 1 else []
-    wanted: dict[str, Any] = {
-        "job_name": chunk.name,
-        "time": chunk.minutes,
-        "nodes": cluster.nodes,
-        "ntasks_per_node": cluster.tasks_per_node,
-        "cpus_per_task": cluster.cpus_per_task,
-        "gpus_per_node": cluster.gpus if cluster.gpus and not cluster.gres else None,
-        "gres": cluster.gres,
-        "mem": cluster.mem,
-        "partition": cluster.partition,
-        "account": cluster.account,
-        "qos": cluster.qos,
-        "constraint": cluster.constraint,
-        "dependency": f"afterany:{':'.join(after)}" if after else None,
-        "array_parallelism": chunk.cap,
-        "signal_delay_s": cluster.signal_seconds,
-        "setup": [_end_time(chunk), *cluster.setup, *_environment(cluster, code)],
-        "additional_parameters": _flags(cluster),
-        "srun_args": [f"--cpus-per-task={cluster.cpus_per_task}", *together, *cluster.srun],
-    }
-    return {key: value for key, value in wanted.items() if value is not None}
-
-
-def _flags(cluster: Cluster) -> Flags:
-    """Further sbatch options. Jobs may be requeued, also where the site does not let them by default (JobRequeue=0)."""
-    wanted: Flags = {"requeue": "no-requeue" not in cluster.sbatch, **cluster.sbatch}
-    return {key: value for key, value in wanted.items() if value is not False}
-
-
-def _end_time(chunk: Chunk) -> str:
-    """SLURM says when a job's time is up from 23.02 on; it tells a time-out from a preemption in the ledger."""
-    return f'export SLURM_JOB_END_TIME="${{SLURM_JOB_END_TIME:-$(($(date +%s) + {60 * chunk.minutes}))}}"'
 
 
 def rehearse(cluster: Cluster, *, longest: bool = False) -> tuple[bool, str]:
@@ -330,7 +260,7 @@ def rehearse(cluster: Cluster, *, longest: bool = False) -> tuple[bool, str]:
 
     ``longest``: with the longest limit that ``time: auto`` may ask for, instead of the shortest.
     """
-    auto = _time_class(math.inf, cluster, site.longest_minutes(cluster.partition)) if longest else TIME_CLASSES[0]
+    auto = time_class(math.inf, cluster, site.longest_minutes(cluster.partition)) if longest else TIME_CLASSES[0]
     with tempfile.TemporaryDirectory() as folder:
         chunk = Chunk("doctor", [["a"], ["b"]], 1, cluster.minutes or auto)
         executor = submitit.SlurmExecutor(folder)
@@ -343,18 +273,6 @@ def rehearse(cluster: Cluster, *, longest: bool = False) -> tuple[bool, str]:
                 ["sbatch", "--test-only", str(script)], capture_output=True, text=True, timeout=120, check=False
             )
     return done.returncode == 0, (done.stderr + done.stdout).strip()
-
-
-def _environment(cluster: Cluster, code: Snapshot | None) -> list[str]:
-    """The job imports the snapshot that was submitted, whatever it finds in its working directory, and does not
-    oversubscribe cores. ``code`` is None where nothing is going to run.
-    """
-    lines = [f"export OMP_NUM_THREADS={max(1, cluster.cpus_per_task // cluster.at_once)}"]
-    lines.append(f"export {WARNED_S}={cluster.signal_seconds}")
-    for name, value in code.environment.items() if code else ():
-        behind = "${PYTHONPATH:+:$PYTHONPATH}" if name == "PYTHONPATH" else ""
-        lines.append(f'export {name}="{value}{behind}"')
-    return lines
 
 
 @contextmanager

@@ -19,7 +19,7 @@ import pytest
 from harness.causes import Cause
 from harness.spec.errors import SpecError
 from harness.store import RunFolder, State, Store, read_json, write_json
-from harness.sweep import job, launch, requeue, scheduler, worker
+from harness.sweep import job, launch, request, requeue, scheduler, worker
 from harness.sweep.__main__ import main
 from harness.sweep.cluster import Cluster, load_cluster
 from harness.sweep.submission import Chunk, submissions
@@ -551,7 +551,7 @@ def test_a_job_that_outlives_its_grace_is_requeued(slurm: Shims, monkeypatch: py
     ("flags", "asked"), [({}, True), ({"no-requeue": True}, False), ({"requeue": False}, False), ({"nice": 1}, True)]
 )
 def test_jobs_may_be_requeued_unless_the_cluster_file_says_no(flags: dict[str, bool | int], asked: bool) -> None:
-    found = launch.parameters(Cluster(sbatch=flags), Chunk("n", [["a"]], 1, 30)).get("additional_parameters", {})
+    found = request.parameters(Cluster(sbatch=flags), Chunk("n", [["a"]], 1, 30)).get("additional_parameters", {})
     assert ("requeue" in found) == asked
     assert {key: value for key, value in flags.items() if value is not False}.items() <= found.items()
 
@@ -591,8 +591,8 @@ def test_time_limits(time: str, minutes: int | None) -> None:
 
 
 def test_a_long_warning_makes_longer_jobs() -> None:
-    assert launch._time_class(1.0, Cluster()) == 30
-    assert launch._time_class(1.0, Cluster(signal_seconds=900)) == 60
+    assert request.time_class(1.0, Cluster()) == 30
+    assert request.time_class(1.0, Cluster(signal_seconds=900)) == 60
 
 
 def test_no_job_asks_for_longer_than_its_partition_allows(write: Write, slurm: Shims, results: Store) -> None:
@@ -605,7 +605,7 @@ def test_no_job_asks_for_longer_than_its_partition_allows(write: Write, slurm: S
 def test_jobs_know_how_long_before_their_end_they_are_warned() -> None:
     assert (
         "export HARNESS_WARNED_S=600"
-        in launch.parameters(Cluster(signal_seconds=600), Chunk("n", [["a"]], 1, 30))["setup"]
+        in request.parameters(Cluster(signal_seconds=600), Chunk("n", [["a"]], 1, 30))["setup"]
     )
 
 
@@ -631,13 +631,13 @@ def test_a_time_out_is_told_from_a_preemption_by_the_warning_that_was_asked_for(
 def test_python_starts_deaf_to_the_signals_that_submitit_will_handle(tmp_path: Path) -> None:
     """USR2 ends a Python that does not listen yet, and the job would look as if it had failed of itself."""
     script = "import signal; print(*(signal.getsignal(n) == signal.SIG_IGN for n in (signal.SIGUSR2, signal.SIGTERM)))"
-    command = f"{launch._python()} -c {shlex.quote(script)}"
+    command = f"{request.python_command()} -c {shlex.quote(script)}"
     assert subprocess.run(command, shell=True, capture_output=True, text=True, check=True).stdout == "True True\n"
 
 
 def test_the_end_of_a_job_is_known_where_slurm_does_not_tell() -> None:
     def end(**environment: str) -> int:
-        command = launch._end_time(Chunk("n", [["a"]], 1, 30)) + "; echo $SLURM_JOB_END_TIME"
+        command = request._end_time(Chunk("n", [["a"]], 1, 30)) + "; echo $SLURM_JOB_END_TIME"
         told = {"PATH": os.environ["PATH"], **environment}
         return int(subprocess.run(["bash", "-c", command], env=told, capture_output=True, check=True).stdout)
 
@@ -667,7 +667,7 @@ def test_too_few_cores_fail_the_runs_of_a_job_and_say_what_to_do(results: Store)
     ],
 )
 def test_a_job_that_asks_for_a_gpu_is_told_to_use_it(asks: dict[str, int | str], device: str) -> None:
-    assert launch._device(Cluster.model_validate(asks)) == device
+    assert request.device(Cluster.model_validate(asks)) == device
 
 
 def test_a_gpu_that_was_asked_for_and_is_not_there_fails_the_runs_of_a_job(

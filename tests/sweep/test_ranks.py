@@ -333,7 +333,8 @@ def test_a_cluster_file_shares_cores_and_tasks_out() -> None:
 
 
 def test_a_job_has_a_task_for_each_process_of_a_run() -> None:
-    from harness.sweep.launch import Chunk, parameters
+    from harness.sweep.request import parameters
+    from harness.sweep.submission import Chunk
 
     cluster = Cluster(processes_per_run=8, nodes=2, gpus=4, cpus=32, srun=["--cpu-bind=none"])
     asked = parameters(cluster, Chunk("n", [["a"]], 1, 30))
