@@ -98,7 +98,7 @@ def test_the_doctor_looks_on_and_nothing_leans_on_it(module: str) -> None:
 def test_one_importer_each(module: str) -> None:
     found = imports(module)
     if touches(found, "submitit"):
-        assert module in ("harness.sweep.launch", "harness.sweep.job")
+        assert module in ("harness.sweep.launch", "harness.sweep.meeting")
     if touches(found, "ruamel"):
         assert module == "harness.spec.document"
     if touches(found, "jinja2"):

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NoReturn
 
-import submitit
 from rich.console import Console
 
 from harness.causes import DISK_ERRORS
@@ -23,10 +19,9 @@ from harness.sweep.attempts import Cause, fail, fingerprint
 from harness.sweep.evidence import Evidence
 from harness.sweep.live import Watch
 from harness.sweep.machine import gpus
+from harness.sweep.meeting import Tasked
 from harness.sweep.pool import Pool
-from harness.sweep.ranks import Tasks, follow, rank_of_task, start_process
 from harness.sweep.requeue import job_name, leave_requeued, tell
-from harness.sweep.server import start_server
 from harness.sweep.snapshot import Snapshot
 from harness.sweep.submission import read_task
 from harness.sweep.worker import Assignment
@@ -70,7 +65,10 @@ class Job:
         self.grace_s = task["grace_s"]
         ranks = None
         if self.processes > 1:
-            meet = _Meeting(self.processes)
+            life = os.environ.get(
+                "SLURM_RESTART_COUNT", "0"
+            )  # a file of an earlier one tells of a store that is no more
+            meet = Tasked(self.processes, Path(task["submission"]) / "met" / f"{name}.{life}.json")
             leased = leased[meet.local_rank % len(leased) :][:1] if leased else []
             if rank:
                 gpu = leased[0] if leased else None
@@ -107,40 +105,6 @@ class Job:
         if self.pool is not None:
             self.pool.stop(self.grace_s)
         leave_requeued()
-
-
-class _Meeting:
-    """This task among those that share the runs of its job, as submitit's environment describes them.
-
-    The first task keeps the store by which all of them, and the processes of the runs, find one another. Raises
-    ``RuntimeError`` where SLURM started another number of tasks than a run has processes.
-    """
-
-    def __init__(self, processes: int) -> None:
-        from harness.train import distributed
-
-        seen = submitit.helpers.TorchDistributedEnvironment()
-        if seen.world_size != processes:
-            raise RuntimeError(f"a run has {processes} processes, but this job was started as {seen.world_size} tasks")
-        self.rank, self.local_rank, self.world = seen.rank, seen.local_rank, seen.world_size
-        host = "localhost" if seen.local_world_size == seen.world_size else seen.master_addr
-        self.address = f"{host}:{seen.master_port}"
-        self.store = distributed.keep_store(host, seen.master_port, first=seen.rank == 0)
-
-    def tasks(self) -> Tasks:
-        """For the pool of the first task."""
-        return Tasks(self.store, self.address, self.world)
-
-    def follow(self, store: Store, alike: Assignment, code: Snapshot) -> None:
-        """In every other task: this one's process of each run, whose assignments are ``alike`` but for run and rank."""
-        context = multiprocessing.get_context("forkserver")
-
-        def start(run: str, number: int) -> BaseProcess:
-            start_server(code)
-            rank = rank_of_task(self.rank, self.world, self.address, number)
-            return start_process(context, replace(alike, folder=store.run(run), rank=rank))
-
-        follow(self.store, self.rank, start)
 
 
 def _evidence(task: dict[str, Any]) -> Evidence:

@@ -67,14 +67,21 @@ def _store(me: Rank) -> Store:
     if where.scheme == "file":
         return FileStore(where.path, me.world)
     if where.scheme == "tcp":
-        kept = TCPStore(where.hostname or "", where.port or 0, is_master=False, timeout=PATIENCE)
-        return PrefixStore(where.path, kept)
+        return PrefixStore(where.path, store_at(where.netloc, PATIENCE))
     return PrefixStore(f"run {next(_meetings)}", _store_of_environment())
 
 
-def keep_store(host: str, port: int, *, first: bool) -> Store:
-    """A store at that address, for as long as the first process lives, which keeps it."""
-    store: Store = TCPStore(host, port, is_master=first, wait_for_workers=False, timeout=PATIENCE)
+def keep_store(host: str) -> tuple[Store, int]:
+    """A store on this machine, known as ``host``, while this process lives; and its port, which was a free one."""
+    store = TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=PATIENCE)
+    return store, store.port
+
+
+def store_at(address: str, timeout: timedelta) -> Store:
+    """The store that another process keeps at ``host:port``. Raises ``RuntimeError`` where none answers in time."""
+    where = urlsplit(f"//{address}")
+    store: Store = TCPStore(where.hostname or "", where.port or 0, is_master=False, timeout=timeout)
+    store.set_timeout(PATIENCE)
     return store
 
 
