@@ -109,9 +109,19 @@ class Lab:
             pytest.fail(f"lab.sh {command}:\n{done.stdout}\n{done.stderr}", pytrace=False)
 
     def ask(self, *command: str) -> str:
-        """What a Slurm command prints. Raises ``CalledProcessError``."""
+        """What a Slurm command prints. Fails the test with the command's words where it is refused."""
+        done = self._run(*command)
+        if done.returncode != 0:
+            pytest.fail(f"{' '.join(command)}: exit code {done.returncode}\n{done.stderr}{done.stdout}", pytrace=False)
+        return done.stdout
+
+    def agrees(self, *command: str) -> bool:
+        """Whether Slurm does what it is asked. Right after an event it may not yet: see :func:`wait_for`."""
+        return self._run(*command).returncode == 0
+
+    def _run(self, *command: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, **self.environment}
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120).stdout
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
 
     def running(self, job: str) -> bool:
         return self.ask("squeue", "--noheader", "--array", "--format=%i %T", "--me").count(f"{job} RUNNING") > 0

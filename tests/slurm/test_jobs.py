@@ -19,8 +19,8 @@ from harness.train import checkpoint
 from tests.slurm.lab import Lab, Sweep, speak_to, wait_for
 
 pytestmark = pytest.mark.slurm
-LONG = 200
-"""Epochs: some seconds of one core, enough to be interrupted in the middle."""
+LONG, ENDLESS = 400, 100_000
+"""Epochs: some seconds of one core, enough to be interrupted in the middle; and more than a test waits for."""
 
 
 def test_an_array_keeps_its_cap_and_a_failing_run_fails_alone(here: Lab, tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def kill_whole(job: str) -> None:
 
 def test_a_job_that_is_killed_whole_is_seen_and_its_run_submitted_again(here: Lab, tmp_path: Path) -> None:
     """Its runs, its pool and all. On another node the claim would seem alive for a quarter of an hour."""
-    sweep = Sweep(tmp_path, here, epochs=LONG)
+    sweep = Sweep(tmp_path, here, epochs=ENDLESS)
     assert sweep() == 0
     wait_for(lambda: sweep.epochs() >= 3, "an epoch", sweep.evidence)
     kill_whole(sweep.job)  # scancel would ask the runs to stop first
@@ -189,17 +189,24 @@ def test_a_job_that_is_killed_whole_is_seen_and_its_run_submitted_again(here: La
 def test_a_job_whose_time_is_up_saves_and_goes_on(here: Lab, tmp_path: Path) -> None:
     """Slurm's own warning, USR2 ahead of the limit. It looks every thirty seconds; limits are whole minutes."""
     end = "export SLURM_JOB_END_TIME=$(($(date +%s) + 120))"  # which later Slurms say themselves
-    sweep = Sweep(tmp_path, here, epochs=4 * LONG, time="00:06:00", signal_seconds=120, setup=[end])
+    sweep = Sweep(tmp_path, here, epochs=ENDLESS, time="00:06:00", signal_seconds=120, setup=[end])
     begin = time.time()
     assert sweep() == 0
+    (run,) = sweep.runs
     wait_for(lambda: sweep.epochs() >= 3, "an epoch", sweep.evidence)
     left = int(time.time() - begin) // 60 + 2  # minutes: one to two from now
     here.ask("scontrol", "update", f"JobId={sweep.job}", f"TimeLimit={left}")
-    wait_for(lambda: sweep.attempts(sweep.runs[0])[0].get("cause"), "the warning", sweep.evidence)
-    here.ask("scontrol", "update", f"JobId={sweep.job}", "TimeLimit=60")
-    sweep.wait_until("done")
-    first, *_, last = sweep.attempts(sweep.runs[0])
-    assert (first["cause"], last["cause"]) == ("timeout", "done") and first["job"] == last["job"]
-    assert [line["epoch"] for line in metrics(sweep.runs[0].metrics)] == list(range(1, 4 * LONG + 1))
+    wait_for(lambda: sweep.attempts(run)[0].get("cause"), "the warning", sweep.evidence)
+    saved = sweep.epochs()
+    # Between its two lives a job is completing, for as long as the machine is slow, and takes no update then.
+    longer = ("scontrol", "update", f"JobId={sweep.job}", "TimeLimit=60")
+    wait_for(lambda: here.agrees(*longer), "another limit", sweep.evidence)
+    wait_for(lambda: sweep.epochs() > saved + 3, "an epoch of its second life", sweep.evidence)
+    assert sweep("--cancel", "--yes") == 0
+    sweep.wait_for_the_queue()
+    first, *_, last = sweep.attempts(run)
+    assert (first["cause"], first["job"]) == ("timeout", last["job"])
+    epochs = [line["epoch"] for line in metrics(run.metrics)]
+    assert epochs == list(range(1, len(epochs) + 1)), "no epoch is missing or there twice"
     (said,) = sweep.store.jobs.glob("*/log/*_0_log.err")
     assert "Caught signal SIGUSR2" in said.read_text()

@@ -11,7 +11,7 @@ from harness.store import read_json
 from tests.slurm.lab import Lab, Sweep, wait_for
 
 pytestmark = pytest.mark.slurm
-EPOCHS = 40
+EPOCHS = 200
 
 
 @pytest.mark.parametrize("nodes", [1, 2])
