@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -139,16 +140,23 @@ def show_claims(console: Console, plan: Plan, prices: Prices, bought: Collection
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("claim", "cells", "runs", "missing", prices.unit, "with these runs"):
-        table.add_column(name, justify="left" if name in ("claim", "with these runs") else "right", overflow="fold")
+        table.add_column(name, justify="left" if name in ("claim", "with these runs") else "right")
+    lines = Text("\n")
     for need in wanted:
         open_ = missing(need, plan)
-        cost = sum(prices.hours(prices.left(one, plan.evaluations)) for one in open_)
+        price = hours(sum(prices.hours(prices.left(one, plan.evaluations)) for one in open_)) if open_ else "-"
         settled, said = outlook(need, plan, bought)
+        style = "" if settled else "yellow"
         counts = (str(number) if number else "-" for number in (len(need.cells), len(need.runs), len(open_)))
-        table.add_row(
-            Text(need.claim), *counts, hours(cost) if open_ else "-", Text(said, style="" if settled else "yellow")
-        )
-    console.print(table)
+        table.add_row(Text(need.claim), *counts, price, Text(said, style=style))
+        lacks = f", {len(open_)} missing ({price} {prices.unit})" if open_ else ""
+        lines.append(f"{need.claim}\n", style="bold")
+        lines.append(f"  {many(len(need.cells), 'cell')}, {many(len(need.runs), 'run')}{lacks}; ")
+        lines.append(f"{said}\n", style=style)
+    if Measurement.get(console, console.options.update(max_width=1000), table).maximum <= console.width:
+        console.print(table)
+    else:  # names of claims are searched for, and copied: none is broken
+        console.print(lines, soft_wrap=True)
 
 
 def show_purchase(console: Console, bought: Purchase) -> None:

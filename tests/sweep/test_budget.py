@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -212,7 +213,29 @@ def test_bad_numbers_are_usage_errors(
     assert left.value.code == 2 and said in capsys.readouterr().err
 
 
-def test_seeds_and_budget_on_the_command_line(write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "columns, said",
+    [(150, "lower-is-better 2 6 6 0.00"), (80, "\nlower-is-better\n  2 cells, 6 runs, 6 missing (")],
+)
+def test_names_of_claims_are_never_broken(
+    write: Write,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    columns: int,
+    said: str,
+) -> None:
+    """They are searched for, and copied. Where the table is too wide for the terminal there is none."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    file = write(*THREE)
+    assert main([str(file), "--results", str(tmp_path / "results"), "--cluster", "local", "--plan"]) == 0
+    assert said in re.sub("  +", " " if columns > 100 else "  ", capsys.readouterr().out)
+
+
+def test_seeds_and_budget_on_the_command_line(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "150")
     here = ["--results", str(tmp_path / "results"), "--cluster", "local", "--plan"]
 
     def said(*arguments: str) -> str:
