@@ -42,9 +42,10 @@ for _entry in outside.entry_points():
     try:
         _entry.load()
     except Exception as error:
-        raise ImportError(
-            f"entry point {_entry.name!r} ({_entry.value}) of group {outside.GROUP!r}: {error}"
-        ) from error
+        said = (
+            f"entry point {_entry.name!r} ({_entry.value}) of group {outside.GROUP!r}: {type(error).__name__}: {error}"
+        )
+        raise SpecError(f"{said}; mend that package, or uninstall it") from error
 
 
 def resolve(tree: Mapping[str, Any], seed: int) -> Run:
@@ -109,13 +110,14 @@ def _meanings(complaints: list[Complaint], key: str, tree: Mapping[str, Any]) ->
 
 def _views(complaints: list[Complaint], key: str, tree: Mapping[str, Any]) -> dict[str, list[Any]]:
     meanings = tree["augmentations"]
-    return {
-        branch: [
-            _attempt(complaints, f"{key}.{branch}", lambda entry=entry: _augmentation(entry, meanings))
-            for entry in entries
-        ]
-        for branch, entries in tree[key].items()
-    }
+    return {branch: _branch(complaints, f"{key}.{branch}", entries, meanings) for branch, entries in tree[key].items()}
+
+
+def _branch(complaints: list[Complaint], path: str, entries: Any, meanings: Mapping[str, Any]) -> list[Any]:
+    if not isinstance(entries, list):  # the letters of a word are no augmentations
+        complaints.append(Complaint(path, f"{path} takes a list of augmentations: [{entries}], not {entries!r}"))
+        return []
+    return [_attempt(complaints, path, lambda entry=entry: _augmentation(entry, meanings)) for entry in entries]
 
 
 def resolve_evaluations(tree: Mapping[str, Any], entries: list[Any]) -> list[Evaluation]:

@@ -6,20 +6,38 @@ import sys
 from pathlib import Path
 
 from harness.report.collect import NotResults
-from harness.report.judging import judge_all
+from harness.report.judging import Judged, judge_all
 from harness.report.records import Results
 from harness.report.verdicts import Verdict
+from harness.spec.run import identity
 from harness.store import StoreError, read_json, write_json
 
 FILE = "verdicts.json"
 
 
 def accept(root: Path, results: Results) -> int:
-    """Accept today's verdicts: ``{"augmentation_pairs@micro/crop-with-color-wins": "REPRODUCED"}``."""
-    verdicts = {judged.key: str(judged.ours.verdict) for judged in judge_all(results)}
+    """Accept today's verdicts, each with what it is a verdict on:
+    ``{"augmentation_pairs@micro/crop-with-color-wins": {"verdict": "REPRODUCED", "claim": "5d41402a"}}``.
+    """
+    verdicts = {one.key: {"verdict": str(one.ours.verdict), "claim": meaning(one)} for one in judge_all(results)}
     write_json(root / FILE, verdicts)
     print(f"accepted {len(verdicts)} verdicts in {root / FILE}", file=sys.stderr)
     return 0
+
+
+def meaning(judged: Judged) -> str:
+    """A short hash of what a claim demands, whatever its words: one whose margin was lowered is another claim."""
+    demanded = judged.claim.model_dump(mode="json", include={"expect", "best_of"})
+    return identity({**demanded, "on": judged.metric}, 8)
+
+
+def _lost(accepted: dict[str, str], judged: Judged | None) -> str:
+    """Why a claim that was accepted as REPRODUCED does not hold any more; empty if it does."""
+    if judged is None:
+        return "the claim is gone"
+    if accepted.get("claim", meaning(judged)) != meaning(judged):
+        return f"it demands something else now ({judged.ours.verdict}); --accept if that is meant"
+    return "" if judged.ours.verdict is Verdict.REPRODUCED else str(judged.ours.verdict)
 
 
 def check(root: Path, results: Results) -> int:
@@ -35,11 +53,12 @@ def check(root: Path, results: Results) -> int:
         raise NotResults(f"{root / FILE} does not exist: nothing was accepted yet (--accept writes it)")
     if not isinstance(accepted, dict):
         raise NotResults(f"{root / FILE} holds no verdicts; --accept writes it anew")
-    now = {judged.key: judged.ours for judged in judge_all(results)}
-    held = sorted(key for key, verdict in accepted.items() if verdict == Verdict.REPRODUCED)
-    lost = [key for key in held if key not in now or now[key].verdict is not Verdict.REPRODUCED]
-    for key in lost:
-        print(f"no longer holds: {key}: {now[key].verdict if key in now else 'the claim is gone'}", file=sys.stderr)
+    now = {judged.key: judged for judged in judge_all(results)}
+    before = {key: one if isinstance(one, dict) else {"verdict": one} for key, one in accepted.items()}
+    held = sorted(key for key, one in before.items() if one.get("verdict") == Verdict.REPRODUCED)
+    lost = {key: why for key in held if (why := _lost(before[key], now.get(key)))}
+    for key, why in lost.items():
+        print(f"no longer holds: {key}: {why}", file=sys.stderr)
     said = f"{len(held) - len(lost)} of {len(held)} claims that held still hold"
     print(said if held else "of the accepted verdicts none is REPRODUCED: there is nothing to lose", file=sys.stderr)
     return 1 if lost else 0

@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from harness.report.comparison import Alternatives, Comparison, difference
+from harness.report.comparison import Agreement, Alternatives, Comparison, difference
 from harness.report.evidence import Evidence, NoEvidence, Where, is_number, matched
 from harness.report.names import arm_name, change_names, value_name
 from harness.report.records import Cell, Claim, State
@@ -210,7 +210,7 @@ class Agrees:
     """Our cells rank as a published table's do: Kendall's tau above ``at_least``.
 
     One tau per seed over all cells of the table, then a t interval. A single seed's noise only lowers its tau, so
-    this is the cautious side of the tau of the means.
+    this is the cautious side of the tau of the means; it refutes by another rule (:class:`Agreement`).
     """
 
     of: str
@@ -228,7 +228,7 @@ class Agrees:
         taus = [kendall([ours.values[seed] for ours in cells], paper) for seed in seeds]
         return [
             [
-                Comparison(
+                Agreement(
                     f"Kendall τ over {len(pairs)} cells",
                     tuple(0.0 if math.isnan(tau) else tau for tau in taus),
                     above=self.at_least,
@@ -238,6 +238,8 @@ class Agrees:
                     planned=len({seed for ours in cells for seed in (*ours.values, *ours.states)}),
                     selecting=any(ours.selecting for ours in cells),
                     step=4 / (len(pairs) * (len(pairs) - 1)),  # one pair of neighbours swapped
+                    cells=tuple(tuple(ours.values[seed] for seed in seeds) for ours in cells),
+                    printed=tuple(paper),
                 )
             ]
         ]

@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from harness.causes import policy
+from harness.report import integrity
 from harness.report.entries import Metric
 from harness.report.records import Experiment, Problem, Results, Run, State
 from harness.store import RunFolder, Store, StoreError, read_json
@@ -39,13 +40,13 @@ def collect(root: Path) -> Results:
     if not store.experiments.is_dir() and not store.runs.is_dir():
         raise NotResults(f"{root} is not a results folder: it has neither experiments/ nor runs/")
     reader = _Reader(root)
-    found = [reader.experiment(path) for path in sorted(store.experiments.glob("*.json"))]
-    experiments = sorted((one for one in found if one is not None), key=_order)
+    experiments = sorted(reader.experiments(sorted(store.experiments.glob("*.json"))), key=_order)
     wanted: dict[str, set[str]] = {}
     for experiment in experiments:
         for run in experiment.ids:
             wanted.setdefault(run, set()).update(experiment.evaluations.values())
     runs = {run: reader.run(run, wanted[run]) for run in sorted(wanted)}
+    experiments = [one for one in experiments if reader.vouched(one, runs)]
     present = set(store.run_ids())
     sources = {path.stem: reader.json(path) or {} for path in sorted(store.sources.glob("*.json"))}
     return Results(tuple(experiments), runs, tuple(reader.problems), len(present - wanted.keys()), sources)
@@ -62,6 +63,7 @@ class _Reader:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.problems: list[Problem] = []
+        self.files: dict[str, Path] = {}  # experiment -> its manifest
 
     def complain(self, path: Path, what: str) -> None:
         self.problems.append(Problem(path.relative_to(self.root).as_posix(), what))
@@ -83,11 +85,33 @@ class _Reader:
         if data is None:
             return None
         try:
-            return Experiment.model_validate(data)
+            found = Experiment.model_validate(data)
+            fault = integrity.manifest_fault(found, path.stem, data)
         except ValidationError as error:
             first = error.errors()[0]
-            self.complain(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}; the experiment was left out")
-            return None
+            fault = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        if fault:
+            self.complain(path, f"{fault}; the experiment was left out")
+        return None if fault else found
+
+    def experiments(self, paths: Iterable[Path]) -> Iterator[Experiment]:
+        """All manifests; of two of one experiment the second is left out, or its claims would be counted twice."""
+        seen: dict[str, Path] = {}
+        for path in paths:
+            if (found := self.experiment(path)) is None:
+                continue
+            if found.key in seen:
+                self.complain(path, f"is {found.key} once more, as {seen[found.key].name} is; it was left out")
+                continue
+            seen[found.key] = self.files[found.key] = path
+            yield found
+
+    def vouched(self, experiment: Experiment, runs: Mapping[str, Run]) -> bool:
+        """Whether the runs of an experiment are what its manifest calls them."""
+        fault = integrity.arms_fault(experiment, runs)
+        if fault:
+            self.complain(self.files[experiment.key], f"{fault}; the experiment was left out")
+        return not fault
 
     def run(self, name: str, asked: Collection[str] = ()) -> Run:
         """What the files say, by the store's order: a run that has all that is ``asked`` (handles) is done.
@@ -98,11 +122,28 @@ class _Reader:
         folder = RunFolder(self.root / "runs" / name)
         if not folder.path.is_dir():
             return Run(name, State.NOT_RUN)
+        held = self.json(folder.spec)
+        if fault := integrity.spec_fault(name, held):
+            if held is not None or not folder.spec.exists():  # else it was complained of
+                self.complain(folder.spec, f"{fault}; the run was left out")
+            return Run(name, State.NOT_RUN)
+        spec = _mapping((held or {}).get("spec"))
         outcome, failure = self.json(folder.outcome), self.json(folder.failure)
         if outcome is not None and outcome.get("run") != name:
             self.complain(folder.outcome, f"belongs to run {outcome.get('run')!r}; it was left out")
             outcome = None
+        if outcome is not None and (fault := integrity.outcome_fault(outcome, spec)):
+            self.complain(folder.outcome, f"{fault}; it was left out")
+            outcome = None
         found = self.evaluations(folder)
+        history, whole = self.history(folder)
+        if outcome is None and found["evaluations"]:
+            if not folder.outcome.exists():  # else it was complained of
+                self.complain(folder.path / "evaluations", "are of a run without an outcome; they were left out")
+            found = {"evaluations": {}}
+        elif outcome is not None and whole and (fault := integrity.history_fault(history, outcome)):
+            self.complain(folder.metrics, f"{fault}; it was left out")
+            history = ()
         if outcome is not None and outcome.get("status") == "diverged":
             state, note = State.DIVERGED, f"its loss was not finite at or before step {outcome.get('at_step', '?')}"
         elif outcome is not None and asked and found["evaluations"].keys() >= set(asked):
@@ -116,20 +157,23 @@ class _Reader:
             state, note = State.DONE, ""
         else:
             state, note = State.NOT_RUN, "cancelled" if folder.cancelled.exists() else ""
-        spec = _mapping((self.json(folder.spec) or {}).get("spec"))
         about = self.json(folder.provenance) or {}
-        return Run(name, state, spec, about, note=note, history=self.history(folder), **found)
+        last = history[-1] if whole and history and outcome is not None else {}
+        return Run(name, state, spec, about, note=note, history=history, last=last, **found)
 
-    def history(self, folder: RunFolder) -> tuple[dict[str, float], ...]:
-        """The numbers of ``metrics.jsonl``, epoch by epoch; a line that is none ends them, and is complained of."""
+    def history(self, folder: RunFolder) -> tuple[tuple[dict[str, float], ...], bool]:
+        """The numbers of ``metrics.jsonl``, epoch by epoch, and whether these are all.
+
+        A line that holds none ends them, and is complained of.
+        """
         try:
             lines = folder.metrics.read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
-            return ()
+            return (), True
         except (OSError, ValueError) as error:
             self.complain(folder.metrics, str(error))
-            return ()
-        found = []
+            return (), False
+        found: list[dict[str, float]] = []
         for number, line in enumerate(lines, start=1):
             try:
                 held: Any
@@ -139,8 +183,8 @@ class _Reader:
                 found.append({str(k): float(v) for k, v in held.items() if isinstance(v, int | float)})
             except (ValueError, AttributeError, OverflowError, RecursionError):
                 self.complain(folder.metrics, f"line {number} is not an epoch's numbers; the rest was left out")
-                break
-        return tuple(found)
+                return tuple(found), False
+        return tuple(found), True
 
     def progress(self, folder: RunFolder) -> str:
         data = self.json(folder.progress) or {}
@@ -167,6 +211,7 @@ class _Reader:
         unavailable: dict[str, str] = {}
         diverged: set[str] = set()
         arrays: dict[str, Mapping[str, Any]] = {}
+        codes: dict[str, str] = {}
         for path in sorted((folder.path / "evaluations").glob("*.json")):
             data = self.json(path)
             if data is None:
@@ -174,8 +219,13 @@ class _Reader:
             if data.get("run") != folder.id:
                 self.complain(path, f"belongs to run {data.get('run')!r}; it was left out")
                 continue
-            handle = str(data.get("handle", path.stem))
+            if fault := integrity.evaluation_fault(path.stem, data):
+                self.complain(path, f"{fault}; it was left out")
+                continue
+            handle = path.stem
             found[handle] = self.values(path, _mapping(data.get("values")))
+            if isinstance(code := data.get("code"), str):
+                codes[handle] = code
             if isinstance(reason := data.get("unavailable"), str):
                 unavailable[handle] = reason
             if data.get("diverged") is True:
@@ -186,8 +236,13 @@ class _Reader:
                 if isinstance(split := _mapping(fields).get("split"), str):
                     splits[handle] = split
         return {
-            "evaluations": found, "splits": splits, "unavailable": unavailable, "diverged": diverged, "arrays": arrays
-        }  # fmt: skip
+            "evaluations": found,
+            "splits": splits,
+            "unavailable": unavailable,
+            "diverged": diverged,
+            "arrays": arrays,
+            "evaluated_by": codes,
+        }
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

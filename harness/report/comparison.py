@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import combinations
 
 from harness.report.records import Cell, State
-from harness.report.stats import interval, mean, p_value, paired
+from harness.report.stats import interval, mean, p_value, paired, upper_tail
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,60 @@ class Comparison:
     def outside(self, confidence: float) -> bool:
         bounds = self.bounds(confidence)
         return bounds is not None and self.final and (bounds[1] < self.above or bounds[0] > self.below)
+
+
+@dataclass(frozen=True)
+class Agreement(Comparison):
+    """Kendall's tau of our cells with a printed table, once per seed.
+
+    Noise of single seeds only lowers tau: cells that truly rank as the paper's, with a few points between them, have a
+    tau of one half at a noise of one. So the interval of the taus may confirm, and never refutes. What refutes is that
+    so many pairs of cells lie the other way round for sure that no ranking of the true means could have the tau that
+    is claimed: each pair by a t test on the spread that all cells have in common within a seed (a two-way layout
+    without interaction), one-sided, Bonferroni over the pairs.
+
+    ``cells`` holds one number per seed for every cell, ``printed`` the paper's.
+    """
+
+    cells: tuple[tuple[float, ...], ...] = ()
+    printed: tuple[float, ...] = ()
+
+    def outside(self, confidence: float) -> bool:
+        return self.p_outside() < (1 - confidence) / 2
+
+    def p_outside(self) -> float:
+        p_values = self._reversed()
+        pairs = len(self.cells) * (len(self.cells) - 1) / 2
+        if not self.final or not p_values:
+            return 1.0
+        # tau-b of the best ranking with ``wrong`` of the pairs reversed: (ordered - 2 wrong) / sqrt(pairs * ordered)
+        ordered = len(p_values)
+        wrong = math.floor((ordered - self.above * math.sqrt(pairs * ordered)) / 2) + 1
+        return min(1.0, len(p_values) * sorted(p_values)[wrong - 1]) if wrong <= ordered else 1.0
+
+    def _reversed(self) -> list[float]:
+        """For each pair that the paper orders the one-sided p-value of ours being the other way round."""
+        seeds = len(self.sample)
+        if seeds < 2:
+            return []
+        by_cell = [mean(one) for one in self.cells]
+        by_seed = [mean(column) for column in zip(*self.cells, strict=True)]
+        middle = mean(by_cell)
+        rest = [
+            value - by_cell[place] - by_seed[seed] + middle
+            for place, one in enumerate(self.cells)
+            for seed, value in enumerate(one)
+        ]
+        freedom = (len(self.cells) - 1) * (seeds - 1)
+        error = math.hypot(*rest) * math.sqrt(2 / seeds / freedom)
+        if error <= 1e-9:  # equal numbers: no spread to judge by
+            return []
+        pairs = [
+            (a - b) if x < y else (b - a)
+            for (a, x), (b, y) in combinations(zip(by_cell, self.printed, strict=True), 2)
+            if x != y
+        ]
+        return [upper_tail(gap / error, freedom) for gap in pairs]
 
 
 Alternatives = list[list[Comparison]]

@@ -88,6 +88,7 @@ class Experiment(_Read):
     question: str = ""
     file: str = ""
     seeds: int = 1
+    seeds_before: list[int] = []
     runs: int = 0
     overrides: dict[str, Any] = {}
     paper_scale: bool = False
@@ -122,7 +123,8 @@ class Run:
     ``evaluations`` maps a handle to ``{name: value}``, ``splits`` a handle to the images it was evaluated on,
     ``unavailable`` a handle to the reason why it could not be had, ``arrays`` a handle to what figures are drawn from;
     ``diverged`` are the handles of evaluations within which a training diverged, though the run did not;
-    ``history`` is what was measured at the end of each epoch.
+    ``history`` is what was measured at the end of each epoch, ``last`` that of the last epoch of a whole training;
+    ``evaluated_by`` maps a handle to the numeric code that evaluated.
     """
 
     id: str
@@ -136,6 +138,8 @@ class Run:
     diverged: Collection[str] = ()
     arrays: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     history: tuple[Mapping[str, float], ...] = ()
+    last: Mapping[str, float] = field(default_factory=dict)
+    evaluated_by: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def epochs(self) -> int:
@@ -156,10 +160,8 @@ class Run:
             return self.state
         if handle in self.diverged:
             return State.DIVERGED
-        if handle == TRAINING and self.state is State.DONE and self.history:
-            value = self.history[-1].get(name)
-        else:
-            value = self.evaluations.get(handle or "", {}).get(name)
+        measured = self.last if handle == TRAINING else self.evaluations.get(handle or "", {})
+        value = measured.get(name)
         if value is None and handle in self.unavailable:
             return State.NOT_RUN
         if value is None:

@@ -143,7 +143,9 @@ class Score:
             return ""
 
         def write(line: float) -> str:
-            return signed(line) if one.signed and line else f"{line:g}"
+            if not one.signed or not line:
+                return f"{line:g}"
+            return signed(line) if round(line, 1) == line else f"{line:+g}".replace("-", "−")  # 0.04 is not 0.0
 
         low, high = one.above > float("-inf"), one.below < float("inf")
         if low and high:

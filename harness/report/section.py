@@ -244,7 +244,7 @@ class Section:
     @cached_property
     def mixed_code(self) -> int:
         """Number of different numeric sources its runs were made with; more than one is worth a warning."""
-        return len({code for run in self.runs for code in run.codes})
+        return len({code for run in self.runs for code in (*run.codes, *run.evaluated_by.values())})
 
     @cached_property
     def resumed_by_other(self) -> list[str]:
@@ -254,7 +254,7 @@ class Section:
     @cached_property
     def changed_code(self) -> list[str]:
         """The files in which those numeric sources differ."""
-        return self.results.changed(code for run in self.runs for code in run.codes)
+        return self.results.changed(code for run in self.runs for code in (*run.codes, *run.evaluated_by.values()))
 
     @cached_property
     def broken(self) -> list[Run]:

@@ -64,15 +64,22 @@ def choose(cells: Sequence[Cell], validation: Sequence[Cell], rule: BestOf) -> C
 
     ``cells`` are the reported numbers, ``validation`` those of all arms by ``rule.by``. A setting of which a run
     diverged is never chosen. Until every other has all its validation numbers the choice is ``waiting``: it is shown,
-    and decides nothing.
+    and decides nothing. Nor does a choice that a diverged setting leads, by the runs it has left: one seed's luck more,
+    and another would have been chosen.
     """
     pairs, lost = _candidates(cells, validation, rule)
     known = [one for one in pairs if one[1].values]
     waiting = sum(bool(scores.states) or not scores.values for _, scores in pairs)
-    test, _ = max(known, key=lambda one: mean([*one[1].values.values()])) if known else (pairs or lost)[0]
+    test, scores = max(known, key=_score) if known else (pairs or lost)[0]
+    led = bool(known) and any(one[1].values and _score(one) > _score((test, scores)) for one in lost)
     settings = {path: test.settings.get(path) for path in rule.over}
-    cell = Cell(test.settings, test.values, test.states, test.arms, selecting=waiting > 0)
+    cell = Cell(test.settings, test.values, test.states, test.arms, selecting=waiting > 0 or led)
     return Choice(cell, settings, len(pairs) + len(lost), waiting, len(lost))
+
+
+def _score(candidate: tuple[Cell, Cell]) -> float:
+    """Mean validation number over the seeds that have one."""
+    return mean([*candidate[1].values.values()])
 
 
 def cross_chosen(cells: Sequence[Cell], validation: Sequence[Cell], rule: BestOf) -> Cell:

@@ -63,6 +63,11 @@ def interval(sample: Sequence[float], confidence: float = CONFIDENCE, step: floa
     return centre - half, centre + half
 
 
+def upper_tail(t: float, freedom: int) -> float:
+    """Probability that Student's t with ``freedom`` degrees exceeds ``t``."""
+    return float(stats.t.sf(t, freedom))
+
+
 def p_value(sample: Sequence[float], bound: float, side: int, step: float = 0.0) -> float:
     """One-sided p-value of "the mean lies above ``bound``" (``side`` 1) or below it (-1); 1 without a spread."""
     spread = spread_of(sample, step)

@@ -7,6 +7,7 @@
 * NOT REPRODUCED: some comparison (of each alternative) lies wholly outside its range. Here one false alarm among K
   comparisons is enough to be wrong, so each interval is widened to level 1 - 0.05/K (Bonferroni; Holm's step-down
   begins with the same threshold and we need only its first rejection, so it would add nothing).
+  How a table *ranks* is refuted by pairs that are surely reversed (:class:`~harness.report.comparison.Agreement`).
 * INCONCLUSIVE: neither; or some comparison lacks planned seeds (who looks after every seed and stops when it suits is
   wrong more often than he says), rests on one seed or on equal numbers (no spread), on a selection that is not
   complete, or on a diverged run, whose number is unknown and certainly not like those of its siblings. None of these
@@ -25,7 +26,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from harness.report.comparison import Alternatives, Comparison
+from harness.report.comparison import Agreement, Alternatives, Comparison
 from harness.report.stats import CONFIDENCE, seeds_needed
 
 
@@ -134,7 +135,7 @@ def _would_decide(comparisons: Sequence[Comparison], level: float) -> str:
     if lost := sum(comparison.diverged > 0 for comparison in comparisons):
         return f"diverged runs leave {lost}{of or ' comparison'} without all its numbers"
     if sum(comparison.selecting for comparison in comparisons):
-        return "the validation numbers of every setting that is selected from"
+        return "the validation numbers of every setting that is selected from: of one that diverged, too, if it leads"
     if total == 1 and comparisons[0].started and not comparisons[0].sample:
         return "one seed of every cell: no seed is complete yet"
     if unrun := sum(not comparison.sample for comparison in comparisons):
@@ -153,6 +154,8 @@ def _would_decide(comparisons: Sequence[Comparison], level: float) -> str:
 
 def _more_seeds(comparisons: Sequence[Comparison], level: float) -> str:
     """Every planned seed is in and the intervals are too wide: how many more would narrow them."""
+    if any(isinstance(comparison, Agreement) and comparison.slack <= 0 for comparison in comparisons):
+        return "larger differences or less noise: noise alone can lower τ so far, and too few pairs are surely reversed"
     reachable = all(comparison.slack > 0 for comparison in comparisons)
     if reachable:
         open_ = [comparison for comparison in comparisons if not comparison.inside(level)]

@@ -145,6 +145,19 @@ class Experiment:
         return fixed
 
     @property
+    def as_in_paper(self) -> bool:
+        """Whether its runs are of the paper's setting: the scale is, and ``fixed:`` has left it as it is.
+
+        What stands under ``at: {<scale>: {fixed: ...}}`` is that file's word for what the paper did *there* (CIFAR-10
+        in appendix B.9); a ``fixed:`` for all scales is not, where it touches data, network, length or evaluation.
+        """
+        there = getattr(self.file.at.get(self.scale.name), "fixed", None) is not None
+        touched = () if there else {path.partition(".")[0] for path in self.fixed}
+        return self.scale.file.paper_scale and not {"data", "encoder", "schedule", "evaluations", "precision"} & {
+            *touched
+        }
+
+    @property
     def vary(self) -> list[Grid]:
         vary: list[Grid] = self._at("vary")
         return vary

@@ -55,6 +55,10 @@ def integral(value: Any) -> Any:
     return value
 
 
+def _defined(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
 class Registry:
     """All components of one kind. Calling it with a name registers a class; see the module docstring."""
 
@@ -67,8 +71,9 @@ class Registry:
 
     def __call__(self, name: str) -> Callable[[C], C]:
         def register(cls: C) -> C:
-            if name in self._classes and self._classes[name].__qualname__ != cls.__qualname__:
-                raise TypeError(f"{self.kind} {name!r} is registered twice")
+            there = self._classes.get(name)
+            if there is not None and _defined(there) != _defined(cls):  # a module that is loaded anew may register anew
+                raise TypeError(f"{self.kind} {name!r} is registered twice: by {_defined(there)} and {_defined(cls)}")
             params = getattr(cls, "__dataclass_params__", None)
             if params is None or not params.frozen or not all(f.kw_only for f in dataclasses.fields(cls)):
                 raise TypeError(f"{cls.__qualname__} must be a @dataclass(frozen=True, kw_only=True)")

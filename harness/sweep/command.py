@@ -267,5 +267,7 @@ def read_overrides(written: Sequence[str]) -> dict[str, Any]:
         path, equals, value = one.partition("=")
         if not equals or not path.strip():
             raise SpecError(f"-o {one}: expected PATH=VALUE, e.g. -o optimizer.lars.lr=0.5")
+        if path.strip() in overrides:
+            raise SpecError(f"-o {one}: {path.strip()} was given a value before; once is enough")
         overrides[path.strip()] = parse_value(value)
     return overrides

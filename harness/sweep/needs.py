@@ -64,7 +64,7 @@ def _need(plan: Plan, claim: Claim, metric: str, settings: Sequence[dict[str, An
         metrics.add(claim.best_of.by)
     labels = {one.rpartition("/")[0] for one in metrics}
     never = "" if arms else "NOT RUN: not testable on this grid"
-    if "close" in claim.expect and (plan.overrides or not plan.experiment.scale.file.paper_scale):
+    if "close" in claim.expect and (plan.overrides or not plan.experiment.as_in_paper):
         never = never or "NOT COMPARABLE: the number is of the paper's setting"
     handles = frozenset(one.handle for one in plan.evaluations if one.label in labels)
     return Need(claim.id, tuple(plan.arms[index].runs for index in arms), handles, never, claim.best_of is not None)

@@ -48,6 +48,15 @@ def inert(runs: Sequence[Run]) -> list[list[int]] | None:
     learners = {_learner_key(run) for run in runs}
     if len(views) + len(learners) > MOST:
         return None
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # trials are of sixteen images: threads would wait for one another, and for busy cores
+    try:
+        return _alike(runs)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _alike(runs: Sequence[Run]) -> list[list[int]]:
     groups: dict[Any, list[int]] = defaultdict(list)
     for place, run in enumerate(runs):
         groups[_given(run), seen(_views_key(run), FEW), learnt(_learner_key(run))].append(place)

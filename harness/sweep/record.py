@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from harness.store import write_json
+from harness.store import StoreError, read_json, write_json
 from harness.sweep.plan import Plan, manifest_path
 
 
@@ -24,7 +24,7 @@ def manifest(plan: Plan) -> dict[str, Any]:
         "seeds": experiment.seeds,
         "runs": len(plan.runs),
         "overrides": plan.overrides,
-        "paper_scale": scale.file.paper_scale,
+        "paper_scale": experiment.as_in_paper,
         "scale_note": scale.file.note,
         "arms": [
             {"settings": arm.settings, "runs": {str(seed): run for seed, run in arm.runs.items()}} for arm in plan.arms
@@ -42,8 +42,31 @@ def record(plan: Plan) -> Path:
         one.folder.create(one.run.spec())
         one.folder.cancelled.unlink(missing_ok=True)
     path = manifest_path(plan.store, plan.experiment, plan.overrides)
-    write_json(path, manifest(plan))
+    write_json(path, manifest(plan) | _earlier(plan, path))
     return path
+
+
+def _earlier(plan: Plan, path: Path) -> dict[str, list[int]]:
+    """``seeds_before``: the numbers of seeds that were planned before, where results of them were there to look at.
+
+    Who looks and adds seeds until a verdict pleases is wrong more often than he says, so the report says it.
+    """
+    try:
+        held = read_json(path)
+    except StoreError:
+        held = None
+    if not isinstance(held, dict):
+        return {}
+    before = [one for one in held.get("seeds_before", []) if isinstance(one, int)]
+    planned = held.get("seeds")
+    runs = [run for arm in held.get("arms", []) for run in arm.get("runs", {}).values()]
+    if (
+        isinstance(planned, int)
+        and planned != plan.experiment.seeds
+        and any(plan.store.run(run).outcome.exists() for run in runs)
+    ):
+        before.append(planned)
+    return {"seeds_before": before} if before else {}
 
 
 def _shown(path: Path) -> str:

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 import sys
 from itertools import product
 from pathlib import Path
 from typing import Any
+
+from harness.spec.run import DIGITS, evaluation_handle, identity
 
 OPERATORS = ["crop", "cutout", "color", "sobel", "noise", "blur", "rotate"]
 FIGURE_5 = """33.1,33.9,56.3,46.0,39.9,35.0,30.2
@@ -30,7 +31,7 @@ TABLE_5 = [
     (False, 100.0, 0.5, 92.1, 57.0),
 ]
 FIGURE_9 = {256: (57.52, 61.93), 512: (60.71, 64.03), 1024: (62.80, 65.27), 2048: (63.95, 66.09), 4096: (64.58, 66.48)}
-HANDLES = {"linear": "linear-1a2b3c4d", "contrastive": "contrastive-5e6f7a8b"}
+HANDLES = {name: evaluation_handle({name: {}}) for name in ("linear", "contrastive")}
 FIRST, LAST = "views.targeted.first", "views.targeted.last"
 NORM, TAU = "objective.nt_xent.normalize", "objective.nt_xent.temperature"
 BATCH, EPOCHS = "schedule.batch_size", "schedule.epochs"
@@ -42,7 +43,7 @@ def write(path: Path, value: Any) -> None:
 
 
 def run_id(spec: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:12]
+    return identity(spec, DIGITS)
 
 
 class FakeResults:
@@ -79,11 +80,12 @@ class FakeResults:
         write(self.folder(run) / "provenance.json", provenance)
         write(
             self.folder(run) / "outcome.json",
-            {"run": run, "status": "trained", "epochs": 30, "steps": 1170, "loss": 4.2},
+            {"run": run, "status": "trained", "epochs": spec["schedule"]["epochs"], "steps": 1170, "loss": 4.2},
         )
         for label, numbers in values.items():
             handle = HANDLES[label]
-            held = {"run": run, "handle": handle, "name": label, "label": label, "values": numbers, "wall_seconds": 3.0}
+            held = {"run": run, "handle": handle, "name": label, "label": label, "evaluation": {label: {}}}
+            held |= {"values": numbers, "code": "ab12cd34", "wall_seconds": 3.0}
             write(self.folder(run) / "evaluations" / f"{handle}.json", held)
         return run
 
@@ -113,7 +115,8 @@ class FakeResults:
         return run
 
     def experiment(self, name: str, scale: str = "micro", **fields: Any) -> Path:
-        path = self.root / "experiments" / f"{name}@{scale}.json"
+        changed = f"+{identity(fields['overrides'], 6)}" if fields.get("overrides") else ""
+        path = self.root / "experiments" / f"{name}@{scale}{changed}.json"
         held = {
             "name": name,
             "scale": scale,
@@ -122,6 +125,7 @@ class FakeResults:
             "file": f"experiments/{name}.yaml",
             "overrides": {},
             "paper_scale": False,
+            "seeds": max((len(arm["runs"]) for arm in fields.get("arms", [])), default=1),
             "scale_note": "A narrow ResNet on 10 000 CIFAR-10 images; the paper trains ResNet-50 on ImageNet.",
             "evaluations": HANDLES,
             "report": [],
@@ -146,11 +150,11 @@ def spec_of(settings: dict[str, Any], seed: int) -> dict[str, Any]:
         "method": {"simclr": {}},
         "encoder": {"micro": {"widths": [16, 32, 64]}},
         "norm": {"groups": 1, "momentum": 0.1, "eps": 1e-5},
-        "head": {"nonlinear": {"out_dim": 128, "hidden_layers": 1}},
+        "head": {"nonlinear": {"out_dim": settings.get("head.out_dim", 128), "hidden_layers": 1}},
         "objective": {"nt_xent": {"temperature": settings.get(TAU, 0.5), "normalize": settings.get(NORM, True)}},
         "optimizer": {"lars": {"lr": 1.0, "weight_decay": 1e-6}},
         "schedule": {"batch_size": settings.get(BATCH, 256), "epochs": settings.get(EPOCHS, 30), "warmup_epochs": 3},
-        "precision": "float32",
+        "precision": settings.get("precision", "float32"),
         "seed": seed,
     }
 

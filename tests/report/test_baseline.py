@@ -56,6 +56,18 @@ def test_a_broken_baseline_is_2(accepted: FakeResults, text: str, capsys: pytest
 def test_a_new_verdict_is_not_a_loss(accepted: FakeResults, capsys: pytest.CaptureFixture[str]) -> None:
     path = accepted.root / "verdicts.json"
     held = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps(dict.fromkeys(held, "INCONCLUSIVE")), encoding="utf-8")
+    path.write_text(json.dumps(dict.fromkeys(held, "INCONCLUSIVE")), encoding="utf-8")  # as it was written once
     assert main([str(accepted.root), "--check"]) == 0
     assert "nothing to lose" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change", [{"margin": -99.0}, {"margin": 3.0}])
+def test_a_claim_that_was_weakened_is_not_the_accepted_one(
+    accepted: FakeResults, change: dict[str, float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = accepted.root / "experiments" / "augmentation_pairs@micro.json"
+    held = json.loads(path.read_text(encoding="utf-8"))
+    held["claims"][0]["expect"] |= change
+    path.write_text(json.dumps(held), encoding="utf-8")
+    assert main([str(accepted.root), "--check"]) == (1 if change["margin"] < 0 else 0)
+    assert ("it demands something else now" in capsys.readouterr().err) is (change["margin"] < 0)

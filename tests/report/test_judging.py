@@ -13,7 +13,7 @@ from harness.report.judging import judge_all
 from harness.report.page import render
 from harness.report.score import Score
 from harness.report.verdicts import Verdict
-from tests.report.fake_results import BATCH, FakeResults, add
+from tests.report.fake_results import BATCH, EPOCHS, FakeResults, add, write
 
 TWO = {"greater": [{BATCH: 2}, {BATCH: 1}]}
 
@@ -63,12 +63,15 @@ def test_without_a_margin_there_is_no_direction_apart(fake: FakeResults, expect:
 
 def test_a_claim_may_be_about_the_loss_of_the_last_epoch(fake: FakeResults) -> None:
     claim = {"id": "c", "says": "s", "on": "training/loss", "expect": {"greater": [{BATCH: 1}, {BATCH: 2}]}}
-    arms = [add(fake, {BATCH: x}, 3, lambda *_: "done", lambda *_: {"linear": {"top1": 50.0}}) for x in (1, 2)]
+    fifty = lambda *_: {"linear": {"top1": 50.0}}  # noqa: E731
+    arms = [add(fake, {BATCH: x, EPOCHS: 2}, 3, lambda *_: "done", fifty) for x in (1, 2)]
     for arm in arms:
         for seed, run in arm["runs"].items():
             losses = [9.0, 5.0 + int(seed) / 10 if arm["settings"][BATCH] == 1 else 4.0]
             lines = [json.dumps({"epoch": n, "step": n, "lr": 1.0, "loss": loss}) for n, loss in enumerate(losses, 1)]
             (fake.folder(run) / "metrics.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+            outcome = {"run": run, "status": "trained", "epochs": 2, "steps": 2, "loss": losses[-1]}
+            write(fake.folder(run) / "outcome.json", outcome)
     fake.experiment("losses", arms=arms, claims=[claim])
     (one,) = judge_all(collect(fake.root))
     assert one.ours.verdict is Verdict.REPRODUCED

@@ -312,15 +312,15 @@ def test_a_run_of_two_codes_is_named(fake: FakeResults) -> None:
 
 
 def test_another_precision_than_was_asked_for_is_said(fake: FakeResults) -> None:
-    arm = add(fake, {TAU: 0.5}, 2, fate_of(1.0), lambda settings, seed: {"linear": {"top1": 50.0}})
+    settings = {TAU: 0.5, "precision": "bfloat16"}
+    arm = add(fake, settings, 2, fate_of(1.0), lambda settings, seed: {"linear": {"top1": 50.0}})
     fake.experiment("one", arms=[arm])
     assert "Other precision" not in render(collect(fake.root))
     for run, used in zip(arm["runs"].values(), ("float32", "bfloat16"), strict=True):
-        for name, key, value in (("run.json", "spec", "bfloat16"), ("provenance.json", None, used)):
-            path = fake.folder(run) / name
-            held = json.loads(path.read_text(encoding="utf-8"))
-            (held[key] if key else held)["precision"] = value
-            path.write_text(json.dumps(held), encoding="utf-8")
+        path = fake.folder(run) / "provenance.json"
+        path.write_text(
+            json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"precision": used}), encoding="utf-8"
+        )
     text = re.sub(r"\s+", " ", Outline(render(collect(fake.root))).text)
     assert "1 run with precision: bfloat16 was computed in float32" in text
 

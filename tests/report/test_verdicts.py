@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import replace
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 from scipy import stats as scipy_stats
 
 from harness.report.collect import collect
-from harness.report.comparison import Comparison
+from harness.report.comparison import Agreement, Comparison
 from harness.report.judging import judge_all
+from harness.report.stats import kendall
 from harness.report.verdicts import Verdict, judge
 from tests.report.fake_results import FakeResults, add, fate_of, figure_5
 
@@ -167,3 +169,36 @@ def test_an_unreadable_claim_is_not_run(fake: FakeResults) -> None:
     fake.experiment("one", claims=[{"id": "c", "says": "s", "expect": {"bets": {"a": [1]}}}])
     (judged,) = judge_all(collect(fake.root))
     assert judged.ours.verdict is Verdict.NOT_RUN and "cannot be read" in judged.ours.decide
+
+
+def ranking(gaps: float, noise: float, *, flip: bool = False, at_least: float = 0.6) -> Verdict:
+    """Twelve cells that truly rank as printed (or the other way round), ``gaps`` apart, three seeds."""
+    luck = random.Random(0)
+    printed = [float(place) for place in range(12)]
+    truth = [gaps * (-place if flip else place) for place in printed]
+    cells = tuple(tuple(value + luck.gauss(0, noise) for _ in range(3)) for value in truth)
+    taus = tuple(kendall([one[seed] for one in cells], printed) for seed in range(3))
+    one = Agreement("tau", taus, above=at_least, planned=3, step=4 / 132, cells=cells, printed=tuple(printed))
+    return judge([[one]]).verdict
+
+
+def test_noise_lowers_tau_and_never_refutes_a_ranking() -> None:
+    assert ranking(3.0, 0.5) is Verdict.REPRODUCED
+    assert ranking(1.0, 4.0) is Verdict.INCONCLUSIVE, "tau of each seed is far below the line, the truth is 1"
+    assert ranking(3.0, 0.5, flip=True) is Verdict.NOT_REPRODUCED
+    assert ranking(0.0, 0.0, flip=True) is Verdict.INCONCLUSIVE, "equal numbers have no ranking"
+
+
+def test_a_ranking_that_is_wrong_in_part_is_refuted_by_as_many_pairs_as_it_takes() -> None:
+    """Ten pairs of five cells: of tau 0.4 three may be reversed. Nearly no noise: each pair is what it looks like."""
+    seeds = (0.0, 0.01, 0.005)
+    for order, reversed_pairs in (
+        ([0, 1, 2, 3, 4], 0),
+        ([1, 0, 2, 4, 3], 2),
+        ([2, 1, 0, 3, 4], 3),
+        ([3, 2, 1, 0, 4], 6),
+    ):
+        cells = tuple(tuple(10.0 * place + (bump if place % 2 else -bump) for bump in seeds) for place in order)
+        tau = 1 - 2 * reversed_pairs / 10
+        one = Agreement("t", (tau,) * 3, above=0.4, planned=3, step=0.2, cells=cells, printed=(0.0, 1.0, 2.0, 3.0, 4.0))
+        assert one.outside(0.95) is (reversed_pairs > 3)

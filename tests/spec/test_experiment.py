@@ -122,6 +122,26 @@ def test_at_replaces_whole_values(folder: Path) -> None:
     assert experiment.document.line(experiment.where("vary", 0, "other")) == 10
 
 
+@pytest.mark.parametrize(
+    "fixed, inside, as_in_paper",
+    [
+        ("{views.both: [crop]}", False, True),
+        ("{data: {synthetic: {train_images: 64}}}", False, False),
+        ("{schedule.epochs: 1}", False, False),
+        ("{schedule.epochs: 1}", True, True),
+    ],
+)
+def test_only_what_leaves_the_scale_alone_is_the_papers_setting(
+    tmp_path: Path, fixed: str, inside: bool, as_in_paper: bool
+) -> None:
+    (tmp_path / "scales").symlink_to(EXPERIMENTS / "scales")
+    written = f"at: {{imagenet: {{fixed: {fixed}}}}}" if inside else f"fixed: {fixed}"
+    text = f"title: t\nscale: imagenet\n{written}\nvary: [{{norm.groups: [1]}}]\nruns: 3\nevaluate: [linear]\n"
+    (tmp_path / "exp.yaml").write_text(text, encoding="utf-8")
+    assert load_experiment(tmp_path / "exp.yaml").as_in_paper is as_in_paper
+    assert not load_experiment(tmp_path / "exp.yaml", "micro").as_in_paper
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in (EXPERIMENTS / "scales").glob("*.yaml")))
 def test_every_scale_is_complete(name: str) -> None:
     scale = load_scale(EXPERIMENTS, name)
