@@ -258,7 +258,7 @@ def _bold(rows: Sequence[Row]) -> tuple[Row, ...]:
     for index in range(len(rows[0].entries) if rows else 0):
         column = [row.entries[index] for row in rows]
         means = [entry.estimate.mean for entry in column if entry.estimate]
-        if len(means) > 1 and column[0].metric.higher_is_better:
+        if len({*means}) > 1 and column[0].metric.higher_is_better:  # of equal ones none is the highest
             best[index] = max(means)
     return tuple(
         replace(

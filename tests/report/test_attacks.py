@@ -159,12 +159,14 @@ def test_an_incomplete_selection_decides_nothing() -> None:
     assert found.verdict is Verdict.INCONCLUSIVE and "validation numbers" in found.decide
 
 
-def test_a_setting_that_diverges_is_not_chosen_and_does_not_block() -> None:
-    test, validation = grid([[50.0, 51.0], [70.0]], [[60.0, 61.0], [65.0]])
+@pytest.mark.parametrize("lost_by, blocks", [(55.0, False), (65.0, True)])
+def test_a_setting_that_diverges_is_not_chosen_and_blocks_only_where_it_leads(lost_by: float, blocks: bool) -> None:
+    test, validation = grid([[50.0, 51.0], [70.0]], [[60.0, 61.0], [lost_by]])
     lost = {1: State.DIVERGED}
     test[1], validation[1] = (dataclasses.replace(one, states=lost) for one in (test[1], validation[1]))
     choice = choose(test, validation, RULE)
     assert (choice.settings, choice.diverged, choice.waiting, choice.candidates) == ({KNOB: 0}, 1, 0, 2)
+    assert choice.cell.selecting is blocks, "with one seed's luck more another would have been chosen"
     assert "1 diverged and cannot be chosen" in choice.note
 
 

@@ -86,6 +86,10 @@ def test_names_are_unique_and_classes_frozen(shapes: Registry) -> None:
 
     with pytest.raises(TypeError, match="registered twice"):
         shapes("circle")(Other)
+    namesake = type(shapes.get("circle").__name__, (Other,), {"__qualname__": shapes.get("circle").__qualname__})
+    namesake.__module__ = "another.package"
+    with pytest.raises(TypeError, match=r"registered twice: by .* and another\.package"):
+        shapes("circle")(namesake)
 
     @dataclass(kw_only=True)
     class Thawed:

@@ -58,6 +58,8 @@ def test_plan_counts_prices_and_writes_nothing(
         ([("seeds: 2", "seeds: [2")], [], "not valid YAML"),
         ([], ["--scale", "smok"], "--scale: unknown scale 'smok': did you mean 'smoke'?"),
         ([], ["-o", "norm.groups"], "expected PATH=VALUE"),
+        ([], ["-o", "norm.groups=2", "-o", "norm.groups=1"], "norm.groups was given a value before"),
+        ([], ["-o", "views.both=crop"], "views.both takes a list of augmentations: [crop], not 'crop'"),
         ([], ["-o", "norm.grups=2"], "did you mean 'norm.groups'?"),
         ([], ["--only", "zzz"], "--only zzz: no run of small@smoke begins so"),
         ([], ["--cluster", "slrm"], "--cluster slrm: did you mean 'slurm'?"),
