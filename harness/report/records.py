@@ -106,6 +106,12 @@ class Experiment(_Read):
         return f"{self.name}@{self.scale}" + (f"+{changed}" if changed else "")
 
     @property
+    def setting(self) -> str:
+        """The scale and what ``-o`` changed of it: two tables of one file differ in nothing else."""
+        changed = ", ".join(f"{path} = {value}" for path, value in sorted(self.overrides.items()))
+        return f"{self.scale} with {changed}" if changed else self.scale
+
+    @property
     def as_in_paper(self) -> bool:
         """Whether its absolute numbers may be held against the paper's: its scale is, and nothing was overridden."""
         return self.paper_scale and not self.overrides

@@ -98,7 +98,10 @@ class Claim(BaseModel):
         """Exactly one kind, and beside it only the keys that kind knows."""
         kinds = [key for key in expect if key in CLAIM_KINDS]
         if len(kinds) != 1:
-            raise ValueError(f"expect needs exactly one of: {', '.join(CLAIM_KINDS)}")
+            known = {*CLAIM_KINDS, *(key for beside in CLAIM_KINDS.values() for key in beside)}
+            unknown = [key for key in expect if key not in known]
+            meant = f"; of {unknown[0]!r} {nearest(unknown[0], CLAIM_KINDS)}" if not kinds and unknown else ""
+            raise ValueError(f"expect needs exactly one of: {', '.join(CLAIM_KINDS)}{meant}")
         for key in expect:
             if key != kinds[0] and key not in CLAIM_KINDS[kinds[0]]:
                 raise ValueError(f"{kinds[0]!r} takes no {key!r}: {nearest(key, CLAIM_KINDS[kinds[0]])}")

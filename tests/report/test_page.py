@@ -217,6 +217,7 @@ def test_only_an_unchanged_paper_scale_is_called_the_papers(fake: FakeResults) -
     headings = re.findall(r"<h2 id=\"(\w+)[^>]*>(.*?)</h2>", render(collect(fake.root)))
     said = {name: "the paper’s scale" in text for name, text in headings if name in ("plain", "changed")}
     assert said == {"plain": True, "changed": False}
+    assert [name for name, text in headings if "with schedule.epochs = 5" in text] == ["changed"]
 
 
 @pytest.mark.parametrize(

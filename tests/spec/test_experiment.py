@@ -63,7 +63,7 @@ def test_a_good_file(folder: Path) -> None:
         (("evaluate:", "report: {heatmop: {}}\nevaluate:"), "unknown report block 'heatmop': did you mean 'heatmap'?"),
         (
             ("evaluate:", "claims: [{id: a, says: b, where: c, expect: {bets: {}}}]\nevaluate:"),
-            "exp.yaml:7: claims.0.expect: expect needs exactly one of: best",
+            "equivalent, agrees; of 'bets' did you mean 'best'?",
         ),
         (
             ("evaluate:", "claims: [{id: a, says: b, where: c, expect: {lowest: {a: 1, b: 2}}}]\nevaluate:"),
