@@ -136,6 +136,10 @@ def _highest(places: Sequence[tuple[str, Entry]], opening: str = "Highest here:"
     theirs = f"{printed[0]}, {number(printed[1].published or 0.0, printed[1].metric)}" if printed else ""
     if best is None or best[1].estimate is None:
         return f"No run has finished. The {by}’s highest is {theirs}." if printed else "No run has finished."
+    if len(ours) > 1 and len({entry.estimate.mean for _, entry in ours if entry.estimate}) == 1:
+        column = opening.partition(": highest")[0] + ": " if ": highest" in opening else ""
+        here = f"{column}all {len(ours)} are equal here, {measured(best[1].estimate, best[1].metric)}"
+        return f"{here[0].upper()}{here[1:]}{f'; the {by}’s highest{among} is {theirs}' if printed else ''}."
     text, untold = f"{opening} {best[0]}, {measured(best[1].estimate, best[1].metric)}", _untold(best[1], ours)
     if printed is None:
         return f"{text}.{untold}"

@@ -117,6 +117,16 @@ def test_the_highest_says_what_it_is_not_told_apart_from(fake: FakeResults) -> N
     )
 
 
+def test_of_equal_numbers_none_is_the_highest(fake: FakeResults) -> None:
+    arms = [add(fake, {BATCH: x}, 3, fate_of(1.0), lambda *_: {"linear": {"top1": 10.0}}) for x in (32, 64, 128)]
+    table = {"table": {"rows": {"batch": BATCH}, "columns": {"Top-1": "linear/top1"}}}
+    fake.experiment("one", arms=arms, report=[table], claims=[])
+    results = collect(fake.root)
+    (grid,) = grids(results, results.experiments[0])
+    assert seen(grid).startswith("Top-1: all 3 are equal here, 10.0") and "highest" not in seen(grid)
+    assert not any(row.entries[0].best for row in grid.rows)
+
+
 @pytest.mark.parametrize(
     ("paper", "said"),
     [
