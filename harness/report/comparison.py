@@ -40,6 +40,11 @@ class Comparison:
         return min(self.mean - self.above, self.below - self.mean) if self.sample else -math.inf
 
     @property
+    def obstacle(self) -> str:
+        """What would decide it where more seeds may not; empty where it is only a matter of seeds."""
+        return ""
+
+    @property
     def missing(self) -> int:
         """Seeds that were planned and have no number yet."""
         return max(0, self.planned - len(self.sample))
@@ -95,6 +100,12 @@ class Agreement(Comparison):
 
     cells: tuple[tuple[float, ...], ...] = ()
     printed: tuple[float, ...] = ()
+
+    @property
+    def obstacle(self) -> str:
+        if self.slack > 0:
+            return ""
+        return "larger differences or less noise: noise alone can lower τ so far, and too few pairs are surely reversed"
 
     def outside(self, confidence: float) -> bool:
         return self.p_outside() < (1 - confidence) / 2

@@ -8,12 +8,11 @@ changes in all files alike it cannot find: nothing is signed.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.report.names import value_name
-from harness.report.records import Arm, Experiment, Run
+from harness.report.names import arm_name
+from harness.report.records import Experiment, Run, inner
 from harness.spec.matching import plain
 from harness.spec.run import DIGITS, evaluation_handle, identity
 
@@ -32,7 +31,7 @@ def spec_fault(name: str, held: Mapping[str, Any] | None) -> str:
 
 def outcome_fault(outcome: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
     """What is wrong with an ``outcome.json``: trained means trained for as long as was asked."""
-    status, planned = outcome.get("status"), _map(spec, "schedule").get("epochs")
+    status, planned = outcome.get("status"), inner(spec, "schedule").get("epochs")
     if status == "diverged":
         return ""
     if status != "trained":
@@ -47,11 +46,7 @@ def history_fault(history: Sequence[Mapping[str, float]], outcome: Mapping[str, 
     epochs, last = outcome.get("epochs"), history[-1]
     if [one.get("epoch") for one in history] != list(range(1, len(history) + 1)) or len(history) != epochs:
         return f"does not tell of each of the {epochs} epochs once"
-    return (
-        ""
-        if last.get("loss") == outcome.get("loss")
-        else "ends with another loss than the outcome: it is another run’s"
-    )
+    return "" if last.get("loss") == outcome.get("loss") else "ends with another loss than the run did"
 
 
 def evaluation_fault(stem: str, held: Mapping[str, Any]) -> str:
@@ -68,31 +63,34 @@ def evaluation_fault(stem: str, held: Mapping[str, Any]) -> str:
 
 def manifest_fault(experiment: Experiment, stem: str, written: Mapping[str, Any]) -> str:
     """What is wrong with a manifest before any run is read; ``written`` is the JSON it was read from."""
-    named = f"{experiment.name}@{experiment.scale}"
-    if stem.partition("+")[0] != named or ("+" in stem) is not bool(experiment.overrides):
+    if stem.partition("+")[0] != f"{experiment.name}@{experiment.scale}" or ("+" in stem) is not bool(
+        experiment.overrides
+    ):
         return f"is of {experiment.key}, under another name"
     for arm, as_written in zip(experiment.arms, written.get("arms", []), strict=True):
+        named = f"the arm {arm_name(arm.settings)}"
         if list(map(str, arm.runs)) != list(as_written["runs"]):
-            return f"{_shown(arm)} has seeds {', '.join(as_written['runs'])}, one of them twice or not a number"
+            return f"{named} has seeds {', '.join(as_written['runs'])}, one of them twice or not a number"
         if len({*arm.runs.values()}) < len(arm.runs):
-            return f"{_shown(arm)} has one run for several seeds"
+            return f"{named} has one run for several seeds"
         if {*arm.runs} != {*range(experiment.seeds)}:
-            return f"{_shown(arm)} has seeds {', '.join(map(str, arm.runs))}, not 0 to {experiment.seeds - 1}"
+            return f"{named} has seeds {', '.join(map(str, arm.runs))}, not 0 to {experiment.seeds - 1}"
     return ""
 
 
 def arms_fault(experiment: Experiment, runs: Mapping[str, Run]) -> str:
     """What is wrong with a manifest, held against the specifications of its runs."""
     for arm in experiment.arms:
+        named = f"the arm {arm_name(arm.settings)}"
         for seed, run in arm.runs.items():
             spec = runs[run].spec
             if not spec:
                 continue
             if spec.get("seed") != seed:
-                return f"{_shown(arm)} calls run {run} seed {seed}, which is of seed {spec.get('seed')}"
+                return f"{named} calls run {run} seed {seed}, which is of seed {spec.get('seed')}"
             for path, value in arm.settings.items():
                 if contradicts(spec, path, value):
-                    return f"{_shown(arm)} names run {run}, which has another {path}"
+                    return f"{named} names run {run}, which has another {path}"
     return ""
 
 
@@ -117,20 +115,21 @@ def contradicts(spec: Mapping[str, Any], path: str, setting: Any) -> bool:
 
 
 def _says(resolved: Any, written: Any) -> bool:
-    """Whether a resolved value is one of those that the written one can mean: defaults may have been filled in."""
-    if isinstance(written, Mapping) and isinstance(resolved, Mapping):
-        return all(key in resolved and _says(resolved[key], value) for key, value in written.items())
+    """Whether a resolved value, a component or a list of them is what the written one can mean."""
     if isinstance(written, list) and isinstance(resolved, list):
         return len(written) == len(resolved) and all(map(_says, resolved, written))
-    if isinstance(resolved, Mapping) and len(resolved) == 1 and not isinstance(written, Mapping):
-        return bool(next(iter(resolved)) == written)
+    if isinstance(resolved, Mapping):
+        if len(resolved) != 1 or (isinstance(written, Mapping) and len(written) != 1):
+            return True  # fields of a component, not one: nothing varies these as a whole
+        name, fields = next(iter(resolved.items()))
+        if not isinstance(written, Mapping):
+            return bool(name == written)
+        return name in written and _fields_say(fields, written[name])
     return written is None or bool(plain(resolved) == plain(written))
 
 
-def _shown(arm: Arm) -> str:
-    return f"the arm {value_name(json.loads(json.dumps(arm.settings)))}"
-
-
-def _map(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    held = value.get(key)
-    return held if isinstance(held, Mapping) else {}
+def _fields_say(resolved: Any, written: Any) -> bool:
+    """The same of a component's fields. Defaults were filled in, and what is neutral (``knob``) was left out."""
+    if not isinstance(written, Mapping) or not isinstance(resolved, Mapping):
+        return True
+    return all(key not in resolved or _says(resolved[key], value) for key, value in written.items())

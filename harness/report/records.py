@@ -26,6 +26,12 @@ class State(StrEnum):
     NOT_RUN = "not run"
 
 
+def inner(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """The mapping under a key of JSON; empty where there is none, or something else."""
+    held = value.get(key)
+    return held if isinstance(held, Mapping) else {}
+
+
 @dataclass(frozen=True)
 class Problem:
     """A file that could not be used; ``file`` is relative to the results folder."""
@@ -150,8 +156,7 @@ class Run:
     @property
     def epochs(self) -> int:
         """Epochs it is to train for; those it has where its specification does not say."""
-        schedule = self.spec.get("schedule")
-        planned = schedule.get("epochs") if isinstance(schedule, Mapping) else None
+        planned = inner(self.spec, "schedule").get("epochs")
         return planned if isinstance(planned, int) else len(self.history)
 
     @property
@@ -159,6 +164,11 @@ class Run:
         """The numeric code that trained it; several, in order, where another went on from a checkpoint."""
         several, one = self.provenance.get("codes"), self.provenance.get("code")
         return [str(code) for code in several] if isinstance(several, list) else [str(one)] if one else []
+
+    @property
+    def all_codes(self) -> set[str]:
+        """The numeric code of its training and of its evaluations."""
+        return {*self.codes, *self.evaluated_by.values()}
 
     def value(self, handle: str | None, name: str) -> float | State:
         """A number, or the reason why there is none. A NaN counts as diverged: it is a result, but not a number."""

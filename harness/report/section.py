@@ -17,7 +17,7 @@ from harness.report.hearsay import Said, said
 from harness.report.inert import Inert, inert_arms
 from harness.report.names import arm_name, change_names, duration, path_name, slug, value_name
 from harness.report.pictures import Picture, pictures
-from harness.report.records import Arm, Experiment, Results, Run, State
+from harness.report.records import Arm, Experiment, Results, Run, State, inner
 from harness.report.score import Score
 from harness.report.tables import Grid, Reference, grids
 from harness.report.verdicts import Verdict
@@ -225,7 +225,7 @@ class Section:
             ),
             (
                 "versions",
-                _several(", ".join(f"{k} {v}" for k, v in sorted(_map(one, "versions").items())) for one in held),
+                _several(", ".join(f"{k} {v}" for k, v in sorted(inner(one, "versions").items())) for one in held),
             ),
             ("numeric code", _several(", then ".join(run.codes) or "?" for run in self.runs if run.provenance)),
             ("hardware", _several(_hardware(one) for one in held)),
@@ -244,7 +244,7 @@ class Section:
     @cached_property
     def mixed_code(self) -> int:
         """Number of different numeric sources its runs were made with; more than one is worth a warning."""
-        return len({code for run in self.runs for code in (*run.codes, *run.evaluated_by.values())})
+        return len({code for run in self.runs for code in run.all_codes})
 
     @cached_property
     def resumed_by_other(self) -> list[str]:
@@ -254,7 +254,7 @@ class Section:
     @cached_property
     def changed_code(self) -> list[str]:
         """The files in which those numeric sources differ."""
-        return self.results.changed(code for run in self.runs for code in (*run.codes, *run.evaluated_by.values()))
+        return self.results.changed(code for run in self.runs for code in run.all_codes)
 
     @cached_property
     def broken(self) -> list[Run]:
@@ -283,14 +283,9 @@ def _several(texts: Iterable[str]) -> str:
     return "; ".join(f"{text} ({n})" for text, n in sorted(count.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _map(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    held = value.get(key)
-    return held if isinstance(held, Mapping) else {}
-
-
 def _hardware(provenance: Mapping[str, Any]) -> str:
     parts = [_count(part, "core") if key == "cores" else str(part)
-             for key, part in _map(provenance, "hardware").items() if part]  # fmt: skip
+             for key, part in inner(provenance, "hardware").items() if part]  # fmt: skip
     threads = provenance.get("threads")
     return ", ".join([*parts, _count(threads, "thread")] if threads else parts) or "?"
 

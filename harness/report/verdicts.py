@@ -26,7 +26,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from harness.report.comparison import Agreement, Alternatives, Comparison
+from harness.report.comparison import Alternatives, Comparison
 from harness.report.stats import CONFIDENCE, seeds_needed
 
 
@@ -154,8 +154,8 @@ def _would_decide(comparisons: Sequence[Comparison], level: float) -> str:
 
 def _more_seeds(comparisons: Sequence[Comparison], level: float) -> str:
     """Every planned seed is in and the intervals are too wide: how many more would narrow them."""
-    if any(isinstance(comparison, Agreement) and comparison.slack <= 0 for comparison in comparisons):
-        return "larger differences or less noise: noise alone can lower τ so far, and too few pairs are surely reversed"
+    if obstacle := next((one.obstacle for one in comparisons if one.obstacle), ""):
+        return obstacle
     reachable = all(comparison.slack > 0 for comparison in comparisons)
     if reachable:
         open_ = [comparison for comparison in comparisons if not comparison.inside(level)]

@@ -11,11 +11,18 @@ from typing import Any
 import pytest
 
 from harness.report.collect import collect
-from harness.report.integrity import contradicts
+from harness.report.integrity import arms_fault, contradicts, manifest_fault
 from harness.report.judging import judge_all
+from harness.report.page import render
+from harness.report.records import Experiment, Run, State
 from harness.report.verdicts import Verdict
+from harness.spec.experiment import load_experiment, scale_names
+from harness.store import Store
+from harness.sweep.plan import make_plan
+from harness.sweep.record import manifest as manifest_of
 from tests.report.fake_results import BATCH, HANDLES, FakeResults, add, write
 
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 CLAIM = {"id": "c", "says": "s", "on": "linear/top1", "expect": {"greater": [{BATCH: 512}, {BATCH: 64}]}}
 LOSS = CLAIM | {"on": "training/loss"}
 
@@ -195,8 +202,33 @@ SPEC = {
         ("views.both.last", "rotate", "crop"),
         ("augmentations.color.strength", 0.5, None),  # nothing is known of it
         ("head.margin", None, None),
+        ("head", {"nonlinear": {"hidden_layers": 1}}, {"linear": {}}),  # what is neutral is not in a specification
+        ("views.both", ["crop", {"rotate": {"p": 1.0}}], [{"crop": {"scale": [0.2, 1.0]}}, "rotate"]),
     ],
 )
 def test_a_setting_is_held_against_the_specification(path: str, same: Any, other: Any) -> None:
     assert not contradicts(SPEC, path, same)
     assert other is None or contradicts(SPEC, path, other)
+
+
+@pytest.mark.parametrize("scale", scale_names(EXPERIMENTS))
+@pytest.mark.parametrize("name", sorted(path.stem for path in EXPERIMENTS.glob("*.yaml")))
+def test_no_experiment_of_ours_is_taken_for_another(name: str, scale: str, tmp_path: Path) -> None:
+    """A false alarm would leave a whole experiment out: every setting agrees with the specification it became."""
+    plan = make_plan(load_experiment(EXPERIMENTS / f"{name}.yaml", scale), Store(tmp_path / "results"))
+    held = manifest_of(plan)
+    experiment = Experiment.model_validate(held)
+    assert not manifest_fault(experiment, f"{name}@{scale}", held)
+    runs = {run: Run(run, State.NOT_RUN, one.run.spec()) for run, one in plan.runs.items()}
+    assert not arms_fault(experiment, runs)
+    others = {run: Run(run, State.NOT_RUN, {**one.spec, "seed": 99}) for run, one in runs.items()}
+    assert "which is of seed 99" in arms_fault(experiment, others)
+
+
+def test_the_page_says_that_seeds_were_changed_and_that_another_code_evaluated(study: FakeResults) -> None:
+    assert "Seeds changed" not in render(collect(study.root)) and "Mixed code" not in render(collect(study.root))
+    edit(manifest(study), seeds_before=[2])
+    edit(runs(study, 64)[0] / "evaluations" / f"{HANDLES['linear']}.json", code="another")
+    page = render(collect(study.root))
+    assert "<b>Seeds changed after looking.</b> 2 were planned, now 3" in page
+    assert "2 versions of the numeric sources" in page
