@@ -71,7 +71,7 @@ def _table(grid: Grid) -> list[str]:
     for index, column in enumerate(grid.columns):
         places = [(_place(grid, row, ""), row.entries[index]) for row in grid.rows]
         if places and places[0][1].metric.path.rpartition("/")[2] in HIGHER_IS_BETTER:
-            found.append(_highest(places, f"{column}: highest at", grid.printed_by))
+            found.append(_highest(places, column, grid.printed_by))
     return [*found, _floor(grid)]
 
 
@@ -128,8 +128,8 @@ def _untold(best: Entry, ours: Sequence[tuple[str, Entry]]) -> str:
     return f" Ours is not told apart from {untold} of {of}, by 95 % intervals within seeds." if untold else ""
 
 
-def _highest(places: Sequence[tuple[str, Entry]], opening: str = "Highest here:", by: str = "paper") -> str:
-    """Our highest; the {by}’s highest, and whether it is the same place."""
+def _highest(places: Sequence[tuple[str, Entry]], column: str = "", by: str = "paper") -> str:
+    """Our highest, of one column where there are several; the {by}’s highest, and whether it is the same place."""
     ours = [(place, entry) for place, entry in places if entry.estimate]
     best = max(ours, key=lambda one: one[1].estimate.mean if one[1].estimate else 0.0, default=None)
     printed, among = _printed_highest(ours or places, places)
@@ -137,9 +137,10 @@ def _highest(places: Sequence[tuple[str, Entry]], opening: str = "Highest here:"
     if best is None or best[1].estimate is None:
         return f"No run has finished. The {by}’s highest is {theirs}." if printed else "No run has finished."
     if len(ours) > 1 and len({entry.estimate.mean for _, entry in ours if entry.estimate}) == 1:
-        column = opening.partition(": highest")[0] + ": " if ": highest" in opening else ""
-        here = f"{column}all {len(ours)} are equal here, {measured(best[1].estimate, best[1].metric)}"
-        return f"{here[0].upper()}{here[1:]}{f'; the {by}’s highest{among} is {theirs}' if printed else ''}."
+        equal = f"{len(ours)} are equal here, {measured(best[1].estimate, best[1].metric)}"
+        told = f"; the {by}’s highest{among} is {theirs}" if printed else ""
+        return f"{f'{column}: all' if column else 'All'} {equal}{told}."
+    opening = f"{column}: highest at" if column else "Highest here:"
     text, untold = f"{opening} {best[0]}, {measured(best[1].estimate, best[1].metric)}", _untold(best[1], ours)
     if printed is None:
         return f"{text}.{untold}"

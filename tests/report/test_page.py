@@ -22,7 +22,7 @@ from harness.report.judging import judge_all
 from harness.report.page import render
 from harness.report.records import Results
 from harness.report.verdicts import DECIDED
-from tests.report.fake_results import EPOCHS, TAU, FakeResults, add, fate_of, figure_5, spec_of, temperature
+from tests.report.fake_results import BATCH, EPOCHS, TAU, FakeResults, add, fate_of, figure_5, spec_of, temperature
 
 EACH = pytest.mark.parametrize("share", ["nothing", "some", "all"])
 TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
@@ -415,3 +415,19 @@ def test_ten_thousand_runs_stay_small(fake: FakeResults) -> None:
     page = render(collect(fake.root))
     assert len(page.encode()) < 5_000_000
     assert "10000 of 10000 runs are done" in Outline(page).text.replace(" ", " ")
+
+
+@pytest.mark.parametrize(
+    ("span", "ticks"), [(1.0, ["20.0", "20.2", "20.5", "20.8", "21.0"]), (30.0, ["20", "28", "35", "42", "50"])]
+)
+def test_the_ticks_of_a_legend_differ_however_near_the_numbers_are(
+    fake: FakeResults, span: float, ticks: list[str]
+) -> None:
+    arms = [
+        add(fake, {TAU: tau, BATCH: 64}, 1, fate_of(1.0), lambda at, _: {"linear": {"top1": 20.0 + span * at[TAU]}})
+        for tau in (0.0, 1.0)
+    ]
+    shown = {"heatmap": {"rows": {"tau": TAU}, "columns": {"batch": BATCH}, "cell": "linear/top1"}}
+    fake.experiment("one", arms=arms, report=[shown], claims=[])
+    found = re.findall(r"<div class=\"ticks\">(.*?)</div>", render(collect(fake.root)))
+    assert ticks in [re.findall(r"<span>(.*?)</span>", one) for one in found]
