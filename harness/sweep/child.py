@@ -43,6 +43,7 @@ class Child:
     alone_since: float | None = None
     server: int | None = field(default_factory=server_pid)
     lost_server: bool = False
+    had_company: bool = False  # beside it another run was worked on at some time
 
     @property
     def pid(self) -> int:

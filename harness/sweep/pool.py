@@ -178,6 +178,8 @@ class Pool:
         assignment = Assignment(folder, self.asked, self.place, self.execute, self.job, code=code)
         first, peers = self.ranks.start(assignment, gpus)
         self.children.append(Child(folder, start_process(self.context, first), gpus, before, peers))
+        for child in self.children:
+            child.had_company |= len(self.children) > 1
         self.view.started(folder)
 
     def _lease(self, count: int) -> tuple[str, ...] | None:
@@ -209,10 +211,11 @@ class Pool:
 
     def _ended(self, child: Child) -> None:
         cause, detail = child.bury()
-        packed = len(self.children) > 1
         self.children.remove(child)
         self._give_back()
-        if cause is Cause.OOM and packed and child.folder.id not in self.outcome.causes and not self.outcome.stopped:
+        first = child.folder.id not in self.outcome.causes
+        # Not only company at its end: the others may have ended after its memory and before its process did.
+        if cause is Cause.OOM and child.had_company and first and not self.outcome.stopped:
             self.outcome.causes[child.folder.id] = cause
             self.alone.append(child.folder)
             self.view.note(f"{child.folder.id} ran out of memory beside others; once more at the end, alone: {detail}")

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.spec.errors import SpecError
@@ -32,6 +33,9 @@ def behave(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> None
     if what == "raise differently":
         raise KeyError("abcdefghij"[spec["seed"] :])
     if what == "oom":
+        raise MemoryError
+    if what == "oom once told":
+        wait_for(folder.path / "told")
         raise MemoryError
     if what == "oom at first" and (folder.path / "executed").stat().st_size == 1:
         raise MemoryError
@@ -69,6 +73,12 @@ def behave(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> None
 
 def no_space(*_: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def wait_for(file: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not file.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def wait_for_signal(folder: RunFolder) -> None:

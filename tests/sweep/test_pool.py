@@ -253,6 +253,19 @@ def test_out_of_memory_beside_others_is_tried_once_more_alone(tmp_path: Path) ->
     assert swim([alone])[0].causes == {"run0": Cause.OOM} and len(list(alone.attempts.iterdir())) == 1
 
 
+def test_a_run_whose_last_neighbour_ended_just_before_its_memory_did_is_tried_alone_too(tmp_path: Path) -> None:
+    folders = runs(tmp_path, "oom once told", "work")
+
+    class Telling(Record):
+        def ended(self, folder: RunFolder, cause: Cause, detail: str) -> None:
+            super().ended(folder, cause, detail)
+            (folders[0].path / "told").touch()
+
+    outcome, _ = swim(folders, view=Telling())
+    assert outcome.causes == {"run0": Cause.OOM, "run1": Cause.DONE}
+    assert [len(list(folder.attempts.iterdir())) for folder in folders] == [2, 1]
+
+
 def test_a_kill_for_memory_answers_for_one_death(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "oom_kills", lambda: 4)
     monkeypatch.setattr(machine, "_ANSWERED", [0])
