@@ -63,6 +63,8 @@ class Claim:
         with contextlib.suppress(OSError):
             heard = max(heard, self.progress.stat().st_mtime)
         held, (host, boot) = self.read(), machine()
+        if not held and self._seen() is None:
+            return Holder.NOBODY  # given back since it was looked at
         near = held.get("host") == host
         if near and held.get("boot", boot) == boot:
             return Holder.ALIVE if held.get("started") == process_start(held.get("pid")) else Holder.NOBODY

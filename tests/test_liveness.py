@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -18,29 +20,18 @@ from harness import liveness
 from harness.liveness import FORMER_LIFE_S, STALE_HEARTBEAT_S, machine, process_start
 from harness.store import RunFolder, State, read_json, write_json
 
+PATIENCE_S = 120.0
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
     return RunFolder(tmp_path / "abcdef012345")
 
 
-def _claim_at_once(path: str, start: float, won: multiprocessing.Queue[bool]) -> None:
-    time.sleep(max(0.0, start - time.time()))
-    won.put(RunFolder(Path(path)).take_claim())
-    time.sleep(2)
-
-
-def test_of_many_processes_one_gets_the_claim(folder: RunFolder) -> None:
+def test_of_many_processes_one_gets_the_claim(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
-    won: multiprocessing.Queue[bool] = context.Queue()
-    start = time.time() + 0.3
-    many = [context.Process(target=_claim_at_once, args=(str(folder.path), start, won)) for _ in range(8)]
-    for one in many:
-        one.start()
-    answers = [won.get(timeout=20) for _ in many]
-    for one in many:
-        one.join()
-    assert sum(answers) == 1
+    folders = [RunFolder(tmp_path / f"{index:012x}") for index in range(30)]
+    assert at_the_same_moment(context, folders) == list(range(30))
 
 
 @pytest.mark.parametrize("job", [None, "7_0"])
@@ -59,12 +50,25 @@ def test_a_link_whose_answer_was_lost_is_ours(
     assert not folder.take_claim(job), "but only that once"
 
 
-def bury_at_once(folders: list[str], ready: Barrier, over: Barrier, won: multiprocessing.Queue[int]) -> None:
+def take_at_once(folders: list[str], ready: Barrier, over: Barrier, won: multiprocessing.Queue[int]) -> None:
     for index, path in enumerate(folders):
-        ready.wait(30)
+        ready.wait(PATIENCE_S)
         if RunFolder(Path(path)).take_claim():
             won.put(index)
-    over.wait(30)  # they live until all have asked for all
+    over.wait(PATIENCE_S)  # they live until all have asked for all
+
+
+def at_the_same_moment(context: Any, folders: list[RunFolder]) -> list[int]:
+    """Eight processes ask for each claim; the numbers of the folders, once for each process that got one."""
+    won, ready, over = context.Queue(), context.Barrier(8), context.Barrier(8)
+    paths = [str(folder.path) for folder in folders]
+    many = [context.Process(target=take_at_once, args=(paths, ready, over, won)) for _ in range(8)]
+    for one in many:
+        one.start()
+    winners = [won.get(timeout=PATIENCE_S) for _ in folders]
+    for one in many:
+        one.join()
+    return sorted([*winners, *([-1] * (not won.empty()))])
 
 
 def dead(folder: RunFolder) -> None:
@@ -77,15 +81,7 @@ def test_of_many_processes_one_gets_a_dead_processes_claim(tmp_path: Path) -> No
     folders = [RunFolder(tmp_path / f"{index:012x}") for index in range(30)]
     for folder in folders:
         dead(folder)
-    won, ready, over = context.Queue(), context.Barrier(8), context.Barrier(8)
-    paths = [str(folder.path) for folder in folders]
-    many = [context.Process(target=bury_at_once, args=(paths, ready, over, won)) for _ in range(8)]
-    for one in many:
-        one.start()
-    winners = [won.get(timeout=30) for _ in folders]
-    for one in many:
-        one.join()
-    assert sorted(winners) == list(range(30)) and won.empty()
+    assert at_the_same_moment(context, folders) == list(range(30))
     assert all([path.name for path in folder.path.iterdir()] == ["claim.json"] for folder in folders)
 
 
@@ -210,8 +206,13 @@ def foreign(folder: RunFolder, age: float, **about: object) -> None:
 
 def at_once(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], object] = lambda: None) -> None:
     """Watch a silent claim without waiting; ``meanwhile`` happens while it is watched."""
-    monkeypatch.setattr(liveness, "WATCH_S", 0.02)
-    monkeypatch.setattr(liveness.time, "sleep", lambda _: meanwhile())
+    clock = [0.0]
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+        meanwhile()
+
+    monkeypatch.setattr(liveness, "time", SimpleNamespace(time=time.time, monotonic=lambda: clock[0], sleep=sleep))
 
 
 def test_a_silent_claim_is_watched_and_taken(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,6 +261,20 @@ def test_half_a_claim_is_nobodys_once_it_is_old(
     os.utime(folder.claim, (time.time() - STALE_HEARTBEAT_S - 5,) * 2)
     at_once(monkeypatch)
     assert folder.take_claim()
+
+
+def test_a_claim_that_is_given_back_while_it_is_looked_at_is_nobodys(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign(folder, 0)
+    read = liveness.Claim.read
+
+    def late(claim: liveness.Claim) -> dict[str, Any]:
+        claim.path.unlink()
+        return read(claim)
+
+    monkeypatch.setattr(liveness.Claim, "read", late)
+    assert folder.claim_state() is None
 
 
 def test_one_that_was_frozen_learns_that_another_took_over(folder: RunFolder) -> None:

@@ -26,7 +26,7 @@ LEAVE_S = 10.0
 """Processes of a run whose first has ended are given so long to end as well."""
 EXIT_UNKNOWN = 255
 """What multiprocessing says of a process whose fork server died: it may live, but nobody hears how it ends."""
-SAVE_S, GONE_S = 60.0, 2.0
+SAVE_S, GONE_S = 60.0, 30.0
 """So long may a run that lost its fork server take to save, and a server that hung up to be gone."""
 
 
@@ -62,7 +62,7 @@ class Child:
         """End every process now, with everything it started."""
         self.process.kill()
         sweep_up(self.process)
-        self.peers.end(0.0)
+        self.peers.kill()
 
     def look_after(self) -> None:
         """End the first process if another has died and it does not notice: a collective on GPUs may wait for ever."""

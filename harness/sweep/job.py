@@ -21,6 +21,7 @@ from harness.sweep.live import Watch
 from harness.sweep.machine import gpus
 from harness.sweep.meeting import Tasked
 from harness.sweep.pool import Pool
+from harness.sweep.request import LAUNCH
 from harness.sweep.requeue import job_name, leave_requeued, tell
 from harness.sweep.snapshot import Snapshot
 from harness.sweep.submission import read_task
@@ -65,9 +66,8 @@ class Job:
         self.grace_s = task["grace_s"]
         ranks = None
         if self.processes > 1:
-            life = os.environ.get(
-                "SLURM_RESTART_COUNT", "0"
-            )  # a file of an earlier one tells of a store that is no more
+            # A file of an earlier life, or of a launch that failed half-way, tells of a store that is no more.
+            life = ".".join(os.environ.get(one, first) for one, first in (("SLURM_RESTART_COUNT", "0"), (LAUNCH, "1")))
             meet = Tasked(self.processes, Path(task["submission"]) / "met" / f"{name}.{life}.json")
             leased = leased[meet.local_rank % len(leased) :][:1] if leased else []
             if rank:

@@ -88,14 +88,14 @@ def _memory_counters() -> list[Path]:
         for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
             _, controllers, group = line.split(":", 2)
             if controllers.split(",").count("memory"):
-                top, name = Path("/sys/fs/cgroup/memory"), "memory.oom_control"
-            elif not controllers:
-                top, name = Path("/sys/fs/cgroup"), "memory.events"
+                top, names = Path("/sys/fs/cgroup/memory"), ["memory.oom_control"]
+            elif not controllers:  # the second counts what was killed in groups below as well, in containers of our own
+                top, names = Path("/sys/fs/cgroup"), ["memory.events.local", "memory.events"]
             else:
                 continue
-            for folder in (top / group.strip("/"), top):
-                if (folder / name).exists():
-                    return [folder / name]
+            for path in (folder / name for folder in (top / group.strip("/"), top) for name in names):
+                if path.exists():
+                    return [path]
     return []
 
 

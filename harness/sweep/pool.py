@@ -289,8 +289,12 @@ class Pool:
         told: list[int] = []
 
         def handle(number: int, _: object) -> None:
+            # It may have come in the middle of anything, so it does not look after processes: the loop, at its next
+            # turn, asks them to stop.
             self.told = not self.outcome.stopped
-            self.kill() if told and number != signal.SIGHUP else self.stop()
+            self.outcome.stopped = True
+            if told and number != signal.SIGHUP:
+                self.kill()
             told.extend([number] * (number != signal.SIGHUP))
 
         numbers = [signal.SIGINT, signal.SIGTERM]

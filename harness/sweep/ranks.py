@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.sweep import worker
 from harness.sweep.machine import oom_kills
+from harness.sweep.server import start_from_server
 from harness.sweep.worker import Assignment
 from harness.train.place import Rank
 
@@ -42,6 +43,10 @@ class Peers(Protocol):
 
     def ask_to_stop(self) -> None:
         """SIGTERM to those that have not ended, where this process can; all processes of a run stop together."""
+        ...
+
+    def kill(self) -> None:
+        """SIGKILL to those of this machine, from within a signal's handler too; :meth:`end` is still to come."""
         ...
 
     def end(self, patience_s: float) -> dict[int, int]:
@@ -67,6 +72,9 @@ class Nobody:
         return {}
 
     def ask_to_stop(self) -> None:
+        pass
+
+    def kill(self) -> None:
         pass
 
     def end(self, patience_s: float) -> dict[int, int]:
@@ -116,14 +124,18 @@ class _Local:
                 with suppress(ProcessLookupError):
                     os.kill(process.pid or -1, signal.SIGTERM)
 
+    def kill(self) -> None:
+        for process in self.processes.values():
+            process.kill()
+            sweep_up(process)
+
     def end(self, patience_s: float) -> dict[int, int]:
         deadline = time.monotonic() + patience_s
         for process in self.processes.values():
             process.join(max(0.0, deadline - time.monotonic()))
         codes = self.codes()
+        self.kill()
         for process in self.processes.values():
-            process.kill()
-            sweep_up(process)
             process.join()
         shutil.rmtree(self.folder, ignore_errors=True)
         return codes
@@ -132,11 +144,8 @@ class _Local:
 def start_process(context: Any, assignment: Assignment) -> BaseProcess:
     """One process of a run, forked from the server."""
     rank = f" rank {assignment.rank.rank}" if assignment.rank.world > 1 else ""
-    process: BaseProcess = context.Process(
-        target=worker.work, args=(assignment,), name=f"run {assignment.folder.id}{rank}"
-    )
-    process.start()
-    return process
+    name = f"run {assignment.folder.id}{rank}"
+    return start_from_server(lambda: context.Process(target=worker.work, args=(assignment,), name=name))
 
 
 def sweep_up(process: BaseProcess) -> None:
@@ -201,6 +210,9 @@ class _Remote:
 
     def ask_to_stop(self) -> None:
         pass  # the first process, which was asked, tells the others at the next step
+
+    def kill(self) -> None:
+        pass  # without the first the others are killed as soon as it is buried
 
     def end(self, patience_s: float) -> dict[int, int]:
         noted = self._wait(patience_s)

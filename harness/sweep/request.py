@@ -17,6 +17,24 @@ from harness.sweep.worker import WARNED_S
 TIME_CLASSES = (30, 60, 120, 240, 480, 720, 1440, 2880, 4320, 10_080)
 """Minutes. Below half an hour submitit takes every signal for a time-out."""
 
+LAUNCHES, LAUNCH_PAUSE_S = 3, 10
+"""How often a job asks srun to start its tasks, and the seconds in between."""
+LAUNCH = "HARNESS_LAUNCH"
+"""The variable that counts them, from 1: the first argument of the job's script, which SLURM calls without any."""
+_FAILED = "grep -cs 'Application launch failed' /proc/self/fd/2"
+SEEN = [f'export {LAUNCH}="${{1:-1}}"', f"launches_failed=$([ -f /proc/self/fd/2 ] && {_FAILED} || true)"]
+AGAIN = [
+    "code=$?",
+    "# A node that did not answer srun is no fault of the job's: its script begins anew, within the same allocation.",
+    f'if [ $code != 0 ] && [ "${LAUNCH}" -lt {LAUNCHES} ] && [ -f /proc/self/fd/2 ] \\',
+    f'    && [ "$({_FAILED})" -gt "${{launches_failed:-0}}" ]; then',
+    f'  echo "srun could not start the job: launch $(({LAUNCH} + 1)) of {LAUNCHES} in {LAUNCH_PAUSE_S} s"',
+    f'  sleep {LAUNCH_PAUSE_S} && exec bash "$0" $(({LAUNCH} + 1))',
+    "fi",
+    "exit $code",
+]
+"""The end of a job's script. Its standard error is its log, of earlier lives as well: what was there does not count."""
+
 
 def time_class(seconds: float, cluster: Cluster, longest: int | None = None) -> int:
     """Three times the price, rounded up: too short a limit costs requeues, too long a one costs priority.
@@ -59,7 +77,8 @@ def parameters(
         "dependency": f"afterany:{':'.join(after)}" if after else None,
         "array_parallelism": chunk.cap,
         "signal_delay_s": cluster.signal_seconds,
-        "setup": [_end_time(chunk), *cluster.setup, *_environment(cluster, code)],
+        "setup": [_end_time(chunk), *cluster.setup, *_environment(cluster, code), *SEEN],
+        "teardown": AGAIN,
         "additional_parameters": _flags(cluster),
         "srun_args": [f"--cpus-per-task={cluster.cpus_per_task}", *together, *cluster.srun],
     }

@@ -6,15 +6,18 @@ import multiprocessing
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
 
+from harness.liveness import process_start
 from harness.sweep import worker
 from harness.sweep.snapshot import Snapshot
 
 PRELOAD = ["harness.components", "harness.train.loop", "harness.data.preloaded", "torch._dynamo"]
 """The last: every optimiser imports it, which takes 3 s."""
+TRIES = 3
 
 
 def start_server(code: Snapshot | None = None) -> None:
@@ -23,11 +26,29 @@ def start_server(code: Snapshot | None = None) -> None:
     It ignores SLURM's signals and that of a terminal which is gone, and so does a run until it listens.
     """
     multiprocessing.set_forkserver_preload(PRELOAD)
-    if code is not None and [code.folder.name] != _SERVED:
+    if code is not None and code.folder.name not in [one.folder.name for one in _SERVED]:
         forkserver._forkserver._stop()  # type: ignore[attr-defined]
-        _SERVED[:] = [code.folder.name]
-    with _stops_ignored(), code.exported() if code else nullcontext(), _first_in_path(code):
+        _SERVED[:] = [code]
+    if process_start(server_pid()) is not None:
+        return  # not a moment deaf to signals for nothing: a warning may be the only one
+    with _stops_ignored(), _importing(code):
         forkserver.ensure_running()
+
+
+def start_from_server(make: Callable[[], BaseProcess]) -> BaseProcess:
+    """Start a process, forked from the server. That may die at any moment: then from a new one, of the same code."""
+    code = _SERVED[0] if _SERVED else None
+    with _importing(code):  # multiprocessing may start a new one by itself
+        for _ in range(TRIES):
+            process = make()
+            try:
+                process.start()
+                return process
+            except (EOFError, ConnectionError):
+                start_server(code)
+        process = make()
+        process.start()
+        return process
 
 
 def server_pid() -> int | None:
@@ -36,8 +57,15 @@ def server_pid() -> int | None:
     return pid
 
 
-_SERVED: list[str] = []
+_SERVED: list[Snapshot] = []
 """The snapshot that the fork server has imported, if it was started for one. There is one server in a process."""
+
+
+@contextmanager
+def _importing(code: Snapshot | None) -> Iterator[None]:
+    """A server that is started now imports that code."""
+    with code.exported() if code else nullcontext(), _first_in_path(code):
+        yield
 
 
 @contextmanager

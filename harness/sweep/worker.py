@@ -238,6 +238,10 @@ def _execute(assignment: Assignment) -> None:
     try:
         _check_code(assignment.code)
         assignment.execute(assignment.folder, assignment.asked, assignment.place)
+    except SystemExit as left:  # told once more while the loop was leaving: what it said of where it stopped counts
+        if isinstance(left.__context__, Interrupted):
+            raise left.__context__ from None
+        raise
     finally:
         _ignore_stops()  # the sweep asks again and again; what is left to do takes milliseconds
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -130,8 +131,8 @@ def test_arguments_are_left_alone_and_need_not_be_contiguous() -> None:
 LOADED = "from harness.data.compiled import kernels; module = kernels(); print(module.__file__)"
 
 
-def loaded_from(home: Path, code: str = LOADED) -> str:
-    environment = {**os.environ, "HOME": str(home), "PYTHONPATH": str(compiled.SOURCE.parents[2])}
+def loaded_from(home: Path, code: str = LOADED, checkout: Path = compiled.SOURCE.parents[2]) -> str:
+    environment = {**os.environ, "HOME": str(home), "PYTHONPATH": str(checkout), "PYTHONSAFEPATH": "1"}
     for name in ("XDG_CACHE_HOME", "NUMBA_CACHE_DIR"):
         environment.pop(name, None)
     done = subprocess.run(
@@ -155,4 +156,6 @@ def test_a_home_that_cannot_be_written_is_no_obstacle(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.write_text("not a folder", encoding="utf-8")  # also root cannot make a folder in it
     assert stat.S_ISREG(home.stat().st_mode)
-    assert Path(loaded_from(home)) == compiled.SOURCE
+    checkout = tmp_path / "checkout"  # numba's own cache comes to lie in it
+    shutil.copytree(compiled.SOURCE.parents[1], checkout / "harness", ignore=shutil.ignore_patterns("__pycache__"))
+    assert Path(loaded_from(home, checkout=checkout)) == checkout / "harness" / "data" / compiled.SOURCE.name

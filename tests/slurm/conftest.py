@@ -16,12 +16,24 @@ def started(**settings: str) -> Iterator[Lab]:
     reason = why_not()
     if reason is not None:
         unavailable(f"no Slurm here: {reason}")
-    lab = Lab(settings)
+    lab = _up(settings)
     try:
-        lab.script("up")
         yield lab
     finally:
         lab.script("wipe")
+
+
+def _up(settings: dict[str, str], tries: int = 3) -> Lab:
+    """At ports that were free a moment ago: another program may have taken one since."""
+    while True:
+        lab, tries = Lab(settings), tries - 1
+        try:
+            lab.script("up")
+            return lab
+        except BaseException as error:
+            lab.script("wipe")
+            if not tries or not isinstance(error, pytest.fail.Exception):
+                raise
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
@@ -12,7 +11,8 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -30,7 +30,7 @@ CLIENTS = "/usr/local/lib/slurmlab/bin"
 PREFIX = os.environ.get("SLURMLAB_PREFIX", "slurmlab-")
 """Of the labs' folders in /tmp: whoever set it knows which labs are those of its own tests, and no other's."""
 PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "sbatch", "srun", "munged", "mariadbd")
-PATIENCE_S = 900.0
+PATIENCE_S = 600.0
 """How long a test waits for what takes seconds: the machine may be busy with something else."""
 
 EXPERIMENT = """\
@@ -103,7 +103,7 @@ class Lab:
         named = {f"SLURMLAB_{key}": value for key, value in self.settings.items()}
         environment = {**os.environ, **named, "SLURMLAB": str(self.folder), "SLURMLAB_PORT": str(self.port)}
         done = subprocess.run(
-            [str(HERE / "lab.sh"), command], env=environment, capture_output=True, text=True, timeout=600, check=False
+            [str(HERE / "lab.sh"), command], env=environment, capture_output=True, text=True, timeout=1200, check=False
         )
         if done.returncode != 0:
             pytest.fail(f"lab.sh {command}:\n{done.stdout}\n{done.stderr}", pytrace=False)
@@ -123,8 +123,13 @@ class Lab:
         environment = {**os.environ, **self.environment}
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
 
+    def says(self, expected: str, *command: str) -> bool:
+        """Whether a Slurm command answers, and ``expected`` is in it. One that is refused did not say so yet."""
+        done = self._run(*command)
+        return done.returncode == 0 and expected in done.stdout
+
     def running(self, job: str) -> bool:
-        return self.ask("squeue", "--noheader", "--array", "--format=%i %T", "--me").count(f"{job} RUNNING") > 0
+        return self.says(f"{job} RUNNING", "squeue", "--noheader", "--array", "--format=%i %T", "--me")
 
     def queued(self) -> list[str]:
         """All jobs that are neither over nor forgotten, one line each: ``12_0 RUNNING``."""
@@ -136,11 +141,28 @@ class Lab:
         there = Path(f"/proc/{(self.folder / f'run/slurmd-{node}.pid').read_text().strip()}/ns/uts").readlink()
         if there == here:
             unavailable("this machine permits no UTS namespaces, by which a node's processes are known")
-        for entry in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                if (entry / "ns/uts").readlink() == there:
-                    os.kill(int(entry.name), signal.SIGKILL)
+        kill_at_once(lambda process: (process / "ns/uts").readlink() == there)
         self.ask("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=crashed")
+
+
+def kill_at_once(chosen: Callable[[Path], bool]) -> None:
+    """SIGKILL to all processes of which ``chosen(/proc/PID)`` holds, and none of them sees another die: all are
+    stopped first, until no new one turns up.
+    """
+    stopped: set[int] = set()
+    while True:
+        found = set()
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if chosen(process) and int(process.name) not in stopped:
+                    os.kill(int(process.name), signal.SIGSTOP)
+                    found.add(int(process.name))
+        if not found:
+            break
+        stopped |= found
+    for pid in stopped:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def speak_to(lab: Lab, patch: pytest.MonkeyPatch) -> None:
@@ -246,7 +268,36 @@ class Sweep:
         """Until none of its jobs is left there."""
         names = [chunk.name for one in self.submissions for chunk in one.chunks]
         asked = ("squeue", "--noheader", "--name=" + ",".join(names))
-        wait_for(lambda: not self.lab.ask(*asked).strip(), "an empty queue", self.evidence)
+        wait_for(lambda: self.lab.agrees(*asked) and not self.lab.ask(*asked).strip(), "an empty queue", self.evidence)
+
+    def wait_for_epoch(self, number: int, run: RunFolder | None = None) -> None:
+        """Until a run, the first if it is not said which, has written down so many. Fails at once if it has failed."""
+        run = run or self.runs[0]
+
+        def reached() -> bool:
+            if run.failure.exists():
+                pytest.fail(f"{run.id} failed\n{self.evidence()}", pytrace=False)
+            return run.metrics.exists() and len(run.metrics.read_text().splitlines()) >= number
+
+        wait_for(reached, f"epoch {number}", self.evidence)
+
+    @contextmanager
+    def in_the_middle(self, run: RunFolder | None = None) -> Iterator[None]:
+        """Once a run has written down some epochs it stands still, as long as this lasts: nothing can come too late."""
+        run = run or self.runs[0]
+        self.wait_for_epoch(3, run)
+        pid = int(self.attempts(run)[-1]["pid"])
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            assert not run.outcome.exists(), "it was over too soon: make the run longer"
+            yield
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+    def heard(self, words: str) -> bool:
+        """Whether the log of the first job says so."""
+        return any(words in path.read_text(errors="replace") for path in self.store.jobs.glob("*/log/*_0_log.*"))
 
     def evidence(self) -> str:
         """All that may explain why a sweep is not where it should be."""

@@ -77,10 +77,15 @@ install_packages() {
   [ "$(id -u)" = 0 ] || die "installing packages needs root"
   say "installing Debian packages"
   command -v sbatch >/dev/null || divert
-  apt update || die "apt-get update"
-  apt install -y --no-install-recommends $PACKAGES || die "apt-get install"
+  fetch || { say "once more in 15 s"; sleep 15; fetch; } || { say "once more in a minute"; sleep 60; fetch; } \
+    || die "apt-get"
   command -v sbatch >/dev/null || die "sbatch is not there, although its package is installed"
   say "installed Slurm $(dpkg-query -W -f '${Version}' slurm-client), sbatch is $(command -v sbatch)"
+}
+
+fetch() {      # a mirror that is being updated, or another apt at work, is no reason to give up: see install_packages
+  dpkg --configure -a >/dev/null 2>&1 || true   # of one that was killed
+  apt update && apt install -y --no-install-recommends $PACKAGES
 }
 
 purge() {      # munge and MariaDB stay: nothing takes a machine for a cluster because of them
@@ -105,7 +110,7 @@ launch() {     # launch NAME COMMAND...: detached; the daemons stay in the foreg
   if alive "$name"; then return 0; fi
   rm -f "$LAB/run/$name.pid" "$LAB/run/$name.start"
   setsid bash -c 'echo $$ > "$0"; exec "$@"' "$LAB/run/$name.pid" "$@" </dev/null >>"$LAB/log/$name.out" 2>&1 9>&- &
-  for ((waited = 0; waited < 200; waited++)); do [ ! -s "$LAB/run/$name.pid" ] || break; sleep 0.05; done
+  for ((waited = 0; waited < 1200; waited++)); do [ ! -s "$LAB/run/$name.pid" ] || break; sleep 0.05; done
   starttime "$(pid "$name")" > "$LAB/run/$name.start" || die "$name did not start"
 }
 ready() {      # ready NAME SECONDS COMMAND...: wait until the command succeeds
@@ -123,6 +128,7 @@ stop() {       # stop NAME SECONDS: TERM, wait, KILL
     kill -TERM "$p" 2>/dev/null || true
     for ((i = 0; i < seconds * 10; i++)); do alive "$name" || break; sleep 0.1; done
     ! alive "$name" || { say "$name does not stop: KILL"; kill -KILL "$p" 2>/dev/null || true; }
+    for ((i = 0; i < 100; i++)); do alive "$name" || break; sleep 0.1; done
   fi
   rm -f "$LAB/run/$name.pid" "$LAB/run/$name.start"
 }
@@ -160,7 +166,7 @@ SlurmdUser=root
 AuthType=auth/munge
 CredType=cred/munge
 # cred_expire is also how long a requeued job waits before it starts again (default 120 s)
-AuthInfo=socket=$LAB/run/munge.socket,cred_expire=10
+AuthInfo=socket=$LAB/run/munge.socket,cred_expire=15
 StateSaveLocation=$LAB/state
 SlurmctldPidFile=$LAB/run/slurmctld.ctl.pid
 SlurmdPidFile=$LAB/run/slurmd-%n.ctl.pid
@@ -193,11 +199,13 @@ MaxArraySize=10001
 MaxJobCount=20000
 MinJobAge=300
 KillWait=5
+# A daemon that gets no core for a minute has not died: nothing is declared down, undelivered or unkillable for that.
 SlurmctldTimeout=60
-SlurmdTimeout=20
-MessageTimeout=20
+SlurmdTimeout=300
+MessageTimeout=100
+BatchStartTimeout=300
 InactiveLimit=0
-UnkillableStepTimeout=60
+UnkillableStepTimeout=600
 JobCompType=jobcomp/none
 SlurmctldDebug=info
 SlurmdDebug=info
@@ -294,7 +302,7 @@ write_conf() {  # returns 0 if a file that the running daemons have read is anot
 # ------------------------------------------------------------------------------------------------ up, down
 port_open() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 sql() { mariadb --no-defaults -uroot -S "$LAB/mysql/mariadb.sock" -e "$1"; }
-nodes_up() { [ "$(sinfo -hN -p main -t idle,mixed,allocated -o %N | sort -u | wc -l)" -ge "$NODES" ]; }
+nodes_up() { [ "$(timeout 60 sinfo -hN -p main -t idle,mixed,allocated -o %N | sort -u | wc -l)" -ge "$NODES" ]; }
 
 up_database() {
   database_conf
@@ -306,13 +314,13 @@ up_database() {
   fi
   touch "$LAB/log/mariadb.log"; chown mysql:mysql "$LAB/log/mariadb.log"
   launch mariadbd mariadbd --defaults-file="$LAB/etc/my.cnf"
-  ready mariadbd 90 mariadb-admin --no-defaults -uroot -S "$LAB/mysql/mariadb.sock" ping
+  ready mariadbd 180 timeout 30 mariadb-admin --no-defaults -uroot -S "$LAB/mysql/mariadb.sock" ping
   sql "CREATE DATABASE IF NOT EXISTS slurm_acct_db;
        CREATE USER IF NOT EXISTS 'slurm'@'127.0.0.1' IDENTIFIED BY '$(cat "$LAB/etc/db.pass")';
        GRANT ALL ON slurm_acct_db.* TO 'slurm'@'127.0.0.1';" || die "the set-up of the database"
   launch slurmdbd slurmdbd -D
-  ready slurmdbd 90 port_open $((PORT + 90))
-  ready slurmdbd 60 sacctmgr -n show cluster
+  ready slurmdbd 180 port_open $((PORT + 90))
+  ready slurmdbd 180 timeout 60 sacctmgr -n show cluster
 }
 
 up() {
@@ -325,10 +333,10 @@ up() {
   alive munged || rm -f "$LAB"/run/munge.socket*
   launch munged munged -F --socket="$LAB/run/munge.socket" --key-file="$LAB/etc/munge.key" \
     --pid-file="$LAB/run/munged.ctl.pid" --log-file="$LAB/log/munged.log" --seed-file="$LAB/run/munged.seed" --num-threads=2
-  ready munged 30 bash -c "munge -S '$LAB/run/munge.socket' -n | unmunge -S '$LAB/run/munge.socket'"
+  ready munged 60 timeout 10 bash -c "munge -S '$LAB/run/munge.socket' -n | unmunge -S '$LAB/run/munge.socket'"
   [ "$ACCOUNTING" = 0 ] || up_database
   launch slurmctld slurmctld -D -i
-  ready slurmctld 90 bash -c 'scontrol ping | grep -q "is UP"'
+  ready slurmctld 180 timeout 60 bash -c 'scontrol ping | grep -q "is UP"'
   local i
   for i in $(seq 1 "$NODES"); do
     mkdir -p "$LAB/spool/node$i"
@@ -337,8 +345,8 @@ up() {
   done
   sleep 0.5
   for i in $(sinfo -hN -p main -t down,drain,fail -o %N | sort -u); do scontrol update "NodeName=$i" State=RESUME || true; done
-  ready "slurmd-node$NODES" 90 nodes_up
-  timeout 90 srun -N "$NODES" -n "$NODES" -J up-check true || die "srun does not work"
+  ready "slurmd-node$NODES" 180 nodes_up
+  timeout 180 srun -N "$NODES" -n "$NODES" -J up-check true || die "srun does not work"
   say "up: $(sinfo -h -p main -o '%D nodes, %C CPUs allocated/idle/other/total'); export SLURM_CONF=$SLURM_CONF"
 }
 
@@ -362,7 +370,7 @@ down() {
     timeout 15 squeue -h -o %A 2>/dev/null | sort -un | xargs -r timeout 15 scancel 2>/dev/null || true
     for ((i = 0; i < 60; i++)); do [ -n "$(timeout 10 squeue -h -o %i 2>/dev/null)" ] || break; sleep 0.2; done
   fi
-  for name in $(slurmds); do ! alive "$name" || kill -TERM "$(pid "$name")"; done   # all at once, then one by one
+  for name in $(slurmds); do ! alive "$name" || kill -TERM "$(pid "$name")" || true; done   # all at once, then one by one
   for name in $(slurmds); do stop "$name" 15; done
   stop slurmctld 30
   left=$(steps || true)
@@ -379,7 +387,12 @@ wipe() {
   local hosts
   hosts=$(grep -vF "$TAG" /etc/hosts || true)
   [ -z "$hosts" ] || printf '%s\n' "$hosts" > /etc/hosts
-  rm -rf "$LAB"
+  local tried
+  for tried in 1 2 3 4 5 6 7 8 9 10; do   # something that was killed may still be writing
+    rm -rf "$LAB" && return 0
+    sleep 1
+  done
+  die "rm -rf $LAB"
 }
 
 case ${1:-} in

@@ -62,7 +62,9 @@ def test_cancelled_jobs_count_as_cancelled_and_the_next_sweep_does_their_runs(
     wait_for(lambda: len(sweep.worked()) == 2, "two jobs at work")
     for index in (0, 3):
         here.ask("scancel", chunk.task_id(index))
-    assert here.ask("squeue", "--noheader", "--array", "--states=all", "--format=%i").count(chunk.task_id(3)) == 0
+    everything = ("squeue", "--noheader", "--array", "--states=all", "--format=%i %T")
+    wait_for(lambda: here.says(f"{chunk.task_id(0)} CANCELLED", *everything), "the end of a job", sweep.evidence)
+    assert chunk.task_id(3) not in here.ask(*everything)
     assert sweep("--status") == 0
     assert sweep.run_of(chunk, 3).state() is State.TODO, "gone, but for how long? It may come back"
     monkeypatch.setattr("harness.sweep.scheduler.LOST_AFTER_S", 0.0)  # as if five minutes had gone by
@@ -105,7 +107,7 @@ def test_a_sweep_killed_between_sbatch_and_its_answer_is_settled_by_the_next(her
     here.ask("scontrol", "update", "PartitionName=main", "State=DOWN")
     try:
         killed_at_sbatch(sweep, tmp_path / "bin")
-        stray = here.queued()
+        stray = [job for job in here.queued() if job.endswith("PENDING")]
         assert len(stray) == 2
         assert sweep() == 0, "the stray would not find its work order: it is cancelled"
         assert len(sweep.submissions) == 2 and not set(here.queued()) & set(stray)
@@ -114,7 +116,7 @@ def test_a_sweep_killed_between_sbatch_and_its_answer_is_settled_by_the_next(her
         newest.save()
         assert sweep() == 0 and len(sweep.submissions) == 2, "this one is adopted"
         assert sweep.submissions[-1].chunks[0].job is not None
-        assert len(here.queued()) == 2
+        assert sum(job.endswith("PENDING") for job in here.queued()) == 2
     finally:
         here.ask("scontrol", "update", "PartitionName=main", "State=UP")
     sweep.wait_until("done", "done")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from harness.store import read_json
 from harness.sweep import scheduler, site
-from tests.slurm.lab import Lab, Sweep, wait_for
+from tests.slurm.lab import CLIENTS, Lab, Sweep, wait_for
 
 pytestmark = pytest.mark.slurm
-LONG = 400
-"""Epochs: some seconds of one core, enough to be interrupted in the middle."""
+LONG = 1000
+"""Epochs: some ten seconds of one core, enough to be interrupted in the middle."""
 
 
 def test_more_runs_than_an_array_holds_go_in_chunks_one_after_the_other(bare: Lab, tmp_path: Path) -> None:
@@ -20,11 +21,13 @@ def test_more_runs_than_an_array_holds_go_in_chunks_one_after_the_other(bare: La
         bare.ask("sacct")
     assert site.max_array_size() == 2
     sweep = Sweep(tmp_path, bare, seeds=5, array_cap=1, pretend=True)
+    sweep.hold()  # a dependency is forgotten once it is fulfilled
     assert sweep() == 0
     (submission,) = sweep.submissions
     assert [len(chunk.tasks) for chunk in submission.chunks] == [2, 2, 1]
     for earlier, later in zip(submission.chunks, submission.chunks[1:], strict=False):
         assert f"afterany:{earlier.job}" in bare.ask("scontrol", "show", "job", str(later.job))
+    sweep.release()
     sweep.wait_until(*["done"] * 5)
     assert sweep.worked() == [run.id for run in sweep.runs]
     assert set((sweep.pretended / "at-once").read_text().split()) == {"1"}, "the cap holds over all arrays"
@@ -43,8 +46,9 @@ def test_a_controller_that_does_not_answer_makes_nothing_failed(
         elsewhere = tmp_path / "slurm.conf"  # a controller at a port where nobody listens
         text = Path(bare.environment["SLURM_CONF"]).read_text()
         told = f"SlurmctldPort={bare.port}\n"
-        assert told in text
-        elsewhere.write_text(text.replace(told, "SlurmctldPort=19\n").replace("MessageTimeout=20", "MessageTimeout=2"))
+        waits = "MessageTimeout=100\n"
+        assert told in text and waits in text
+        elsewhere.write_text(text.replace(told, "SlurmctldPort=19\n").replace(waits, "MessageTimeout=2\n"))
         monkeypatch.setenv("SLURM_CONF", str(elsewhere))
         monkeypatch.setattr(scheduler, "ASK_EVERY_S", 60.0)  # it takes squeue twenty seconds to give up
         (sweep.store.jobs / "squeue.json").unlink(missing_ok=True)
@@ -61,15 +65,16 @@ def test_a_preempted_job_that_hears_sigterm_alone_saves_and_comes_back(bare: Lab
     alone = {"partition": "low", "cpus": 2, "at_once": 2, "sbatch": {"exclusive": True}}
     sweep = Sweep(tmp_path, bare, epochs=LONG, **alone)
     assert sweep() == 0
-    wait_for(lambda: sweep.epochs() >= 3, "an epoch", sweep.evidence)
-    bare.ask("sbatch", "--partition=high", "--exclusive", "--output=/dev/null", "--wrap=true")
+    with sweep.in_the_middle():
+        bare.ask("sbatch", "--partition=high", "--exclusive", "--output=/dev/null", "--wrap=true")
+        wait_for(lambda: sweep.heard("Bypassing signal SIGTERM"), "SIGTERM", sweep.evidence)
     sweep.wait_until("done")
     (run,) = sweep.runs
     first, *_, last = sweep.attempts(run)
     assert (first["cause"], last["cause"]) == ("interrupted", "done") and first["job"] == last["job"]
     assert sweep.epochs() == LONG and len(sweep.submissions) == 1
     (said,) = sweep.store.jobs.glob("*/log/*_0_log.out")
-    assert said.read_text().count("cores: 2, asked for: 2") == 2, "srun was told what sbatch was told, in both lives"
+    assert said.read_text().count("cores: 2, asked for: 2") >= 2, "srun was told what sbatch was told, in both lives"
 
 
 def test_a_preempted_job_with_a_long_grace_comes_back_before_it_is_over(bare: Lab, tmp_path: Path) -> None:
@@ -84,20 +89,20 @@ def test_a_preempted_job_with_a_long_grace_comes_back_before_it_is_over(bare: La
         spoilt, run = (sweep.store.run(one) for one in sweep.submissions[0].chunks[0].tasks[0])
         (spoilt.path / "checkpoints").write_text("not a folder")
         bare.ask("scontrol", "update", "PartitionName=low", "State=UP")
-        wait_for(lambda: run.metrics.exists(), "an epoch", sweep.evidence)
-        bare.ask("sbatch", "--partition=high", "--exclusive", "--output=/dev/null", "--wrap=true")
+        with sweep.in_the_middle(run):
+            bare.ask("sbatch", "--partition=high", "--exclusive", "--output=/dev/null", "--wrap=true")
+            wait_for(lambda: sweep.heard("Bypassing signal SIGTERM"), "SIGTERM", sweep.evidence)
         sweep.wait_until("done", "failed")
     finally:
         bare.ask("scontrol", "update", "PartitionName=low", "GraceTime=20", "State=UP")
     first, *_, last = sweep.attempts(run)
     assert (first["cause"], last["cause"]) == ("interrupted", "done") and first["job"] == last["job"]
     assert [one["cause"] for one in sweep.attempts(spoilt)] == ["code"] and len(sweep.submissions) == 1
-    (said,) = sweep.store.jobs.glob("*/log/*_0_log.out")
-    assert f"job {sweep.job} is requeued" in said.read_text()
+    assert sweep.heard(f"asking SLURM to start job {sweep.job} anew")
 
 
 def test_a_step_that_is_bound_to_fewer_cores_fails_at_once(bare: Lab, tmp_path: Path) -> None:
-    sweep = Sweep(tmp_path, bare, cpus=2, srun=["--cpu-bind=map_cpu:0"])
+    sweep = Sweep(tmp_path, bare, cpus=2, srun=[f"--cpu-bind=map_cpu:{min(os.sched_getaffinity(0))}"])
     assert sweep() == 0
     sweep.wait_until("failed")
     (run,) = sweep.runs
@@ -105,3 +110,20 @@ def test_a_step_that_is_bound_to_fewer_cores_fails_at_once(bare: Lab, tmp_path: 
     assert failure["cause"] == "launch" and "asked for 2 cores, but srun lets it use 1" in failure["message"]
     assert not sweep.attempts(run), "nothing was trained so slowly"
     assert sweep("--status") == 1
+
+
+def test_a_step_that_srun_could_not_start_is_started_again(bare: Lab, tmp_path: Path) -> None:
+    """As of a node that is late to answer: the first srun says so, the second is the real one."""
+    asked = tmp_path / "asked"
+    fake = tmp_path / "bin" / "srun"
+    fake.parent.mkdir()
+    fake.write_text(
+        f'#!/bin/sh\n[ ! -e {asked} ] || exec {CLIENTS}/srun "$@"\ntouch {asked}\n'
+        'echo "srun: error: Application launch failed: Zero Bytes were transmitted or received" >&2\nexit 1\n'
+    )
+    fake.chmod(0o755)
+    sweep = Sweep(tmp_path, bare, setup=[f"export PATH={fake.parent}:$PATH"])
+    assert sweep() == 0
+    sweep.wait_until("done")
+    assert asked.exists() and len(sweep.attempts(sweep.runs[0])) == 1
+    assert sweep.heard("launch 2 of 3 in 10 s")

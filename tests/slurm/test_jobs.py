@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,11 +15,11 @@ import torch
 
 from harness.store import read_json
 from harness.train import checkpoint
-from tests.slurm.lab import Lab, Sweep, speak_to, wait_for
+from tests.slurm.lab import Lab, Sweep, kill_at_once, speak_to, wait_for
 
 pytestmark = pytest.mark.slurm
-LONG, ENDLESS = 400, 100_000
-"""Epochs: some seconds of one core, enough to be interrupted in the middle; and more than a test waits for."""
+LONG, ENDLESS = 1000, 100_000
+"""Epochs: some ten seconds of one core, enough to be interrupted in the middle; and more than a test waits for."""
 
 
 def test_an_array_keeps_its_cap_and_a_failing_run_fails_alone(here: Lab, tmp_path: Path) -> None:
@@ -67,7 +66,8 @@ def most_at_once(lab: Lab, job: str) -> int:
     """How many jobs of an array ran side by side, from Slurm's own accounting."""
     asked = ("sacct", "-X", "-n", "-P", "-j", job, "-o", "JobID,Start,End")
     wait_for(
-        lambda: lab.ask(*asked).count("\n") == 3 and "Unknown" not in lab.ask(*asked), "the accounting of three jobs"
+        lambda: lab.agrees(*asked) and lab.ask(*asked).count("\n") == 3 and "Unknown" not in lab.ask(*asked),
+        "the accounting of three jobs",
     )
     spans = [line.split("|")[1:] for line in lab.ask(*asked).splitlines()]
     # An end counts before a start of the same second.
@@ -81,15 +81,18 @@ def most_at_once(lab: Lab, job: str) -> int:
 
 @dataclass(frozen=True)
 class Disturbance:
-    """What is done to the job, how it is submitted, and how its first attempt is to be seen in the ledger."""
+    """What is done to the job, what tells that it has come to it, how it is submitted, and how its first attempt is to
+    be seen in the ledger.
+    """
 
     act: Callable[[Sweep], object]
+    came: Callable[[Sweep], object]
     sbatch: dict[str, str | bool]
     cause: str
 
 
 def crash(sweep: Sweep) -> None:
-    sweep.lab.crash("node2")
+    sweep.lab.crash(sweep.attempts(sweep.runs[0])[0]["host"])
 
 
 def preempt(sweep: Sweep) -> None:
@@ -98,13 +101,28 @@ def preempt(sweep: Sweep) -> None:
     sweep.lab.ask("sbatch", "--partition=high", *whole, "--output=/dev/null", "--wrap=true")
 
 
-HERE, THERE = {"exclude": "node[2,4]"}, {"exclude": "node[1,4]"}
+def at_once(sweep: Sweep) -> bool:
+    return True
+
+
+def warned(sweep: Sweep) -> bool:
+    return sweep.heard("Caught signal SIGUSR2")
+
+
+def again(sweep: Sweep) -> bool:
+    return sweep.lab.says("Restarts=1", "scontrol", "show", "job", sweep.job)
+
+
+HERE, THERE = {"nodelist": "node1"}, {"exclude": "node[1,4]"}
+LOW: dict[str, str | bool] = {"partition": "low", "nodelist": "node4", "exclusive": True}
 DISTURBANCES = {
-    "nothing": Disturbance(lambda sweep: None, HERE, "done"),
-    "USR2": Disturbance(lambda sweep: sweep.lab.ask("scancel", "--signal=USR2", sweep.job), HERE, "interrupted"),
-    "requeue": Disturbance(lambda sweep: sweep.lab.ask("scontrol", "requeue", sweep.job), HERE, "interrupted"),
-    "preempted": Disturbance(preempt, {"partition": "low", "nodelist": "node4", "exclusive": True}, "interrupted"),
-    "node down": Disturbance(crash, THERE, "node failure"),
+    "nothing": Disturbance(at_once, at_once, HERE, "done"),
+    "USR2": Disturbance(lambda one: one.lab.ask("scancel", "--signal=USR2", one.job), warned, HERE, "interrupted"),
+    "requeue": Disturbance(lambda one: one.lab.ask("scontrol", "requeue", one.job), again, HERE, "interrupted"),
+    "preempted": Disturbance(
+        preempt, warned, {"partition": "low", "nodelist": "node4", "exclusive": True}, "interrupted"
+    ),
+    "node down": Disturbance(crash, at_once, THERE, "node failure"),
 }
 
 
@@ -118,20 +136,16 @@ def disturbed(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[di
             folder = tmp_path_factory.mktemp(name.replace(" ", "-"))
             sweeps[name] = Sweep(folder, lab, epochs=LONG, sbatch=one.sbatch)
             assert sweeps[name]() == 0
-        waiting = dict(sweeps)
-        while waiting:
-            wait_for(lambda: any(one.epochs() >= 3 for one in waiting.values()), "an epoch", evidence(waiting))
-            for name in [name for name, one in waiting.items() if one.epochs() >= 3]:
-                assert not waiting[name].runs[0].outcome.exists(), "it was over too soon: make the run longer"
-                DISTURBANCES[name].act(waiting.pop(name))
+        with ExitStack() as all_of_them:
+            for sweep in sweeps.values():
+                all_of_them.enter_context(sweep.in_the_middle())
+            for name, one in DISTURBANCES.items():
+                one.act(sweeps[name])
+                wait_for(partial(one.came, sweeps[name]), f"{name} to come to its job", sweeps[name].evidence)
         for one in sweeps.values():
             one.wait_until("done")
         yield sweeps
-        lab.script("up")  # node2 again
-
-
-def evidence(sweeps: dict[str, Sweep]) -> Callable[[], str]:
-    return lambda: "\n".join(f"=== {name}\n{one.evidence()}" for name, one in sweeps.items())
+        lab.script("up")  # the node that was crashed
 
 
 @pytest.mark.parametrize("name", [name for name in DISTURBANCES if name != "nothing"])
@@ -164,18 +178,19 @@ def metrics(path: Path) -> list[dict[str, float]]:
 
 def kill_whole(job: str) -> None:
     """SIGKILL to every Python of a job at once, as the kernel does to a step that is out of memory."""
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            environment = (entry / "environ").read_bytes().split(b"\0")
-            if f"SLURM_JOB_ID={job}".encode() in environment and (entry / "exe").readlink().name.startswith("python"):
-                os.kill(int(entry.name), signal.SIGKILL)
+    mark = f"SLURM_JOB_ID={job}".encode()
+    kill_at_once(
+        lambda one: (
+            mark in (one / "environ").read_bytes().split(b"\0") and (one / "exe").readlink().name.startswith("python")
+        )
+    )
 
 
 def test_a_job_that_is_killed_whole_is_seen_and_its_run_submitted_again(here: Lab, tmp_path: Path) -> None:
     """Its runs, its pool and all. On another node the claim would seem alive for a quarter of an hour."""
     sweep = Sweep(tmp_path, here, epochs=ENDLESS)
     assert sweep() == 0
-    wait_for(lambda: sweep.epochs() >= 3, "an epoch", sweep.evidence)
+    sweep.wait_for_epoch(3)
     kill_whole(sweep.job)  # scancel would ask the runs to stop first
     sweep.wait_for_the_queue()
     assert sweep("--status") == 0
@@ -193,8 +208,8 @@ def test_a_job_whose_time_is_up_saves_and_goes_on(here: Lab, tmp_path: Path) -> 
     begin = time.time()
     assert sweep() == 0
     (run,) = sweep.runs
-    wait_for(lambda: sweep.epochs() >= 3, "an epoch", sweep.evidence)
-    left = int(time.time() - begin) // 60 + 2  # minutes: one to two from now
+    sweep.wait_for_epoch(3)
+    left = int(time.time() - begin) // 60 + 3  # minutes: two to three from now
     here.ask("scontrol", "update", f"JobId={sweep.job}", f"TimeLimit={left}")
     wait_for(lambda: sweep.attempts(run)[0].get("cause"), "the warning", sweep.evidence)
     saved = sweep.epochs()
@@ -208,5 +223,4 @@ def test_a_job_whose_time_is_up_saves_and_goes_on(here: Lab, tmp_path: Path) -> 
     assert (first["cause"], first["job"]) == ("timeout", last["job"])
     epochs = [line["epoch"] for line in metrics(run.metrics)]
     assert epochs == list(range(1, len(epochs) + 1)), "no epoch is missing or there twice"
-    (said,) = sweep.store.jobs.glob("*/log/*_0_log.err")
-    assert "Caught signal SIGUSR2" in said.read_text()
+    assert warned(sweep)

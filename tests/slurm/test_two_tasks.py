@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,9 @@ def test_two_processes_share_a_run_and_survive_a_requeue(here: Lab, tmp_path: Pa
     shared = Sweep(tmp_path / "shared", here, epochs=EPOCHS, processes_per_run=2, nodes=nodes, cpus=2 // nodes)
     assert alone() == 0 and shared() == 0
     assert "NumTasks=2 CPUs/Task=1" in here.ask("scontrol", "show", "job", shared.job)
-    wait_for(lambda: shared.epochs() >= 3, "an epoch", shared.evidence)
-    here.ask("scancel", "--signal=USR2", shared.job)
+    with shared.in_the_middle():
+        here.ask("scancel", "--signal=USR2", shared.job)
+        wait_for(lambda: shared.heard("Caught signal SIGUSR2"), "the signal", shared.evidence)
     alone.wait_until("done")
     shared.wait_until("done")
     (one,), (other,) = alone.runs, shared.runs
@@ -30,9 +32,11 @@ def test_two_processes_share_a_run_and_survive_a_requeue(here: Lab, tmp_path: Pa
     assert (first["cause"], last["cause"]) == ("interrupted", "done") and first["job"] == last["job"]
     losses = [[json.loads(line)["loss"] for line in run.metrics.read_text().splitlines()] for run in (one, other)]
     assert [len(one) for one in losses] == [EPOCHS, EPOCHS]
-    # Two processes sum in another order; from 1e-7 in the first epoch the difference grows tenfold in about ten.
+    # Two processes sum in another order; from 1e-7 in the first epoch the difference grows tenfold in about ten. It was
+    # 2e-3 after 40, where the interruption is long past; how far it grows depends on the machine.
     assert losses[0][:10] == pytest.approx(losses[1][:10], rel=1e-3)
-    assert losses[0] == pytest.approx(losses[1], rel=3e-2)
+    assert losses[0][:40] == pytest.approx(losses[1][:40], rel=3e-2)
+    assert all(math.isfinite(one) for one in losses[1])
     (handle,) = alone.handles()
     values = [read_json(run.evaluation(handle))["values"] for run in (one, other)]
     assert values[0].keys() == values[1].keys()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from harness.spec.errors import SpecError
 from harness.store import RunFolder, read_json, write_json
 from harness.train.place import Place
-from harness.train.stop import check_ours
+from harness.train.stop import Interrupted, check_ours
 
 if TYPE_CHECKING:
     from harness.components import Evaluation
@@ -53,6 +53,11 @@ def behave(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> None
     if what == "stop early":  # a signal before the loop listens
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(60)
+    if what == "told twice":
+        try:
+            raise Interrupted("stopped by a signal after step 7 of 9")
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
     if what == "lie":
         return
     if what == "lose the claim":
@@ -76,20 +81,18 @@ def no_space(*_: object) -> None:
 
 
 def wait_for(file: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while not file.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
 
 
 def wait_for_signal(folder: RunFolder) -> None:
     """As the loop does it: a flag, then a clean end."""
-    from harness.train.loop import Interrupted
-
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGUSR2):
         signal.signal(number, lambda *_: stop.set())
     (folder.path / "waiting").touch()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while not stop.is_set() and time.monotonic() < deadline:
         time.sleep(0.01)
     raise Interrupted("stopped by a signal after step 7 of 9")

@@ -39,7 +39,8 @@ def test_a_sweep_submits_one_array_and_returns(
     assert tasks(job, script) == [f"{job}_{index}" for index in range(4)]
     for option in ("--nodes=1", "--ntasks-per-node=1", "--cpus-per-task=8", "--gpus-per-node=1", "--time=30"):
         assert f"#SBATCH {option}\n" in script
-    assert "srun --unbuffered" in script and "--cpus-per-task=8 " in script.splitlines()[-1]
+    (command,) = [line for line in script.splitlines() if line.startswith("srun --unbuffered ")]
+    assert "--cpus-per-task=8 " in command
     assert f'export PYTHONPATH="{(results.code).resolve()}/' in script and "export PYTHONSAFEPATH=" in script
     assert "Submitted 4 runs as 4 jobs" in " ".join(capsys.readouterr().out.split())
     (submission,) = submissions(results)
@@ -633,6 +634,38 @@ def test_python_starts_deaf_to_the_signals_that_submitit_will_handle(tmp_path: P
     script = "import signal; print(*(signal.getsignal(n) == signal.SIG_IGN for n in (signal.SIGUSR2, signal.SIGTERM)))"
     command = f"{request.python_command()} -c {shlex.quote(script)}"
     assert subprocess.run(command, shell=True, capture_output=True, text=True, check=True).stdout == "True True\n"
+
+
+@pytest.mark.parametrize(
+    ("failures", "words", "launches"),
+    [
+        (0, "Application launch failed", 1),
+        (1, "Application launch failed", 2),
+        (9, "Application launch failed", 3),
+        (9, "python: No such file", 1),
+    ],
+)
+def test_a_step_that_srun_could_not_start_is_tried_again_and_nothing_else_is(
+    tmp_path: Path, failures: int, words: str, launches: int
+) -> None:
+    """A node that is late to answer. The job's log, of an earlier life as well, knows of one already."""
+    job, log = tmp_path / "job.sh", tmp_path / "log"
+    (tmp_path / "sleep").write_text("#!/bin/sh\n")
+    (tmp_path / "srun").write_text(
+        f"#!/bin/sh\necho x >> {tmp_path}/asked\n"
+        f'[ $(wc -l < {tmp_path}/asked) -gt {failures} ] || {{ echo "srun: error: {words}: late" >&2; exit 7; }}\n'
+    )
+    for tool in ("sleep", "srun"):
+        (tmp_path / tool).chmod(0o755)
+    log.write_text("srun: error: Application launch failed: of an earlier life\n")
+    asked = request.parameters(Cluster(), Chunk("n", [["a"]], 1, 30))
+    job.write_text("\n".join(["#!/bin/bash", *asked["setup"], "srun python", "", *asked["teardown"]]))
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    with log.open("a") as heard:
+        done = subprocess.run(["bash", str(job)], stderr=heard, stdout=subprocess.PIPE, env=environment, check=False)
+    assert (tmp_path / "asked").read_text() == "x\n" * launches
+    assert done.returncode == (7 if failures >= launches else 0)
+    assert log.read_text().count(words) - (words in log.read_text().splitlines()[0]) == min(failures, launches)
 
 
 def test_the_end_of_a_job_is_known_where_slurm_does_not_tell() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -49,7 +49,8 @@ def test_the_port_of_submitits_environment_may_be_taken(
 ) -> None:
     as_task(monkeypatch, 0, 2)
     port = submitit.helpers.TorchDistributedEnvironment().master_port
-    crowded.enter_context(socket.create_server(("", port)))
+    with suppress(OSError):  # then it is taken by somebody else, and that will do
+        crowded.enter_context(socket.create_server(("", port)))
     first = Tasked(2, told)
     as_task(monkeypatch, 1, 2)
     other = Tasked(2, told)
@@ -68,9 +69,10 @@ def test_a_task_may_come_before_the_first(told: Path) -> None:
     del store
 
 
-def test_a_store_that_is_no_more_is_not_waited_for(told: Path) -> None:
-    with socket.create_server(("localhost", 0)) as gone:
-        port = gone.getsockname()[1]
+def test_a_store_that_is_no_more_is_not_waited_for(told: Path, crowded: ExitStack) -> None:
+    gone = crowded.enter_context(socket.socket())
+    gone.bind(("localhost", 0))  # nobody listens there, and nobody else is given this port meanwhile
+    port = gone.getsockname()[1]
     write_json(told, {"address": f"localhost:{port}"})
     found: list[str] = []
     other = threading.Thread(target=lambda: found.append(find(told, answer_within=SOON)[1]))

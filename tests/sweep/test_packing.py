@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -39,7 +41,7 @@ def control_group() -> Iterator[Path]:
         top = {"memory": "/sys/fs/cgroup/memory", "": "/sys/fs/cgroup"}.get(controllers)
         if top is None or made is not None:
             continue
-        candidate = Path(top + group.rstrip("/")) / f"packing-{os.getpid()}"
+        candidate = Path(top + group.rstrip("/")) / f"packing-{os.getpid()}-{secrets.token_hex(4)}"
         with suppress(OSError):
             candidate.mkdir()
             made = candidate
@@ -55,8 +57,11 @@ def control_group() -> Iterator[Path]:
     if made is None:
         cannot("no control group with a memory limit can be made here: that takes root, or a delegated one")
     yield made
-    with suppress(OSError):
-        made.rmdir()
+    for _ in range(50):  # the kernel may be a moment late to see that its processes are gone
+        with suppress(OSError):
+            made.rmdir()
+            return
+        time.sleep(0.1)
 
 
 def packed(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> None:

@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from harness.causes import Cause
 from harness.components import Evaluation
 from harness.liveness import process_start
 from harness.store import RunFolder, State, read_json, write_json
-from harness.sweep import machine
+from harness.sweep import machine, pool, ranks, server
 from harness.sweep.attempts import last
 from harness.sweep.child import Child
 from harness.sweep.leases import Leases
@@ -69,8 +70,8 @@ def swim(
     view: Record | None = None,
 ) -> tuple[Outcome, Record]:
     view = view or Record()
-    pool = Pool(folders, [LINEAR], Place(threads=3), view, jobs=jobs, gpus=gpus, execute=behave, job=job, leases=leases)
-    return pool.run(), view
+    one = Pool(folders, [LINEAR], Place(threads=3), view, jobs=jobs, gpus=gpus, execute=behave, job=job, leases=leases)
+    return one.run(), view
 
 
 WAYS_TO_END = {
@@ -149,6 +150,12 @@ def test_what_was_lost_is_worked_on_once_more_after_the_others(tmp_path: Path, w
     assert [line for line in view.lines if line[0] == "start"] == [("start", f"run{index}") for index in (0, 1, 0)]
 
 
+def test_who_is_told_again_while_it_leaves_has_said_where_it_stopped(tmp_path: Path) -> None:
+    (folder,) = runs(tmp_path, "told twice")
+    assert swim([folder], job="7_0")[0].causes == {"run0": Cause.INTERRUPTED}
+    assert (last(folder) or {})["detail"] == "stopped by a signal after step 7 of 9"
+
+
 def test_once_more_is_once(tmp_path: Path) -> None:
     folders = runs(tmp_path, "killed", "full disk", "stop early")
     outcome, _ = swim(folders, jobs=1)
@@ -164,7 +171,9 @@ def test_a_fork_server_that_dies_costs_no_run_and_holds_nothing(tmp_path: Path) 
         def tick(self, running: Sequence[RunFolder]) -> None:
             super().tick(running)
             if all((folder.path / "waiting").exists() for folder in folders[:3]) and not self.notes():
-                os.kill(server_pid() or -1, signal.SIGKILL)
+                server = server_pid()
+                assert server is not None
+                os.kill(server, signal.SIGKILL)
 
         def notes(self) -> list[str]:
             return [text for kind, text in self.lines if kind == "note"]
@@ -176,6 +185,42 @@ def test_a_fork_server_that_dies_costs_no_run_and_holds_nothing(tmp_path: Path) 
         first = read_json(folder.attempts / "001.json")
         assert first["cause"] == "interrupted" and "step 7" in first["detail"], "it was asked to save"
         assert len(list(folder.attempts.iterdir())) == 2
+
+
+def test_a_server_that_dies_just_before_it_is_asked_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was looked at, and lived."""
+    folders = runs(tmp_path, "work", "work")
+    swim(runs(tmp_path / "before", "work"))
+    start, killed = server.start_from_server, list[int]()
+
+    def late(make: Callable[[], BaseProcess]) -> BaseProcess:
+        if not killed and (pid := server_pid()) is not None:
+            killed.append(pid)
+            os.kill(pid, signal.SIGKILL)
+            while process_start(pid) is not None:
+                time.sleep(0.01)
+        return start(make)
+
+    monkeypatch.setattr(ranks, "start_from_server", late)
+    assert swim(folders)[0].clean and killed and server_pid() not in killed
+
+
+def test_no_signal_is_lost_while_a_run_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SLURM warns once. It may be in the middle of anything."""
+    folders = runs(tmp_path, "work", "work")
+    swim(runs(tmp_path / "before", "work"))
+    heard = []
+
+    def listening(code: object = None) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(server, "_stops_ignored", lambda: pytest.fail("deaf, although the server runs"))
+            server.start_server()
+        heard.append(signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN)
+
+    monkeypatch.setattr(pool, "start_server", listening)
+    assert swim(folders)[0].clean and heard == [True] * 3
 
 
 def test_an_entry_of_another_host_with_the_same_pid_is_not_this_runs(tmp_path: Path) -> None:
@@ -337,6 +382,7 @@ from test_pool import runs, swim
 if __name__ == "__main__":
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever nohup said to whoever runs the tests
     outcome, view = swim(runs(Path(sys.argv[1]), "wait", "wait", "work"), jobs=2)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the second may be late
     print({run: cause.value for run, cause in sorted(outcome.causes.items())}, outcome.stopped)
 """
 

@@ -184,6 +184,7 @@ def test_the_snapshot_is_preloaded_where_the_server_takes_its_parents_path_over(
         server.forkserver, "ensure_running", lambda: paths.append(spawn.get_preparation_data("ignore")["sys_path"])
     )
     monkeypatch.setattr(server.forkserver._forkserver, "_stop", lambda: None)
+    monkeypatch.setattr(server, "server_pid", lambda: None)
     monkeypatch.setattr(server, "_SERVED", [])
     monkeypatch.syspath_prepend(str(ROOT))
     before = sys.path[:]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,14 @@ NETWORKS = 2
 
 # Dynamo looks at the gradient of whatever enters a network; what enters the head is no leaf. Nothing of ours.
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nobody_elses_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Inductor keeps what it compiles in /tmp for all: half a library, of a process that was killed, as well."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("inductor")))
+        yield
 
 
 @pytest.mark.slow

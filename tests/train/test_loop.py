@@ -141,10 +141,13 @@ def test_evaluating_without_weights_says_what_to_do(tmp_path: Path) -> None:
 
 RUNNER = """
 import sys
+import time
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from tests.train.test_loop import HERE, tiny
 from harness.train import loop
+tick = loop.Clock.tick
+loop.Clock.tick = lambda *arguments: (time.sleep(0.1), tick(*arguments))  # longer than whoever stops it may take
 folder, asked = tiny(Path(sys.argv[1]), **{changes!r})
 loop.execute(folder, asked, HERE)
 """
