@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from harness.report.names import arm_name
+from harness.report.names import arm_name, value_name
 from harness.report.records import Cell
 from harness.report.selection import cross_chosen, diverged, pool
 from harness.spec.claim import BestOf
@@ -74,15 +74,36 @@ class Evidence:
         return f"{arm_name(settings, against)}{measured}{gap}{f' (mean of {several})' if several > 1 else ''}"
 
     def groups(self, path: str, where: Where) -> list[tuple[Any, Cell]]:
-        """Value of ``path`` -> its cells as one, numbers ascending and anything else in order of appearance."""
+        """Value of ``path`` -> its cells as one, numbers ascending and anything else in order of appearance.
+
+        Raises :class:`NoEvidence` where values would be means over different other settings of ours: a difference
+        between them may be one of those. (The paper's own tables are taken as they are printed.)
+        """
         found: dict[Any, list[Cell]] = {}
         for cell in self.where(where):
             if path in cell.settings:
                 found.setdefault(plain(cell.settings[path]), []).append(cell)
+        if self.best_of is None:
+            _refuse_unbalanced(path, list(found.values()))
         groups = [(cells[0].settings[path], self.together(cells)) for cells in found.values()]
         if all(is_number(value) for value, _ in groups):
             groups.sort(key=lambda group: float(group[0]))
         return groups
+
+
+def _refuse_unbalanced(path: str, groups: Sequence[Sequence[Cell]]) -> None:
+    """One arm for each value is a comparison of arms, whatever else differs; means are to be of the same arms."""
+    ours = all(cell.arms for cells in groups for cell in cells)
+    if not ours or all(len(cells) == 1 for cells in groups):
+        return
+    with_what = [
+        {tuple((key, plain(one.settings[key])) for key in sorted({*one.settings} - {path})) for one in cells}
+        for cells in groups
+    ]
+    if any(others != with_what[0] for others in with_what):
+        counts = ", ".join(f"{value_name(cells[0].settings[path])} with {len(cells)}" for cells in groups)
+        said = f"the values of {path} were not tried with the same other settings ({counts})"
+        raise NoEvidence(f"{said}: say which in the claim's where")
 
 
 def is_number(value: Any) -> bool:

@@ -171,25 +171,25 @@ def test_best_and_lowest_are_what_looking_at_every_pair_of_means_says(kind: str,
 
 
 def test_the_largest_drop_of_a_leave_one_out_table_is_found_among_arms_that_share_values() -> None:
-    """Averaged over the values of the path, the one terrible arm would hide among those that share the recipe's."""
+    """Averaged over the values of the path, the one terrible arm would hide among those that share the recipe's: 40
+    against the mean of 50, 30 and 49.
+    """
     arms = [({"views": "all", "head": "mlp"}, 50.0), ({"views": "no color", "head": "mlp"}, 40.0)]
     arms += [({"views": "all", "head": head}, mean) for head, mean in (("none", 30.0), ("linear", 49.0))]
     ours = [
         Cell(settings, {seed: mean + (index + 1) * one for seed, one in enumerate(WIGGLE)}, {}, (index,))
         for index, (settings, mean) in enumerate(arms)
     ]
-    judged = {
-        among: judge(
-            kind_of(Claim(id="c", says="s", expect={"lowest": {"views": ["no color"]}, "among": among})).alternatives(
-                Evidence(ours)
-            )
-        )
+    values, arms = (
+        kind_of(Claim(id="c", says="s", expect={"lowest": {"views": ["no color"]}, "among": among}))
         for among in ("values", "arms")
-    }
-    assert judged["values"].verdict is Verdict.REPRODUCED  # 40 against the mean of 50, 30 and 49
-    assert judged["arms"].verdict is Verdict.NOT_REPRODUCED
-    assert judged["arms"].deciding is not None and judged["arms"].deciding.name == "head mlp → none over no color"
-    assert judged["arms"].comparisons == 3
+    )
+    with pytest.raises(NoEvidence, match=r"all with 3, no color with 1\): say which"):
+        values.alternatives(Evidence(ours))
+    judged = judge(arms.alternatives(Evidence(ours)))
+    assert judged.verdict is Verdict.NOT_REPRODUCED
+    assert judged.deciding is not None and judged.deciding.name == "head mlp → none over no color"
+    assert judged.comparisons == 3
 
 
 def test_right_direction_but_less_than_the_margin_is_not_reproduced() -> None:
@@ -261,3 +261,28 @@ def test_a_wrong_claim_is_named(expect: dict[str, Any], complaint: str) -> None:
 def test_a_claim_about_something_that_is_not_there(expect: dict[str, Any]) -> None:
     with pytest.raises(NoEvidence):
         kind_of(Claim(id="c", says="s", expect=expect)).alternatives(Evidence(cells(PAPER)))
+
+
+OTHER = "schedule.epochs"
+
+
+def grid(*arms: tuple[int, int], ours: bool = True) -> list[Cell]:
+    """Arms of (value of X, value of OTHER), each 10 points better for every step of OTHER and none for X."""
+    return [
+        Cell({X: x, OTHER: other}, {seed: 10.0 * other + one for seed, one in enumerate(WIGGLE)}, {}, (index,) * ours)
+        for index, (x, other) in enumerate(arms)
+    ]
+
+
+@pytest.mark.parametrize("kind", ["best", "lowest", "monotone", "saturates"])
+def test_means_over_different_other_settings_are_not_compared(kind: str) -> None:
+    """The higher value of X would win by the company it keeps."""
+    kept = kind_of(Claim(id="c", says="s", expect=CASES[kind][0]))
+    unlike = [(1, 1), (2, 1), (3, 1), (3, 2), (4, 2), (4, 3)]
+    with pytest.raises(
+        NoEvidence, match=r"were not tried with .* \(1 with 1, 2 with 1, 3 with 2, 4 with 2\): say which"
+    ):
+        kept.alternatives(Evidence(grid(*unlike)))
+    alike = [(x, other) for x in (1, 2, 3, 4) for other in (1, 2)]
+    for allowed in (grid(*alike), grid(*unlike, ours=False), grid((1, 1), (2, 1), (3, 2), (4, 3))):
+        assert kept.alternatives(Evidence(allowed))
