@@ -60,7 +60,7 @@ def read_yaml(path: Path) -> Document:
         raise SpecError([Complaint(f"{path}:{line}", problem)]) from None
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise SpecError([Complaint(f"{path}:{line}", f"not valid YAML: {error.problem}")]) from None
+        raise SpecError([Complaint(f"{path}:{line}", f"not valid YAML: {error.problem}{_hint(error)}")]) from None
     except (YAMLError, ValueError, RecursionError, AttributeError, TypeError) as error:
         raise SpecError([Complaint(f"{path}:1", f"not valid YAML: {str(error).splitlines()[0]}")]) from None
     if loaded is None:
@@ -70,6 +70,15 @@ def read_yaml(path: Path) -> Document:
     document = Document(path, None, _leading_comment(text))
     document.data = _plain(loaded, (), document._lines, document)
     return document
+
+
+def _hint(error: MarkedYAMLError) -> str:
+    """What is most often behind two of the parser's messages."""
+    if str(error.problem).startswith("mapping values are not allowed"):
+        return "; a text with a colon in it needs quotes, and keys of one level one indentation"
+    if "'\\t'" in str(error.problem):
+        return "; indent with spaces, not with tabs"
+    return ""
 
 
 def _meant(path: Path) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,17 @@ class SpecError(ValueError):
         listed = [Complaint("", complaints)] if isinstance(complaints, str) else list(complaints)
         self.complaints: tuple[Complaint, ...] = tuple(listed)
         super().__init__("\n".join(str(one) for one in self.complaints))
+
+
+def remedy(kind: str, value: Any) -> str:
+    """What to write instead, where pydantic's message (of this ``kind``, about ``value``) says only what is wrong."""
+    if kind == "list_type":
+        if isinstance(value, Mapping):
+            return ": write '- ' before its first key"
+        return f": write [{value}]" if isinstance(value, str | int | float) else ""
+    if kind in ("bool_type", "bool_parsing") and str(value).lower() in ("yes", "no", "on", "off"):
+        return "; in YAML 1.2 that is a word: write true or false"
+    return ""
 
 
 def nearest(word: str, choices: Iterable[str], most: int = 12) -> str:

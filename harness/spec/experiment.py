@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from harness.spec.claim import Claim
 from harness.spec.document import Document, read_yaml
-from harness.spec.errors import Complaint, SpecError, nearest
+from harness.spec.errors import Complaint, SpecError, nearest, remedy
 from harness.spec.run import Precision
 
 _STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -261,8 +261,8 @@ def _complaints(error: ValidationError, model: type[BaseModel], document: Docume
         elif one["type"] == "missing":
             yield document.complaint(keys, f"{str(one['loc'][-1])!r} is missing")
         else:
-            said = one["msg"].removeprefix("Value error, ")
-            yield document.complaint(keys, f"{name}: {said[0].lower() + said[1:]}{_got(one)}")
+            said, more = one["msg"].removeprefix("Value error, "), remedy(one["type"], one.get("input"))
+            yield document.complaint(keys, f"{name}: {said[0].lower() + said[1:]}{_got(one)}{more}")
 
 
 def _got(error: Any) -> str:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar, cast
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from harness.spec.errors import Complaint, SpecError, nearest
+from harness.spec.errors import Complaint, SpecError, nearest, remedy
 
 C = TypeVar("C", bound=type)
 
@@ -151,7 +151,8 @@ class Registry:
             return Complaint(
                 path, f"{self.kind} {name!r} has no field {unknown!r}: {nearest(unknown, self.fields(name))}"
             )
-        return Complaint(path, f"{error['msg']} (got {json.dumps(error.get('input'), default=str)})")
+        got = error.get("input")
+        return Complaint(path, f"{error['msg']} (got {json.dumps(got, default=str)}){remedy(error['type'], got)}")
 
 
 augmentation = Registry("augmentation")

@@ -42,6 +42,8 @@ def test_every_value_knows_its_line(tmp_path: Path) -> None:
         ("", 1, "the file is empty"),
         ("1: 2\n", 1, "keys must be words"),
         ("a: *nowhere\n", 1, "not valid YAML"),
+        ("a: Table 5: mine\n", 1, "a text with a colon in it needs quotes"),
+        ("a:\n\tb: 1\n", 2, "indent with spaces"),
     ],
 )
 def test_what_cannot_be_read_names_file_and_line(tmp_path: Path, text: str, line: int, said: str) -> None:
