@@ -366,6 +366,24 @@ def test_a_public_run_is_no_paper(fake: FakeResults) -> None:
     assert "the paper’s" not in page.partition("Top-1: highest")[2].partition(".")[0]
 
 
+@pytest.mark.parametrize("printed", [False, True])
+def test_who_says_nothing_has_no_column(fake: FakeResults, printed: bool) -> None:
+    """A study of one's own has no paper to stand beside, and no summary of one."""
+    values = lambda settings, seed: {"linear": {"top1": 40.0 + settings[EPOCHS] / 10 + seed}}  # noqa: E731
+    arms = [add(fake, {EPOCHS: epochs}, 2, fate_of(1.0), values) for epochs in (200, 500)]
+    claim = {"id": "c", "says": "longer is better", "on": "linear/top1", "expect": {"monotone": EPOCHS}}
+    cells = [{"at": {EPOCHS: e}, "metric": "linear/top1", "value": value} for e, value in ((200, 60.0), (500, 63.0))]
+    published = {"simclr/table": {"cells": cells}} if printed else {}
+    fake.experiment("one", arms=arms, published=published, claims=[claim])
+    page = render(collect(fake.root))
+    board = page.partition('class="score"')[2].partition("</table>")[0]
+    heads = re.findall(r'<th scope="col"[^>]*>(.*?)</th>', board)
+    assert heads == ["Claim", *["Paper"] * printed, "Ours", "Verdict", "n", "What would decide it"]
+    (row,) = re.findall(r'<tr role="row">\s*<th scope="row".*?</tr>', board, re.S)
+    assert len(re.findall(r"<t[dh]\b", row)) == len(heads) and f'colspan="{len(heads)}"' in board
+    assert ("the paper’s own numbers" in board) is printed and "summary" not in board
+
+
 def test_what_is_decided_stands_at_the_top_with_its_scale(results: dict[str, Results], pages: dict[str, str]) -> None:
     text = re.sub(r"\s+", " ", Outline(pages["all"]).text)
     top, _, board = text.partition("Scoreboard")
