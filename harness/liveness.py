@@ -63,8 +63,12 @@ class Claim:
         with contextlib.suppress(OSError):
             heard = max(heard, self.progress.stat().st_mtime)
         held, (host, boot) = self.read(), machine()
-        if not held and self._seen() is None:
-            return Holder.NOBODY  # given back since it was looked at
+        if not held:
+            try:
+                if self._seen() is None:
+                    return Holder.NOBODY  # given back since it was looked at
+            except OSError:
+                return Holder.ALIVE  # it is there, and not for us to read
         near = held.get("host") == host
         if near and held.get("boot", boot) == boot:
             return Holder.ALIVE if held.get("started") == process_start(held.get("pid")) else Holder.NOBODY
@@ -125,8 +129,9 @@ class Claim:
         if not right.take(job):
             return False
         try:
-            if self._seen() != judged:
-                return False
+            seen = self._seen()
+            if seen != judged:
+                return seen is None  # given back meanwhile; or another's by now
             self.path.unlink()
             return True
         except FileNotFoundError:  # one that had only been silent gave it back

@@ -275,6 +275,29 @@ def test_a_claim_that_is_given_back_while_it_is_looked_at_is_nobodys(
 
     monkeypatch.setattr(liveness.Claim, "read", late)
     assert folder.claim_state() is None
+    foreign(folder, STALE_HEARTBEAT_S + 5)
+    monkeypatch.setattr(liveness.Claim, "read", read)
+    at_once(monkeypatch)
+    seen, looks = liveness.Claim._seen, iter(range(9))
+
+    def gone_by_then(claim: liveness.Claim) -> tuple[bytes, int] | None:
+        if claim.path == folder.claim and next(looks) == 1:
+            claim.path.unlink()
+        return seen(claim)
+
+    monkeypatch.setattr(liveness.Claim, "_seen", gone_by_then)
+    assert folder.take_claim(), "as it was to be buried"
+
+
+def test_a_claim_that_is_not_for_us_to_read_is_somebodys(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A colleague's, in a shared folder."""
+    foreign(folder, 0)
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, "not yours")
+
+    monkeypatch.setattr(Path, "open", refused)
+    assert folder.claim_state() is State.RUNNING
 
 
 def test_one_that_was_frozen_learns_that_another_took_over(folder: RunFolder) -> None:

@@ -92,14 +92,16 @@ class Evidence:
 
 
 def _refuse_unbalanced(path: str, groups: Sequence[Sequence[Cell]]) -> None:
-    """One arm for each value is a comparison of arms, whatever else differs; means are to be of the same arms."""
+    """One arm for each value is a comparison of arms, whatever else differs; means are to be of the same arms.
+
+    A setting that goes with the value (the rate of each batch size) is part of what is compared.
+    """
     ours = all(cell.arms for cells in groups for cell in cells)
     if not ours or all(len(cells) == 1 for cells in groups):
         return
-    with_what = [
-        {tuple((key, plain(one.settings[key])) for key in sorted({*one.settings} - {path})) for one in cells}
-        for cells in groups
-    ]
+    keys = sorted({key for cells in groups for one in cells for key in one.settings} - {path})
+    free = [key for key in keys if any(len({plain(one.settings.get(key)) for one in cells}) > 1 for cells in groups)]
+    with_what = [{tuple(plain(one.settings.get(key)) for key in free) for one in cells} for cells in groups]
     if any(others != with_what[0] for others in with_what):
         counts = ", ".join(f"{value_name(cells[0].settings[path])} with {len(cells)}" for cells in groups)
         said = f"the values of {path} were not tried with the same other settings ({counts})"

@@ -16,7 +16,7 @@ from harness.store import RunFolder, StoreError, read_json
 from harness.sweep.attempts import Attempt, fail, fingerprint, last
 from harness.sweep.machine import disk_fault, killed_for_memory
 from harness.sweep.ranks import NOBODY, Peers, sweep_up
-from harness.sweep.server import server_pid
+from harness.sweep.server import GONE_S, gone, server_pid
 from harness.sweep.worker import EXIT_DISK, EXIT_ELSEWHERE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_LOST, EXIT_OOM
 
 KILLED_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP)
@@ -26,8 +26,8 @@ LEAVE_S = 10.0
 """Processes of a run whose first has ended are given so long to end as well."""
 EXIT_UNKNOWN = 255
 """What multiprocessing says of a process whose fork server died: it may live, but nobody hears how it ends."""
-SAVE_S, GONE_S = 60.0, 30.0
-"""So long may a run that lost its fork server take to save, and a server that hung up to be gone."""
+SAVE_S = 60.0
+"""So long may a run that lost its fork server take to save."""
 
 
 @dataclass
@@ -44,10 +44,22 @@ class Child:
     server: int | None = field(default_factory=server_pid)
     lost_server: bool = False
     had_company: bool = False  # beside it another run was worked on at some time
+    born: str | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.born = process_start(self.pid)
 
     @property
     def pid(self) -> int:
         return self.process.pid or -1
+
+    def warn(self) -> None:
+        """SIGTERM to its first process, from within a signal's handler: that must not ask how processes ended, for it
+        may have come while somebody else is asking.
+        """
+        if self.born is not None and process_start(self.pid) == self.born:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)
 
     def ask_to_stop(self) -> bool:
         """SIGTERM to every process of the run; whether its first still lives."""
@@ -76,7 +88,7 @@ class Child:
     def bury(self) -> tuple[Cause, str]:
         """The first process has ended: end what is left of the run, and say why it ended."""
         self.process.join()
-        if self.process.exitcode == EXIT_UNKNOWN and _gone(self.server, GONE_S):
+        if self.process.exitcode == EXIT_UNKNOWN and gone(self.server, GONE_S):
             self._part()
         sweep_up(self.process)
         self.codes = self.peers.end(LEAVE_S)
@@ -88,7 +100,7 @@ class Child:
         self.lost_server = True
         with suppress(ProcessLookupError, PermissionError):
             os.kill(self.pid, signal.SIGTERM)
-        _gone(self.pid, SAVE_S)
+        gone(self.pid, SAVE_S)
 
     def _release_claim(self) -> None:
         """A run that was killed could not give its claim back; on another machine it would seem alive for a while."""
@@ -150,16 +162,6 @@ class Child:
         if code == EXIT_LOST:
             return Cause.CODE, name, "the processes of the run lost each other (see the end of their logs)"
         return Cause.CODE, name, f"the interpreter died: {name} (see the end of its log)"
-
-
-def _gone(pid: int | None, seconds: float) -> bool:
-    """Whether that process ends within so many seconds."""
-    deadline = time.monotonic() + seconds
-    while process_start(pid) is not None:
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def _signal_name(number: int) -> str:

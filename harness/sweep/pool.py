@@ -289,12 +289,13 @@ class Pool:
         told: list[int] = []
 
         def handle(number: int, _: object) -> None:
-            # It may have come in the middle of anything, so it does not look after processes: the loop, at its next
-            # turn, asks them to stop.
+            # At once, for the loop may be waiting for the end of a run; at its next turn it asks all of them again.
             self.told = not self.outcome.stopped
             self.outcome.stopped = True
             if told and number != signal.SIGHUP:
                 self.kill()
+            for child in self.children:
+                child.warn()
             told.extend([number] * (number != signal.SIGHUP))
 
         numbers = [signal.SIGINT, signal.SIGTERM]

@@ -6,6 +6,7 @@ import multiprocessing
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from multiprocessing import forkserver
@@ -17,7 +18,8 @@ from harness.sweep.snapshot import Snapshot
 
 PRELOAD = ["harness.components", "harness.train.loop", "harness.data.preloaded", "torch._dynamo"]
 """The last: every optimiser imports it, which takes 3 s."""
-TRIES = 3
+TRIES, GONE_S = 3, 10.0
+"""How often a dying server is replaced before that is a fault; how long one that hung up may take to be gone."""
 
 
 def start_server(code: Snapshot | None = None) -> None:
@@ -37,18 +39,29 @@ def start_server(code: Snapshot | None = None) -> None:
 
 def start_from_server(make: Callable[[], BaseProcess]) -> BaseProcess:
     """Start a process, forked from the server. That may die at any moment: then from a new one, of the same code."""
-    code = _SERVED[0] if _SERVED else None
-    with _importing(code):  # multiprocessing may start a new one by itself
-        for _ in range(TRIES):
-            process = make()
-            try:
+    code, tries = _SERVED[0] if _SERVED else None, TRIES
+    while True:
+        start_server(code)
+        process, asked = make(), server_pid()
+        try:
+            with _importing(code):  # multiprocessing may start a new one by itself
                 process.start()
-                return process
-            except (EOFError, ConnectionError):
-                start_server(code)
-        process = make()
-        process.start()
-        return process
+            return process
+        except (EOFError, ConnectionError):
+            tries -= 1
+            if not tries:
+                raise
+            gone(asked, GONE_S)  # it hangs up a moment before it is gone, and would be taken for alive
+
+
+def gone(pid: int | None, seconds: float) -> bool:
+    """Whether that process ends within so many seconds."""
+    deadline = time.monotonic() + seconds
+    while process_start(pid) is not None:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def server_pid() -> int | None:

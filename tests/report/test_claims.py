@@ -284,5 +284,7 @@ def test_means_over_different_other_settings_are_not_compared(kind: str) -> None
     ):
         kept.alternatives(Evidence(grid(*unlike)))
     alike = [(x, other) for x in (1, 2, 3, 4) for other in (1, 2)]
+    linked = [dataclasses.replace(one, settings={**one.settings, "lr": one.settings[X] / 10}) for one in grid(*alike)]
+    assert kept.alternatives(Evidence(linked)), "a rate that goes with the value is part of what is compared"
     for allowed in (grid(*alike), grid(*unlike, ours=False), grid((1, 1), (2, 1), (3, 2), (4, 3))):
         assert kept.alternatives(Evidence(allowed))

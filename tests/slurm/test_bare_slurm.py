@@ -12,7 +12,7 @@ from harness.sweep import scheduler, site
 from tests.slurm.lab import CLIENTS, Lab, Sweep, wait_for
 
 pytestmark = pytest.mark.slurm
-LONG = 1000
+LONG = 600
 """Epochs: some ten seconds of one core, enough to be interrupted in the middle."""
 
 

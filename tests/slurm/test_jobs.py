@@ -18,7 +18,7 @@ from harness.train import checkpoint
 from tests.slurm.lab import Lab, Sweep, kill_at_once, speak_to, wait_for
 
 pytestmark = pytest.mark.slurm
-LONG, ENDLESS = 1000, 100_000
+LONG, ENDLESS = 600, 100_000
 """Epochs: some ten seconds of one core, enough to be interrupted in the middle; and more than a test waits for."""
 
 

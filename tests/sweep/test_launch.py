@@ -636,6 +636,7 @@ def test_python_starts_deaf_to_the_signals_that_submitit_will_handle(tmp_path: P
     assert subprocess.run(command, shell=True, capture_output=True, text=True, check=True).stdout == "True True\n"
 
 
+@pytest.mark.parametrize("setup", ["", "set -euo pipefail", "set -- a b", "source ./site.sh"])
 @pytest.mark.parametrize(
     ("failures", "words", "launches"),
     [
@@ -646,7 +647,7 @@ def test_python_starts_deaf_to_the_signals_that_submitit_will_handle(tmp_path: P
     ],
 )
 def test_a_step_that_srun_could_not_start_is_tried_again_and_nothing_else_is(
-    tmp_path: Path, failures: int, words: str, launches: int
+    tmp_path: Path, failures: int, words: str, launches: int, setup: str
 ) -> None:
     """A node that is late to answer. The job's log, of an earlier life as well, knows of one already."""
     job, log = tmp_path / "job.sh", tmp_path / "log"
@@ -658,14 +659,22 @@ def test_a_step_that_srun_could_not_start_is_tried_again_and_nothing_else_is(
     for tool in ("sleep", "srun"):
         (tmp_path / tool).chmod(0o755)
     log.write_text("srun: error: Application launch failed: of an earlier life\n")
-    asked = request.parameters(Cluster(), Chunk("n", [["a"]], 1, 30))
+    (tmp_path / "site.sh").write_text("[ $# = 0 ] || exit 9\nset -- of its own\n")
+    asked = request.parameters(Cluster(setup=[setup]), Chunk("n", [["a"]], 1, 30))
     job.write_text("\n".join(["#!/bin/bash", *asked["setup"], "srun python", "", *asked["teardown"]]))
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     with log.open("a") as heard:
-        done = subprocess.run(["bash", str(job)], stderr=heard, stdout=subprocess.PIPE, env=environment, check=False)
+        done = subprocess.run(
+            ["bash", str(job)], stderr=heard, stdout=subprocess.PIPE, env=environment, check=False, cwd=tmp_path
+        )
     assert (tmp_path / "asked").read_text() == "x\n" * launches
     assert done.returncode == (7 if failures >= launches else 0)
     assert log.read_text().count(words) - (words in log.read_text().splitlines()[0]) == min(failures, launches)
+
+
+def test_a_log_that_jobs_share_says_nothing_of_one_of_them() -> None:
+    asked = request.parameters(Cluster(sbatch={"error": "/shared/all.err"}), Chunk("n", [["a"]], 1, 30))
+    assert "teardown" not in asked
 
 
 def test_the_end_of_a_job_is_known_where_slurm_does_not_tell() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from harness.causes import Cause
 from harness.components import Evaluation
 from harness.liveness import process_start
 from harness.store import RunFolder, State, read_json, write_json
-from harness.sweep import machine, pool, ranks, server
+from harness.sweep import child, machine, pool, ranks, server
 from harness.sweep.attempts import last
 from harness.sweep.child import Child
 from harness.sweep.leases import Leases
@@ -187,24 +188,31 @@ def test_a_fork_server_that_dies_costs_no_run_and_holds_nothing(tmp_path: Path) 
         assert len(list(folder.attempts.iterdir())) == 2
 
 
+@pytest.mark.parametrize("hangs_up", [True, False])
 def test_a_server_that_dies_just_before_it_is_asked_is_replaced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hangs_up: bool
 ) -> None:
-    """It was looked at, and lived."""
+    """It was looked at, and lived. It hangs up a moment before it is gone."""
     folders = runs(tmp_path, "work", "work")
     swim(runs(tmp_path / "before", "work"))
     start, killed = server.start_from_server, list[int]()
 
     def late(make: Callable[[], BaseProcess]) -> BaseProcess:
-        if not killed and (pid := server_pid()) is not None:
-            killed.append(pid)
-            os.kill(pid, signal.SIGKILL)
-            while process_start(pid) is not None:
-                time.sleep(0.01)
-        return start(make)
+        def of_a_dying_one() -> BaseProcess:
+            process = make()
+            if not killed and (pid := server_pid()) is not None:
+                killed.append(pid)
+                os.kill(pid, signal.SIGKILL)
+                if hangs_up:
+                    monkeypatch.setattr(process, "start", lambda: (_ for _ in ()).throw(ConnectionRefusedError()))
+            return process
+
+        return start(of_a_dying_one)
 
     monkeypatch.setattr(ranks, "start_from_server", late)
     assert swim(folders)[0].clean and killed and server_pid() not in killed
+    (ignored,) = re.findall(r"SigIgn:\s*(\w+)", Path(f"/proc/{server_pid()}/status").read_text())
+    assert all(int(ignored, 16) >> (number - 1) & 1 for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGHUP))
 
 
 def test_no_signal_is_lost_while_a_run_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -372,6 +380,31 @@ def test_a_run_that_is_cancelled_elsewhere_stops_and_the_others_of_its_job_go_on
     entry = last(folders[0])
     assert entry is not None and entry["detail"] == "cancelled: stopped by a signal after step 7 of 9"
     assert view.lines.count(("start", "run0")) == 1 and folders[0].state() is State.CANCELLED
+
+
+def test_a_stop_reaches_the_runs_while_the_loop_waits_for_one_that_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its fork server may be on the way out, or its other processes; the sweep's own killer does not wait so long."""
+    folders = runs(tmp_path, "wait", "exit 255")
+
+    class Telling(Record):
+        def tick(self, running: Sequence[RunFolder]) -> None:
+            super().tick(running)
+            if (folders[0].path / "waiting").exists():
+                (folders[1].path / "told").touch()
+
+    def waiting(pid: int | None, seconds: float) -> bool:
+        os.kill(os.getpid(), signal.SIGTERM)
+        deadline = time.monotonic() + 60
+        while "cause" not in (last(folders[0]) or {}):
+            assert time.monotonic() < deadline, "nobody told it"
+            time.sleep(0.01)
+        return False
+
+    monkeypatch.setattr(child, "gone", waiting)
+    outcome, _ = swim(folders, view=Telling())
+    assert outcome.stopped and outcome.causes == {"run0": Cause.INTERRUPTED, "run1": Cause.CODE}
 
 
 SWEEP = """

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -123,6 +124,9 @@ class Dead:
     def ask_to_stop(self) -> None:
         pass
 
+    def kill(self) -> None:
+        pass
+
     def end(self, patience_s: float) -> dict[int, int]:
         return self.dead
 
@@ -139,14 +143,14 @@ class Dead:
     ],
 )
 def test_who_took_the_others_along(tmp_path: Path, code: int, others: dict[int, int], guilty: tuple[int, int]) -> None:
-    process: Any = None
+    process: Any = SimpleNamespace(pid=None)
     run = Child(RunFolder(tmp_path), process, (), 0, Dead(others), codes=others)
     assert run._first_to_die(code) == guilty
 
 
 def test_a_first_process_that_does_not_notice_a_death_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Hanging:
-        killed = False
+        killed, pid = False, None
 
         def kill(self) -> None:
             self.killed = True
