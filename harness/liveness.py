@@ -228,3 +228,13 @@ def process_start(pid: object) -> str | None:
         return None
     fields = text.rpartition(")")[2].split()
     return None if fields[0] == "Z" else fields[19]
+
+
+def ends_within(pid: object, seconds: float) -> bool:
+    """Whether the process of that pid ends within so many seconds."""
+    deadline = time.monotonic() + seconds
+    while process_start(pid) is not None:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True

@@ -69,10 +69,14 @@ class Page:
         return [PAPERS.get(name, name) for name in sorted({name.partition("/")[0] for name in published})]
 
     @property
-    def sources(self) -> tuple[bool, bool]:
-        """Whether the summary and the paper say anything of these claims; what neither does has no column for it."""
-        told = any(score.summary or score.summary_verdict for score in self.scores)
-        return told, any(score.paper_reading or score.judged.experiment.published for score in self.scores)
+    def summarised(self) -> bool:
+        """Whether the summary says anything of these claims; else it has no column."""
+        return any(score.summary or score.summary_verdict for score in self.scores)
+
+    @property
+    def printed(self) -> bool:
+        """The same of the paper."""
+        return any(score.paper_reading or score.judged.experiment.published for score in self.scores)
 
     @property
     def scales(self) -> dict[str, str]:

@@ -11,12 +11,12 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from harness.causes import Cause
-from harness.liveness import machine, process_start
+from harness.liveness import ends_within, machine, process_start
 from harness.store import RunFolder, StoreError, read_json
 from harness.sweep.attempts import Attempt, fail, fingerprint, last
 from harness.sweep.machine import disk_fault, killed_for_memory
-from harness.sweep.ranks import NOBODY, Peers, sweep_up
-from harness.sweep.server import GONE_S, gone, server_pid
+from harness.sweep.ranks import NOBODY, Peers, sweep_up, terminate
+from harness.sweep.server import GONE_S, server_pid
 from harness.sweep.worker import EXIT_DISK, EXIT_ELSEWHERE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_LOST, EXIT_OOM
 
 KILLED_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP)
@@ -53,20 +53,12 @@ class Child:
     def pid(self) -> int:
         return self.process.pid or -1
 
-    def warn(self) -> None:
-        """SIGTERM to its first process, from within a signal's handler: that must not ask how processes ended, for it
-        may have come while somebody else is asking.
-        """
-        if self.born is not None and process_start(self.pid) == self.born:
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGTERM)
-
     def ask_to_stop(self) -> bool:
-        """SIGTERM to every process of the run; whether its first still lives."""
-        if not self.process.is_alive():
+        """SIGTERM to every process of the run; whether its first still lives. From within a signal's handler too: the
+        process table is asked, not multiprocessing, which may be in the middle of hearing how a process ended.
+        """
+        if not terminate(self.pid, self.born):
             return False
-        with suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGTERM)
         self.peers.ask_to_stop()
         return True
 
@@ -88,7 +80,7 @@ class Child:
     def bury(self) -> tuple[Cause, str]:
         """The first process has ended: end what is left of the run, and say why it ended."""
         self.process.join()
-        if self.process.exitcode == EXIT_UNKNOWN and gone(self.server, GONE_S):
+        if self.process.exitcode == EXIT_UNKNOWN and ends_within(self.server, GONE_S):
             self._part()
         sweep_up(self.process)
         self.codes = self.peers.end(LEAVE_S)
@@ -100,7 +92,7 @@ class Child:
         self.lost_server = True
         with suppress(ProcessLookupError, PermissionError):
             os.kill(self.pid, signal.SIGTERM)
-        gone(self.pid, SAVE_S)
+        ends_within(self.pid, SAVE_S)
 
     def _release_claim(self) -> None:
         """A run that was killed could not give its claim back; on another machine it would seem alive for a while."""

@@ -289,13 +289,8 @@ class Pool:
         told: list[int] = []
 
         def handle(number: int, _: object) -> None:
-            # At once, for the loop may be waiting for the end of a run; at its next turn it asks all of them again.
             self.told = not self.outcome.stopped
-            self.outcome.stopped = True
-            if told and number != signal.SIGHUP:
-                self.kill()
-            for child in self.children:
-                child.warn()
+            self.kill() if told and number != signal.SIGHUP else self.stop()
             told.extend([number] * (number != signal.SIGHUP))
 
         numbers = [signal.SIGINT, signal.SIGTERM]

@@ -20,6 +20,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from harness.liveness import process_start
 from harness.sweep import worker
 from harness.sweep.machine import oom_kills
 from harness.sweep.server import start_from_server
@@ -112,6 +113,7 @@ class ProcessesHere:
 class _Local:
     def __init__(self, processes: dict[int, BaseProcess], folder: Path) -> None:
         self.processes, self.folder, self.oom_kills = processes, folder, oom_kills()
+        self.born = {rank: process_start(one.pid) for rank, one in processes.items()}
 
     def codes(self) -> dict[int, int]:
         return {
@@ -119,10 +121,8 @@ class _Local:
         }
 
     def ask_to_stop(self) -> None:
-        for process in self.processes.values():
-            if process.is_alive():
-                with suppress(ProcessLookupError):
-                    os.kill(process.pid or -1, signal.SIGTERM)
+        for rank, process in self.processes.items():
+            terminate(process.pid, self.born[rank])
 
     def kill(self) -> None:
         for process in self.processes.values():
@@ -146,6 +146,15 @@ def start_process(context: Any, assignment: Assignment) -> BaseProcess:
     rank = f" rank {assignment.rank.rank}" if assignment.rank.world > 1 else ""
     name = f"run {assignment.folder.id}{rank}"
     return start_from_server(lambda: context.Process(target=worker.work, args=(assignment,), name=name))
+
+
+def terminate(pid: int | None, born: str | None) -> bool:
+    """SIGTERM to a process that lives, and to no other that has its number by now; whether it lived."""
+    if pid is None or born is None or process_start(pid) != born:
+        return False
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+    return True
 
 
 def sweep_up(process: BaseProcess) -> None:

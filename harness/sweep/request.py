@@ -1,4 +1,4 @@
-"""What a job asks SLURM for, and what its script says before Python: submitit's parameters, from a cluster file."""
+"""What a job asks SLURM for, and what its script says around Python: submitit's parameters, from a cluster file."""
 
 from __future__ import annotations
 
@@ -22,12 +22,15 @@ LAUNCHES, LAUNCH_PAUSE_S = 3, 10
 LAUNCH = "HARNESS_LAUNCH"
 """The variable that counts them, from 1: the first argument of the job's script, which SLURM calls without any."""
 _FAILED = "grep -cs 'Application launch failed' /proc/self/fd/2"
-FIRST = [
+COUNT_LAUNCHES = [
     f'export {LAUNCH}="${{1:-1}}"',
     "shift $#  # what the site's lines source would take it for an argument of its own",
 ]
-LAST = [f"launches_failed=$([ -f /proc/self/fd/2 ] && {_FAILED} || true)", "set +e  # or it would be over with srun"]
-AGAIN = [
+BEFORE_SRUN = [
+    f"launches_failed=$([ -f /proc/self/fd/2 ] && {_FAILED} || true)",
+    "set +e  # or it would be over with srun",
+]
+LAUNCH_AGAIN = [
     "code=$?",
     "# A node that did not answer srun is no fault of the job's: its script begins anew, within the same allocation.",
     f'if [ $code != 0 ] && [ "${LAUNCH}" -lt {LAUNCHES} ] && [ -f /proc/self/fd/2 ] \\',
@@ -81,8 +84,8 @@ def parameters(
         "dependency": f"afterany:{':'.join(after)}" if after else None,
         "array_parallelism": chunk.cap,
         "signal_delay_s": cluster.signal_seconds,
-        "setup": [*FIRST, _end_time(chunk), *cluster.setup, *_environment(cluster, code), *LAST],
-        "teardown": None if "error" in cluster.sbatch else AGAIN,  # which reads the job's own log
+        "setup": [*COUNT_LAUNCHES, _end_time(chunk), *cluster.setup, *_environment(cluster, code), *BEFORE_SRUN],
+        "teardown": None if "error" in cluster.sbatch else LAUNCH_AGAIN,  # which reads the job's own log
         "additional_parameters": _flags(cluster),
         "srun_args": [f"--cpus-per-task={cluster.cpus_per_task}", *together, *cluster.srun],
     }

@@ -6,13 +6,12 @@ import multiprocessing
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 
-from harness.liveness import process_start
+from harness.liveness import ends_within, process_start
 from harness.sweep import worker
 from harness.sweep.snapshot import Snapshot
 
@@ -51,17 +50,7 @@ def start_from_server(make: Callable[[], BaseProcess]) -> BaseProcess:
             tries -= 1
             if not tries:
                 raise
-            gone(asked, GONE_S)  # it hangs up a moment before it is gone, and would be taken for alive
-
-
-def gone(pid: int | None, seconds: float) -> bool:
-    """Whether that process ends within so many seconds."""
-    deadline = time.monotonic() + seconds
-    while process_start(pid) is not None:
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
+            ends_within(asked, GONE_S)  # it hangs up a moment before it is gone, and would be taken for alive
 
 
 def server_pid() -> int | None:

@@ -402,7 +402,7 @@ def test_a_stop_reaches_the_runs_while_the_loop_waits_for_one_that_ended(
             time.sleep(0.01)
         return False
 
-    monkeypatch.setattr(child, "gone", waiting)
+    monkeypatch.setattr(child, "ends_within", waiting)
     outcome, _ = swim(folders, view=Telling())
     assert outcome.stopped and outcome.causes == {"run0": Cause.INTERRUPTED, "run1": Cause.CODE}
 
