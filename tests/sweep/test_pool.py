@@ -326,6 +326,28 @@ def test_a_kill_for_memory_answers_for_one_death(tmp_path: Path, monkeypatch: py
     assert not machine.killed_for_memory(0), "a run that started before is killed by somebody else"
 
 
+@pytest.mark.parametrize(
+    ("line", "files", "count"),
+    [
+        ("0::/job", {"job/memory.events.local": 1, "job/memory.events": 3}, 1),  # two in groups below: not our runs
+        ("0::/job", {"job/memory.events": 3}, 3),  # a kernel that counts them together only
+        ("0::/", {"memory.events.local": 2}, 2),
+        ("4:cpu:/x\n7:memory:/job", {"memory/job/memory.oom_control": 4}, 4),
+        ("7:memory:/not/seen/here", {"memory/memory.oom_control": 5}, 5),  # a container's own root
+        ("0::/job", {}, 0),
+    ],
+)
+def test_kills_for_memory_are_counted_in_our_own_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, files: dict[str, int], count: int
+) -> None:
+    held = {"proc/self/cgroup": line} | {f"sys/fs/cgroup/{name}": f"oom_kill {n}\n" for name, n in files.items()}
+    for name, text in held.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(machine, "Path", lambda path: tmp_path / path.lstrip("/"))
+    assert machine.oom_kills() == count
+
+
 def test_a_full_disk_is_no_failure_and_ends_a_sweep_that_cannot_write(tmp_path: Path) -> None:
     folders = runs(tmp_path, "work", *["full disk"] * 4)
     outcome, _ = swim(folders, jobs=1)
