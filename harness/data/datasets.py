@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Protocol
 
@@ -22,17 +22,22 @@ Window = folder.Window
 
 
 class Split(Protocol):
-    """A part of a data set: labels, and images that come in batches."""
+    """A part of a data set: labels and other columns, and images that come in batches."""
 
     @property
     def labels(self) -> Tensor:
         """int64 [N]."""
         ...
 
+    @property
+    def columns(self) -> Mapping[str, Tensor]:
+        """What is known of the images beside their pixels, by name, [N, ...] each; ``label`` always among it."""
+        ...
+
     def __len__(self) -> int: ...
 
     def to(self, device: torch.device | str) -> Split:
-        """The same split with its images (if resident) and labels on ``device``; itself if they are there."""
+        """The same split with its images (if resident) and columns on ``device``; itself if they are there."""
         ...
 
     def stream(
@@ -59,10 +64,18 @@ class Dataset(NamedTuple):
 
 @dataclass(frozen=True)
 class Resident:
-    """All images in the memory of one device: ``images`` uint8 [N, 3, H, W], ``labels`` int64 [N]."""
+    """All images in the memory of one device: ``images`` uint8 [N, 3, H, W], ``labels`` int64 [N].
+
+    ``others``: its columns but for the labels, [N, ...] each.
+    """
 
     images: Tensor
     labels: Tensor
+    others: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> Mapping[str, Tensor]:
+        return {"label": self.labels, **self.others}
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -70,7 +83,7 @@ class Resident:
     def to(self, device: torch.device | str) -> Resident:
         if self.images.device == torch.empty(0, device=device).device:
             return self
-        return Resident(self.images.to(device), self.labels.to(device))
+        return self._with(self.images.to(device), lambda column: column.to(device))
 
     def stream(
         self, steps: Sequence[Tensor], windows: Sequence[Window], *, seed: int, epoch: int, workers: int | None
@@ -80,11 +93,15 @@ class Resident:
 
     def part(self, places: Tensor) -> Resident:
         places = places.to(self.labels.device)
-        return Resident(self.images[places], self.labels[places])
+        return self._with(self.images[places], lambda column: column[places])
 
     def joined(self, other: Split) -> Resident:
         assert isinstance(other, Resident)
-        return Resident(torch.cat([self.images, other.images]), torch.cat([self.labels, other.labels]))
+        others = {name: torch.cat([column, other.others[name]]) for name, column in self.others.items()}
+        return Resident(torch.cat([self.images, other.images]), torch.cat([self.labels, other.labels]), others)
+
+    def _with(self, images: Tensor, change: Callable[[Tensor], Tensor]) -> Resident:
+        return Resident(images, change(self.labels), {name: change(column) for name, column in self.others.items()})
 
 
 def balanced(labels: Tensor, count: int) -> Tensor:

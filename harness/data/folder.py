@@ -9,9 +9,9 @@ from __future__ import annotations
 import io
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -52,18 +52,29 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Listing:
-    """Image files, or other sources of pictures, with their classes; ``labels`` int64 [N], or several each: [N, C]."""
+    """Image files, or other sources of pictures, with their classes; ``labels`` int64 [N], or several each: [N, C].
+
+    ``others``: its columns but for the labels, [N, ...] each.
+    """
 
     paths: tuple[Path | Source, ...]
     labels: Tensor
     classes: tuple[str, ...]
+    others: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def to(self, device: torch.device | str) -> Listing:
+        others = {name: column.to(device) for name, column in self.others.items()}
+        return replace(self, labels=self.labels.to(device), others=others)
 
     def part(self, places: Tensor) -> Listing:
-        paths = tuple(self.paths[i] for i in places.tolist())
-        return replace(self, paths=paths, labels=self.labels[places.to(self.labels.device)])
+        paths, there = tuple(self.paths[i] for i in places.tolist()), places.to(self.labels.device)
+        others = {name: column[there] for name, column in self.others.items()}
+        return replace(self, paths=paths, labels=self.labels[there], others=others)
 
     def joined(self, other: Listing) -> Listing:
-        return replace(self, paths=self.paths + other.paths, labels=torch.cat([self.labels, other.labels]))
+        others = {name: torch.cat([column, other.others[name]]) for name, column in self.others.items()}
+        labels = torch.cat([self.labels, other.labels])
+        return replace(self, paths=self.paths + other.paths, labels=labels, others=others)
 
 
 def listed(top: Path) -> Listing:
@@ -97,11 +108,15 @@ class Files:
     def labels(self) -> Tensor:
         return self.listing.labels
 
+    @property
+    def columns(self) -> Mapping[str, Tensor]:
+        return {"label": self.labels, **self.listing.others}
+
     def __len__(self) -> int:
         return len(self.listing.paths)
 
     def to(self, device: torch.device | str) -> Files:
-        return replace(self, listing=replace(self.listing, labels=self.labels.to(device)))
+        return replace(self, listing=self.listing.to(device))
 
     def part(self, places: Tensor) -> Files:
         return replace(self, listing=self.listing.part(places))

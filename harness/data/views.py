@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,12 +15,25 @@ from harness.data.rng import ImageRng
 from harness.spec.registry import augmentation
 
 
-class Batch(NamedTuple):
-    """``views``: float32 [B, 3, H, W] in [0, 1] each; ``labels``, ``indices`` (places in the split): int64 [B]."""
+@dataclass(frozen=True)
+class Batch:
+    """B images as a method gets them.
+
+    ``views``: float32 [B, 3, H, W] in [0, 1] each; ``indices``: int64 [B], places in the split; ``columns``: what else
+    the split knows of them, [B, ...] each, ``label`` always among it; ``rng``: random numbers for the method's own use
+    (masks, noise, choices), a function of the run's seed, the epoch and the image, never those that made the views. It
+    draws on the CPU; ``rng.to(device)`` elsewhere, the same numbers.
+    """
 
     views: list[Tensor]
-    labels: Tensor
     indices: Tensor
+    columns: Mapping[str, Tensor]
+    rng: ImageRng
+
+    @property
+    def labels(self) -> Tensor:
+        """int64 [B], or [B, C] where an image has several."""
+        return self.columns["label"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,4 +166,5 @@ def batches(
     for indices, bases in zip(steps, images, strict=True):
         rng = ImageRng(seed=seed, epoch=epoch, images=indices)
         here = indices.to(device, non_blocking=True)
-        yield Batch(views(bases, rng), split.labels.index_select(0, here), here)
+        columns = {name: column.index_select(0, here) for name, column in split.columns.items()}
+        yield Batch(views(bases, rng), here, columns, rng.child("method"))

@@ -11,41 +11,73 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from harness.spec.registry import Resolved
-
-_FROZEN = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 DIGITS = 12
 """Of a run's id."""
 
 
-class Views(BaseModel):
-    """Which augmentations make the views of an image: once, on both branches, on the first branch only."""
+class Neutral:
+    """Marks a field that was added after results exist, as ``knob`` does for components (law 3)::
 
-    model_config = _FROZEN
+        branches: Annotated[list[Branch], Neutral()] = []
+
+    At its default it is left out of what is written and hashed. A specification without the field means that default,
+    which therefore may never change.
+    """
+
+
+class Part(BaseModel):
+    """A part of a specification: frozen, strict, and written without its :class:`Neutral` fields at their defaults."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    @model_serializer(mode="wrap")
+    def _without_neutral(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)
+        for name, field in type(self).model_fields.items():
+            neutral = any(isinstance(one, Neutral) for one in field.metadata)
+            if neutral and getattr(self, name) == field.get_default(call_default_factory=True):
+                written.pop(name, None)
+        return written
+
+
+class Branch(Part):
+    """``count`` views of an image, each with draws of its own; ``size`` in pixels where it is not the data set's."""
+
+    augment: list[Resolved] = []
+    count: Annotated[int, Field(ge=1)] = 1
+    size: Annotated[int, Field(ge=1)] | None = None
+
+
+class Views(Part):
+    """Which augmentations make the views of an image: once, on both branches, on the first branch only.
+
+    Or, in place of the latter two, on the views of each of ``branches``.
+    """
+
     shared: list[Resolved] = []
     both: list[Resolved] = []
     targeted: list[Resolved] = []
+    branches: Annotated[list[Branch], Neutral()] = []
 
 
-class Norm(BaseModel):
+class Norm(Part):
     """Batch normalisation. ``groups`` divides the *global* batch, whatever the hardware (paper section 2.2)."""
 
-    model_config = _FROZEN
     groups: Annotated[int, Field(ge=1)] = 1
     momentum: Annotated[float, Field(gt=0, le=1)] = 0.1
     eps: Annotated[float, Field(gt=0)] = 1e-5
 
 
-class Schedule(BaseModel):
+class Schedule(Part):
     """How long and in what batches: ``batch_size`` counts images (a SimCLR batch holds twice as many views).
 
     No epochs at all is a run too: the network as its seed makes it, evaluated, the floor under every table.
     """
 
-    model_config = _FROZEN
     batch_size: Annotated[int, Field(ge=2)]
     epochs: Annotated[int, Field(ge=0)]
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
@@ -54,10 +86,9 @@ class Schedule(BaseModel):
 Precision = Literal["float32", "bfloat16"]
 
 
-class Run(BaseModel):
+class Run(Part):
     """One pretraining. Its ``id`` is its folder and its handle everywhere."""
 
-    model_config = _FROZEN
     data: Resolved
     views: Views
     method: Resolved
@@ -71,7 +102,7 @@ class Run(BaseModel):
     seed: Annotated[int, Field(ge=0)] = 0
 
     def spec(self) -> dict[str, Any]:
-        """The specification as JSON-able data, all defaults filled in."""
+        """The specification as JSON-able data, all defaults filled in but neutral ones."""
         return self.model_dump(mode="json")
 
     @property

@@ -60,6 +60,44 @@ def test_figure_5_shares_the_crop_and_changes_one_branch() -> None:
     assert torch.equal(one[1], base[1]) and not torch.equal(one[0], base[0])
 
 
+def test_every_branch_has_streams_of_its_own() -> None:
+    """One crop on both branches and another on the first: were their draws equal, it would crop the same window."""
+    base, crop = images().float() / 255, (Crop(),)
+    both = [apply(crop, base, rng().child(f"view{i}")) for i in range(2)]
+    first, second = Views(both=crop, targeted=crop)(images(), rng())
+    assert torch.equal(first, apply(crop, both[0], rng().child("targeted"))) and torch.equal(second, both[1])
+    streams = [rng().child(name).bits(4) for name in ("shared", "view0", "view1", "targeted", "method")]
+    assert all(not torch.equal(a, b) for i, a in enumerate(streams) for b in streams[:i])
+
+
+def test_the_methods_random_numbers_are_of_seed_epoch_and_image(split: Any) -> None:
+    """Whatever the rank, the batch size or where the epoch was taken up; and never those of the views."""
+    whole = epoch(split, seed=3, epoch=2)
+    drawn = torch.cat([batch.rng.uniform(0.0, 1.0, 4) for batch in whole])
+    seen = torch.cat([batch.indices for batch in whole])
+    assert torch.equal(drawn, ImageRng(seed=3, epoch=2, images=seen).child("method").uniform(0.0, 1.0, 4))
+    halves = [epoch(split, seed=3, epoch=2, rank=rank, world=2, first_step=2) for rank in range(2)]
+    parts = [half[0].rng.uniform(0.0, 1.0, 4) for half in halves]
+    assert torch.equal(torch.cat(parts), drawn[16:24])
+    assert drawn.unique(dim=0).shape == drawn.shape
+    for other in (epoch(split, seed=4, epoch=2), epoch(split, seed=3, epoch=1)):
+        assert not torch.equal(torch.cat([batch.rng.uniform(0.0, 1.0, 4) for batch in other]), drawn)
+
+
+def test_columns_go_where_their_images_go() -> None:
+    """Through parts, joins and batches, whatever their shape."""
+    count = 10
+    words = torch.arange(count * 6).view(count, 3, 2)
+    split = Resident(images(count), torch.arange(count) % 3, {"text": words})
+    both = split.part(torch.tensor([7, 1, 4])).joined(split.part(torch.tensor([2, 9])))
+    assert torch.equal(both.columns["text"], words[[7, 1, 4, 2, 9]])
+    for batch in epoch(both, batch_size=2, drop_last=False):
+        assert torch.equal(batch.columns["text"], words[[7, 1, 4, 2, 9]][batch.indices])
+        assert (
+            torch.equal(batch.columns["label"], both.labels[batch.indices]) and batch.labels is batch.columns["label"]
+        )
+
+
 def test_draws_of_an_operator_do_not_depend_on_the_others() -> None:
     """Arms are paired: the same crops whether or not noise comes before or after."""
     flips = Views(both=(Flip(),))(images(), rng())

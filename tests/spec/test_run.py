@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
-from harness.spec.run import Run, evaluation_handle, identity
+from harness.spec.run import Neutral, Norm, Part, Run, Schedule, Views, evaluation_handle, identity
 
 SPEC: dict[str, Any] = {
     "data": {"cifar10": {"train_images": 10000}},
@@ -52,6 +52,29 @@ def test_defaults_are_part_of_the_identity() -> None:
     without = {key: value for key, value in SPEC.items() if key not in ("precision", "seed")}
     assert Run.model_validate(without).spec() == Run.model_validate(SPEC).spec()
     assert "precision" in Run.model_validate(without).spec()
+
+
+@pytest.mark.parametrize("owner", [Run, Views, Norm, Schedule])
+def test_a_neutral_field_changes_no_identity_until_it_is_used(owner: type[Part]) -> None:
+    """Also within another part, in every way of writing it, and when all seeds are hashed at once."""
+
+    class Later(owner):  # type: ignore[misc, valid-type]
+        later: Annotated[list[int], Neutral()] = Field(default=[])
+        bounded: Annotated[int | None, Neutral()] = None
+
+    class Whole(Part):
+        part: Later
+
+    old: dict[str, Any] = SPEC if owner is Run else SPEC.get(owner.__name__.lower(), {})
+    plain, explicit = Later.model_validate(old), Later.model_validate(old | {"later": [], "bounded": None})
+    used = Later.model_validate(old | {"later": [2]})
+    assert plain.model_dump() == explicit.model_dump() == owner.model_validate(old).model_dump()
+    assert plain.model_dump_json() == owner.model_validate(old).model_dump_json()
+    assert Whole(part=explicit).model_dump()["part"] == plain.model_dump()
+    assert used.model_dump() == plain.model_dump() | {"later": [2]}
+    assert Later.model_validate(used.model_dump()) == used
+    if isinstance(plain, Run) and isinstance(used, Run):
+        assert plain.id == Run.model_validate(SPEC).id == plain.ids([0])[0] and used.id == used.ids([0])[0] != plain.id
 
 
 def test_runs_are_frozen_and_strict() -> None:
