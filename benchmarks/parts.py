@@ -19,7 +19,7 @@ from harness.data.views import Views
 from harness.evaluate.knn import KNN
 from harness.evaluate.linear import Linear, cosine
 from harness.evaluate.trained import Trained
-from harness.methods.method import Method
+from harness.methods.base import Method
 from harness.models.encoders import ResNet18, ResNet50
 from harness.models.norm import Norm
 from harness.train.optim import LarsOptimizer

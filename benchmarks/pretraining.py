@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from harness.train.gradient import gradient
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -29,10 +30,9 @@ from harness import components
 from harness.components import Parts
 from harness.data.datasets import Resident
 from harness.data.views import batches
-from harness.methods.method import Method
+from harness.methods.base import Method
 from harness.spec.experiment import load_scale
 from harness.spec.grid import assign, normalised
-from harness.train.gradient import gradient
 from harness.train.loop import accumulate
 from harness.train.optim import learning_rate
 

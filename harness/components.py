@@ -23,18 +23,19 @@ import harness.data
 import harness.evaluate
 import harness.methods
 import harness.models
+import harness.optim
 import harness.train.optim
 from harness.data.views import Views
-from harness.methods.method import Method
+from harness.methods.base import Method, Task
 from harness.models.norm import Norm
 from harness.spec import outside, registry
 from harness.spec.errors import Complaint, SpecError
-from harness.spec.grid import COMPONENTS
+from harness.spec.grid import COMPONENTS, OPTIONAL
 from harness.spec.registry import Resolved, split_entry
 from harness.spec.run import Evaluation as Evaluation
 from harness.spec.run import Run, evaluation_handle
 
-for _package in (harness.data, harness.models, harness.methods, harness.evaluate):
+for _package in (harness.data, harness.optim, harness.models, harness.methods, harness.evaluate):
     for _module in pkgutil.iter_modules(_package.__path__):
         if _module.name != "__main__":
             importlib.import_module(f"{_package.__name__}.{_module.name}")
@@ -53,6 +54,7 @@ def resolve(tree: Mapping[str, Any], seed: int) -> Run:
     return Resolver().resolve(tree, seed)
 
 
+Encode = Callable[..., torch.nn.Module]
 _TEXT = json.JSONEncoder(default=repr)
 _Work = Callable[[list[Complaint], str, Mapping[str, Any]], Any]
 
@@ -100,6 +102,8 @@ class Resolver:
 
 
 def _component(complaints: list[Complaint], key: str, tree: Mapping[str, Any]) -> Any:
+    if tree[key] is None and key in OPTIONAL:
+        return None
     return _attempt(complaints, key, lambda: COMPONENTS[key].resolve(tree[key]))
 
 
@@ -184,45 +188,64 @@ class Parts:
     norm: Norm
     optimizer: Any
 
-    def build_method(self, classes: int) -> Method:
-        """The networks, initialised from torch's global generator (the loop seeds it from the run)."""
-        encoder = self.encoder.build(self.norm)
-        head = self.head.build(encoder.out_dim, self.norm)
-        built: Method = self.method.build(encoder=encoder, head=head, objective=self.objective, classes=classes)
+    @property
+    def image_size(self) -> int:
+        """Of the images that enter the encoder, in pixels; CIFAR-10's need no telling."""
+        return int(getattr(self.dataset, "image_size", None) or 32)
+
+    def task(self, *, images: int, classes: int) -> Task:
+        """What the method is told of its run: ``images`` of the training set, and their ``classes``."""
+        schedule = self.run.schedule
+        return Task(
+            images=images,
+            classes=classes,
+            image_size=self.image_size,
+            batch_size=schedule.batch_size,
+            steps=schedule.epochs * (images // schedule.batch_size),
+            norm=self.norm,
+        )
+
+    def build_method(self, *, images: int, classes: int, encoder: Encode | None = None) -> Method:
+        """The networks, initialised from torch's global generator (the loop seeds it from the run).
+
+        ``encoder`` takes the place of the run's own. Raises :class:`SpecError` for parts that do not go together.
+        """
+
+        def fresh(*, image_size: int | None = None, channels: int = 3) -> torch.nn.Module:
+            made: torch.nn.Module = self.encoder.build(self.norm)
+            return made
+
+        built: Method = self.method.build(
+            self.task(images=images, classes=classes),
+            encoder or fresh,
+            lambda in_dim: self.head.build(in_dim, self.norm),
+            self.objective,
+        )
         return built
+
+    def build_optimizers(self, method: Method) -> dict[str, torch.optim.Optimizer]:
+        """One for each player of a method, all with the run's settings."""
+        return {name: self.optimizer.build(player, method.groups(name)) for name, player in method.players().items()}
 
 
 def build_views(views: Mapping[str, list[Resolved]]) -> Views:
     """The augmentations of ``shared``, ``both`` and ``targeted``."""
-    built = {branch: tuple(registry.augmentation.build(one) for one in entries) for branch, entries in views.items()}
+    built = {branch: tuple(registry.augmentation.restore(one) for one in entries) for branch, entries in views.items()}
     return Views(shared=built["shared"], both=built["both"], targeted=built["targeted"])
-
-
-def build_learner(
-    parts: Mapping[str, Any], encoder: torch.nn.Module, classes: int
-) -> tuple[Method, torch.optim.Optimizer]:
-    """``method``, ``head``, ``objective``, ``norm`` and ``optimizer`` of a run's specification over another encoder."""
-    head = registry.head.build(parts["head"]).build(encoder.out_dim, Norm(**parts["norm"]))
-    objective = registry.objective.build(parts["objective"])
-    method: Method = registry.method.build(parts["method"]).build(
-        encoder=encoder, head=head, objective=objective, classes=classes
-    )
-    optimizer: torch.optim.Optimizer = registry.optimizer.build(parts["optimizer"]).build(method)
-    return method, optimizer
 
 
 def build(run: Run) -> Parts:
     """The parts of a run. Raises :class:`SpecError` if one of them refuses its settings."""
     return Parts(
         run=run,
-        dataset=registry.dataset.build(run.data),
+        dataset=registry.dataset.restore(run.data),
         views=build_views(run.views.model_dump()),
-        encoder=registry.encoder.build(run.encoder),
-        head=registry.head.build(run.head),
-        objective=registry.objective.build(run.objective),
-        method=registry.method.build(run.method),
+        encoder=registry.encoder.restore(run.encoder),
+        head=registry.head.restore(run.head),
+        objective=None if run.objective is None else registry.objective.restore(run.objective),
+        method=registry.method.restore(run.method),
         norm=Norm(**run.norm.model_dump()),
-        optimizer=registry.optimizer.build(run.optimizer),
+        optimizer=registry.optimizer.restore(run.optimizer),
     )
 
 
@@ -286,7 +309,7 @@ class _Structure:
 
     @classmethod
     def of(cls, run: Run) -> _Structure:
-        objective = next(iter(run.objective))  # its fields (a temperature, say) change no network
+        objective = next(iter(run.objective or {}), "")  # its fields (a temperature, say) change no network
         return cls(run.model_dump_json(include={"encoder", "head", "norm", "method"}) + objective, run)
 
 
@@ -310,4 +333,4 @@ def parameters(structure: _Structure) -> int:
 def skeleton(run: Run) -> Method:
     """The networks of a run on torch's meta device: shapes and settings without values."""
     with torch.device("meta"), _Unfilled():
-        return build(run).build_method(classes=10)
+        return build(run).build_method(images=run.schedule.batch_size, classes=10)

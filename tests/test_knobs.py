@@ -32,6 +32,7 @@ from harness.evaluate.trained import Trained
 from harness.models.norm import Norm
 from harness.spec.registry import REGISTRIES
 from harness.spec.run import Run
+from tests.methods.pieces import built
 
 Fields = dict[str, Any]
 BATCH = 24
@@ -142,14 +143,10 @@ def of_optimizer(component: Any, folder: Path) -> Tensor:
 
 def of_evaluation(component: Any, folder: Path) -> Tensor:
     torch.manual_seed(0)
-    tree = {name: REGISTRIES[name] for name in ("encoder", "head", "objective", "method")}
     kind = "linear" if isinstance(component, Spectrum) else "nonlinear"
 
     def fresh() -> Any:
-        body = tree["encoder"].build({"micro": {"stem": 8, "widths": [8]}}).build(Norm())
-        head = tree["head"].build({kind: {"out_dim": 8}}).build(body.out_dim, Norm())
-        objective = tree["objective"].build("nt_xent")
-        return tree["method"].build("simclr").build(encoder=body, head=head, objective=objective, classes=7)
+        return built("simclr", encoder={"micro": {"stem": 8, "widths": [8]}}, head={kind: {"out_dim": 8}})
 
     method = fresh()
     with torch.no_grad():  # running statistics that are not the identity

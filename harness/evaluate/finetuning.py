@@ -79,7 +79,7 @@ def starting_from(trained: Trained, weights: Weights, classes: int, bn_momentum:
         encoder = trained.untrained().encoder
     else:
         raise Unavailable("nothing here can make this run's networks anew")
-    ordinary(encoder)
+    ordinary(encoder.requires_grad_(True))  # a teacher's is frozen
     for layer in encoder.modules():
         if bn_momentum is not None and isinstance(layer, nn.BatchNorm2d):
             layer.momentum = bn_momentum

@@ -14,7 +14,7 @@ from harness.data.datasets import Dataset, Split
 from harness.data.rng import ImageRng
 from harness.data.views import Batch, Views, batches
 from harness.evaluate.interim import Interim
-from harness.methods.method import Method
+from harness.methods.base import Method
 from harness.spec.errors import SpecError
 
 Features = Literal["h", "z"]

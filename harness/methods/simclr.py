@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from harness.methods.method import EmbeddingMethod, Method
+from harness.data.views import Batch
+from harness.methods.base import EncoderFactory, HeadFactory, Method, Task, Update
 from harness.methods.objectives import Contrastive
+from harness.optim.schedules import Progress
 from harness.spec import registry
 from harness.spec.errors import SpecError
 from harness.spec.registry import method
@@ -19,28 +21,27 @@ from harness.spec.registry import method
 class SimCLR:
     """Maximise agreement between differently augmented views of the same image."""
 
-    def build(self, *, encoder: nn.Module, head: nn.Module, objective: object, classes: int) -> Method:
-        """The method over built networks. Raises :class:`SpecError` if ``objective`` is not a contrastive one."""
-        del classes
+    def build(self, task: Task, encoder: EncoderFactory, head: HeadFactory, objective: object | None) -> Method:
+        """The method over fresh networks. Raises :class:`SpecError` if ``objective`` is not a contrastive one."""
         if not isinstance(objective, Contrastive):
             raise SpecError(f"method simclr needs a contrastive objective ({', '.join(contrastive())})")
-        return ContrastiveMethod(encoder, head, objective)
+        body = encoder()
+        return ContrastiveMethod(body, head(body.out_dim), objective)
 
 
-class ContrastiveMethod(EmbeddingMethod):
+class ContrastiveMethod(Method):
     """Encode and project all views in one pass, and compare the projections."""
 
     def __init__(self, encoder: nn.Module, head: nn.Module, objective: Contrastive) -> None:
         super().__init__(encoder, head)
         self.objective = objective
 
-    def embed(self, views: Sequence[Tensor]) -> Tensor:
-        """z of all views."""
-        return self.project(self.represent(self.interleave(views)))
+    def training_step(self, batch: Batch, progress: Progress) -> Iterator[Update]:
+        """Algorithm 1."""
+        yield Update(self.objective(self.embed(self._projected, batch.views)))
 
-    def compare(self, rows: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The objective on z; of the labels only the number is looked at."""
-        return self.objective(self.part(rows, len(rows) // len(labels))), {}
+    def _projected(self, images: Tensor) -> Tensor:
+        return self.project(self.represent(images))
 
 
 def contrastive() -> list[str]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from harness.methods.method import EmbeddingMethod, Method
+from harness.data.views import Batch
+from harness.methods.base import EncoderFactory, HeadFactory, Method, Task, Update, stack_views
 from harness.methods.objectives import CrossEntropy
+from harness.optim.schedules import Progress
 from harness.spec.errors import SpecError
 from harness.spec.registry import method
 
@@ -20,20 +22,24 @@ from harness.spec.registry import method
 class Supervised:
     """Train encoder and classifier jointly on the labels of all views."""
 
-    def build(self, *, encoder: nn.Module, head: nn.Module, objective: object, classes: int) -> Method:
-        """The method over built networks.
+    tiny_run: ClassVar[Mapping[str, Any]] = {"head": "none", "objective": "cross_entropy"}
+
+    def build(self, task: Task, encoder: EncoderFactory, head: HeadFactory, objective: object | None) -> Method:
+        """The method over fresh networks.
 
         Raises :class:`SpecError` unless the objective is ``cross_entropy`` and the head is ``none``: a head that
         is neither trained nor used would be a knob that changes nothing.
         """
         if not isinstance(objective, CrossEntropy):
             raise SpecError("method supervised needs objective: cross_entropy")
-        if next(iter(head.children()), None) is not None:
+        body = encoder()
+        identity = head(body.out_dim)
+        if next(iter(identity.children()), None) is not None:
             raise SpecError("method supervised classifies h, so it needs head: none")
-        return SupervisedMethod(encoder, head, objective, classes)
+        return SupervisedMethod(body, identity, objective, task.classes)
 
 
-class SupervisedMethod(EmbeddingMethod):
+class SupervisedMethod(Method):
     """Encoder and linear classifier; the classifier starts as the official code's, N(0, 0.01) and zero bias."""
 
     def __init__(self, encoder: nn.Module, head: nn.Module, objective: CrossEntropy, classes: int) -> None:
@@ -43,13 +49,13 @@ class SupervisedMethod(EmbeddingMethod):
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)
 
-    def embed(self, views: Sequence[Tensor]) -> Tensor:
-        """The logits of all views."""
-        return cast(Tensor, self.classifier(self.represent(self.interleave(views))))
-
-    def compare(self, rows: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Cross-entropy of the logits; also ``top1``: percent of the views classified correctly."""
-        labels = labels.repeat_interleave(len(rows) // len(labels))
+    def training_step(self, batch: Batch, progress: Progress) -> Iterator[Update]:
+        """Cross-entropy of the logits of all views; also ``top1``: percent of the views classified correctly."""
+        logits = stack_views(self.embed(self._classified, batch.views))
+        labels = batch.labels.repeat_interleave(len(batch.views))
         with torch.no_grad():
-            top1 = 100 * (rows.argmax(1) == labels).float().mean()
-        return self.objective(rows, labels), {"top1": top1}
+            top1 = 100 * (logits.argmax(1) == labels).float().mean()
+        yield Update(self.objective(logits, labels), log={"top1": top1})
+
+    def _classified(self, images: Tensor) -> Tensor:
+        return cast(Tensor, self.classifier(self.represent(images)))

@@ -30,9 +30,12 @@ class Norm:
     momentum: Annotated[float, Field(gt=0, le=1)] = 0.1
     eps: Annotated[float, Field(gt=0)] = 1e-5
 
-    def build(self, channels: int, *, affine_bias: bool = True) -> BatchNorm:
-        """A layer for [N, channels] or [N, channels, H, W]; ``affine_bias=False`` leaves out beta."""
-        return BatchNorm(channels, self, affine_bias=affine_bias)
+    def build(self, channels: int, *, affine_bias: bool = True, affine: bool = True) -> BatchNorm:
+        """A layer for [N, channels] or [N, channels, H, W].
+
+        ``affine_bias=False`` leaves out beta; ``affine=False`` gamma too, which then is 1 and no parameter that learns.
+        """
+        return BatchNorm(channels, self, affine_bias=affine_bias and affine, affine_weight=affine)
 
 
 class BatchNorm(nn.Module):
@@ -46,12 +49,12 @@ class BatchNorm(nn.Module):
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, channels: int, norm: Norm, *, affine_bias: bool = True) -> None:
+    def __init__(self, channels: int, norm: Norm, *, affine_bias: bool = True, affine_weight: bool = True) -> None:
         super().__init__()
         self.norm = norm
         self.passes = 1  # see in_passes
         self.noted: Tensor | None = None
-        self.weight = nn.Parameter(torch.ones(channels))
+        self.weight = nn.Parameter(torch.ones(channels), requires_grad=affine_weight)
         self.bias = nn.Parameter(torch.zeros(channels)) if affine_bias else None
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))

@@ -101,7 +101,8 @@ def _some(held: list[Curve]) -> list[Curve]:
 
 def _objective(ids: Iterable[str], runs: Mapping[str, Run]) -> str:
     specs = (runs[run].spec for run in ids)
-    return next((json.dumps(spec["objective"], sort_keys=True) for spec in specs if "objective" in spec), "")
+    minimised = (spec.get("objective") or spec.get("method") for spec in specs)  # a method may have a loss of its own
+    return next((json.dumps(one, sort_keys=True) for one in minimised if one), "")
 
 
 def _curve(seed: int, run: Run, metric: str) -> Curve | None:

@@ -95,7 +95,7 @@ class ScaleFile(BaseModel):
     encoder: Entry
     norm: dict[str, Any]
     head: Entry
-    objective: Entry
+    objective: Entry | None = None
     optimizer: Entry
     schedule: dict[str, Any]
     precision: Precision = "float32"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,9 @@ COMPONENTS: dict[str, Registry] = {
     "optimizer": registry.optimizer,
 }
 """Keys of a run whose value is one entry of a registry."""
+
+OPTIONAL = frozenset({"objective"})
+"""Those that may be null: a method may have a loss of its own."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,27 @@ def expand(experiment: Experiment, overrides: Mapping[str, Any] | None = None) -
             fresh = {path: value for path, value in settings.items() if path not in flagged}
             _assign_all(tree, fresh, lambda path, i=index: experiment.where("vary", i, path), experiment, complaints)
             flagged |= {path for path in fresh if any(path in str(one) for one in complaints[before:])}
+            complaints += _without_objective(
+                tree, settings, lambda path, i=index: experiment.where("vary", i, path), experiment
+            )
             arms.append(Arm(index, settings, tree))
     if complaints:
         raise SpecError(complaints)
     return arms
+
+
+def _without_objective(
+    tree: dict[str, Any], settings: Mapping[str, Any], where: Any, experiment: Experiment
+) -> Iterator[Complaint]:
+    """Leave the objective of the scale out where the method has a loss of its own; varying it would change nothing."""
+    (name,) = tree["method"]
+    if name not in registry.method.names() or not getattr(registry.method.get(name), "own_loss", False):
+        return
+    tree["objective"] = None
+    for path, value in settings.items():
+        if path.partition(".")[0] == "objective" and value is not None:
+            said = f"method {name!r} has a loss of its own, so {path!r} changes nothing: leave it out of this grid"
+            yield experiment.document.complaint(where(path), said)
 
 
 def _dropped(experiment: Experiment) -> Iterator[Complaint]:
@@ -122,8 +142,9 @@ def normalised(tree: Mapping[str, Any]) -> dict[str, Any]:
     """A copy in which every component stands as ``{name: {field: value}}``."""
     copied: dict[str, Any] = _copied(dict(tree))
     for key in COMPONENTS:
-        name, fields = split_entry(copied[key])
-        copied[key] = {name: fields}
+        if copied[key] is not None or key not in OPTIONAL:
+            name, fields = split_entry(copied[key])
+            copied[key] = {name: fields}
     return copied
 
 
@@ -132,14 +153,41 @@ def assign(tree: dict[str, Any], path: str, value: Any) -> None:
     *parents, last = path.split(".")
     node: Any = tree
     for depth, part in enumerate(parents):
+        _spell_out(node, parents[:depth], part)
         if not isinstance(node, dict) or part not in node:
             raise SpecError(_no_such(tree, path, node, part, parents[:depth]))
         node = node[part]
+    _spell_out(node, parents, last)
     if not isinstance(node, dict) or last not in node:
         raise SpecError(_no_such(tree, path, node, last, parents))
-    if not parents and last in COMPONENTS:
+    if not parents and last in COMPONENTS and not (value is None and last in OPTIONAL):
         value = COMPONENTS[last].resolve(value) if COMPONENTS[last].names() else dict([split_entry(value)])
     node[last] = _copied(value)
+
+
+def _spell_out(node: Any, parents: Sequence[str], part: str) -> None:
+    """Write down a field of a component that YAML left to its default, and a nested component that it only named."""
+    held = _component_at(parents)
+    if held is None or not isinstance(node, dict):
+        return
+    kind, name = held
+    if part not in node and part in kind.fields(name):
+        node[part] = kind.default(name, part)
+    if isinstance(node.get(part), str) and kind.nested(name, part) is not None:
+        node[part] = {node[part]: {}}
+
+
+def _component_at(keys: Sequence[str]) -> tuple[Registry, str] | None:
+    """The kind and name of the component whose fields stand at a dotted path: ``method.byol.predictor.mlp``."""
+    if len(keys) < 2 or keys[0] not in COMPONENTS:
+        return None
+    kind, name = COMPONENTS[keys[0]], keys[1]
+    for field, inner in zip(keys[2::2], keys[3::2], strict=False):
+        nested = kind.nested(name, field) if name in kind.names() else None
+        if nested is None:
+            return None
+        kind, name = nested, inner
+    return (kind, name) if len(keys) % 2 == 0 and name in kind.names() else None
 
 
 def _no_such(tree: dict[str, Any], path: str, node: Any, part: str, parents: list[str]) -> str:
@@ -177,6 +225,8 @@ def lookup(tree: Mapping[str, Any], settings: Mapping[str, Any], path: str) -> A
     if path in settings:
         return settings[path]
     stem, _, end = path.rpartition(".")
+    if stem in COMPONENTS and tree[stem] is None:
+        return None
     if stem in COMPONENTS:
         ((name, fields),) = tree[stem].items()
         if end == "name":
@@ -191,10 +241,15 @@ def lookup(tree: Mapping[str, Any], settings: Mapping[str, Any], path: str) -> A
         return split_entry(chosen)[0]
     node: Any = tree
     for depth, part in enumerate(path.split(".")):
+        keys = path.split(".")[:depth]
+        held = _component_at(keys) if isinstance(node, dict) and part not in node else None
+        if held is not None and part in held[0].fields(held[1]):
+            node = {part: held[0].default(held[1], part)}
         if not isinstance(node, dict) or part not in node:
-            keys = path.split(".")[:depth]
             if keys and keys[0] in COMPONENTS and depth == 1:
                 return None
+            if keys and COMPONENTS.get(keys[0]) and depth > 2 and depth % 2 and _component_at(keys[:-1]):
+                return None  # another component, or a number, stands in that field of this arm
             raise SpecError(_no_such(dict(tree), path, node, part, keys))
         node = node[part]
     if path in COMPONENTS and isinstance(node, dict):

@@ -15,9 +15,10 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError, core_schema
 
 from harness.spec.errors import Complaint, SpecError, nearest, remedy
 
@@ -26,6 +27,8 @@ C = TypeVar("C", bound=type)
 Entry = str | Mapping[str, Mapping[str, Any] | None]
 Resolved = dict[str, dict[str, Any]]
 """``{name: {field: value, ...}}`` with every default filled in: canonical, JSON-able, hashable by its text."""
+Examples = tuple[Mapping[str, Any], ...]
+"""Settings that make a component small, then changes of these: see :meth:`Registry.examples`."""
 
 
 def knob(default: Any, *, neutral: Any) -> Any:
@@ -107,6 +110,19 @@ class Registry:
             self._adapters[name] = TypeAdapter(cls)
         return self._adapters[name]
 
+    def restore(self, resolved: Resolved) -> Any:
+        """The component of a specification that was written down: what it leaves out is neutral (:func:`knob`).
+
+        Not the default: that may have changed since, and then means something else in files that are written today.
+        """
+        name, fields = split_entry(resolved)
+        missing = {
+            field.name: field.metadata["neutral"]
+            for field in dataclasses.fields(self.get(name))
+            if "neutral" in field.metadata and field.name not in fields
+        }
+        return self.build({name: {**fields, **missing}})
+
     def build(self, entry: Any) -> Any:
         """The component an entry names. Raises :class:`SpecError`: unknown name or field, wrong type, out of range.
 
@@ -133,6 +149,11 @@ class Registry:
             self._resolved[key] = json.dumps(self._without_neutral(name, self.build(entry)))
         return {name: json.loads(self._resolved[key])}
 
+    def written(self, component: Any) -> Resolved:
+        """The canonical form of a component: ``{name: {field: value}}``, neutral fields left out."""
+        name = self.name_of(component)
+        return {name: self._without_neutral(name, component)}
+
     def _without_neutral(self, name: str, component: Any) -> dict[str, Any]:
         dumped = cast(dict[str, Any], json.loads(self.adapter(name).dump_json(component)))
         for field in dataclasses.fields(component):
@@ -144,6 +165,20 @@ class Registry:
         """Field names of a component, in order of declaration."""
         return tuple(field.name for field in dataclasses.fields(self.get(name)))
 
+    def nested(self, name: str, field: str) -> Registry | None:
+        """The kind of component that a field holds (:class:`Nested`); None where it holds something else."""
+        hint = get_type_hints(self.get(name), include_extras=True).get(field)
+        return next((one.registry for one in getattr(hint, "__metadata__", ()) if isinstance(one, Nested)), None)
+
+    def default(self, name: str, field: str) -> Any:
+        """What a field is where YAML does not name it, as YAML would write it; None where it has to."""
+        (found,) = (one for one in dataclasses.fields(self.get(name)) if one.name == field)
+        if found.default is dataclasses.MISSING:
+            return None
+        nested = self.nested(name, field)
+        plain = nested is None or found.default is None or isinstance(found.default, int | float)
+        return found.default if plain or nested is None else nested.written(found.default)
+
     def _complaint(self, name: str, error: Any) -> Complaint:
         path = ".".join(str(part) for part in (name, *error["loc"]))
         if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
@@ -151,8 +186,68 @@ class Registry:
             return Complaint(
                 path, f"{self.kind} {name!r} has no field {unknown!r}: {nearest(unknown, self.fields(name))}"
             )
+        if error["type"] == NESTED:
+            return Complaint(path, error["msg"])
         got = error.get("input")
         return Complaint(path, f"{error['msg']} (got {json.dumps(got, default=str)}){remedy(error['type'], got)}")
+
+
+NESTED = "nested_component"
+
+
+@dataclasses.dataclass(frozen=True)
+class Nested:
+    """The annotation of a field that is itself a component: ``Annotated[Head, Nested(head)]``.
+
+    YAML names it by an entry, as everywhere: ``predictor: {nonlinear: {out_dim: 64}}``; dotted paths go through it.
+    ``optional``: null may stand there too. ``number``: so may a plain number, and stays one (a schedule that is
+    constant); ``low`` and ``high``
+    bound it (both included unless ``above``, which leaves ``low`` out), and bound the values of a component that has
+    an attribute ``extremes``, the smallest and the largest of them.
+    """
+
+    registry: Registry
+    number: bool = False
+    optional: bool = False
+    low: float | None = None
+    high: float | None = None
+    above: bool = False
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            self._validated, serialization=core_schema.plain_serializer_function_ser_schema(self._written)
+        )
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        entry = {"$ref": f"#/$defs/{self.registry.kind}"}
+        also = [*([{"type": "number"}] if self.number else []), *([{"type": "null"}] if self.optional else [])]
+        return {"anyOf": [*also, entry]} if also else entry
+
+    def _validated(self, value: Any) -> Any:
+        if self.optional and value is None:
+            return None
+        if self.number and isinstance(value, int | float) and not isinstance(value, bool):
+            self._bounded(float(value), float(value), value)
+            return float(value)
+        try:
+            found = self.registry.build(value)
+        except SpecError as error:
+            raise PydanticCustomError(NESTED, "{said}", {"said": "; ".join(map(str, error.complaints))}) from None
+        if hasattr(found, "extremes"):
+            smallest, largest = found.extremes
+            self._bounded(smallest, largest, value)
+        return found
+
+    def _bounded(self, smallest: float, largest: float, value: Any) -> None:
+        if self.low is not None and (smallest < self.low or (self.above and smallest == self.low)):
+            said = f"should be {'above' if self.above else 'at least'} {self.low:g} (got {json.dumps(value)})"
+            raise PydanticCustomError(NESTED, "{said}", {"said": said})
+        if self.high is not None and largest > self.high:
+            said = f"should be at most {self.high:g} (got {json.dumps(value)})"
+            raise PydanticCustomError(NESTED, "{said}", {"said": said})
+
+    def _written(self, value: Any) -> Any:
+        return value if value is None or isinstance(value, int | float) else self.registry.written(value)
 
 
 augmentation = Registry("augmentation")
@@ -162,9 +257,10 @@ head = Registry("head")
 method = Registry("method")
 objective = Registry("objective")
 optimizer = Registry("optimizer")
+schedule = Registry("schedule")
 evaluation = Registry("evaluation")
 
 REGISTRIES: dict[str, Registry] = {
     registry.kind: registry
-    for registry in (augmentation, dataset, encoder, head, method, objective, optimizer, evaluation)
+    for registry in (augmentation, dataset, encoder, head, method, objective, optimizer, schedule, evaluation)
 }

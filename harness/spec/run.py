@@ -87,7 +87,10 @@ Precision = Literal["float32", "bfloat16"]
 
 
 class Run(Part):
-    """One pretraining. Its ``id`` is its folder and its handle everywhere."""
+    """One pretraining. Its ``id`` is its folder and its handle everywhere.
+
+    There is no ``objective`` where the method has a loss of its own.
+    """
 
     data: Resolved
     views: Views
@@ -95,7 +98,7 @@ class Run(Part):
     encoder: Resolved
     norm: Norm
     head: Resolved
-    objective: Resolved
+    objective: Annotated[Resolved | None, Neutral()] = None
     optimizer: Resolved
     schedule: Schedule
     precision: Precision = "float32"

@@ -29,6 +29,7 @@ from harness.spec.run import Run
 from harness.sweep.price import train_images
 from harness.train import trace
 from harness.train.optim import schedule_steps
+from harness.train.trial import rehearse
 
 FEW, MANY = 16, 256
 """Images in a first trial of views, and in the one that has to confirm it."""
@@ -88,8 +89,14 @@ def _views_key(run: Run) -> str:
 
 
 def _learner_key(run: Run) -> str:
-    parts = run.model_dump(mode="json", include={"norm", "method", "head", "objective", "optimizer"})
-    return json.dumps(parts, sort_keys=True)
+    compared = run.model_dump(mode="json", include={"norm", "method", "head", "objective", "optimizer"})
+    alike = {
+        "data": {"synthetic": {}},
+        "views": {},
+        "encoder": {"micro": {}},
+        "schedule": {"batch_size": 2, "epochs": 1},
+    }
+    return json.dumps(compared | alike, sort_keys=True)
 
 
 @lru_cache(maxsize=1024)
@@ -110,27 +117,17 @@ def learnt(key: str) -> str:
 
     Where a loss is no longer finite it is the key: nothing can be said of numbers that are none.
     """
-    parts = json.loads(key)
-    groups = parts["norm"]["groups"]
+    run = Run.model_validate(json.loads(key))
+    groups = run.norm.groups
     count = groups * math.ceil(FEW / groups) if groups <= FEW else 2 * groups
-    random = torch.Generator().manual_seed(0)
-    views = [torch.rand(count, 3, SIDE, SIDE, generator=random) for _ in range(2)]
-    labels = torch.arange(count) % 10
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        method, optimizer = components.build_learner(parts, StandIn(), classes=10)
-        losses: list[Tensor] = []
-        for step in range(STEPS):
-            for group in optimizer.param_groups:
-                group["lr"] = RATE
-            optimizer.zero_grad(set_to_none=True)
-            loss, _ = method(views, labels)
-            loss.backward()
-            optimizer.step()
-            method.after_step(step)
-            losses.append(loss.detach())
+        parts = components.build(run)
+        method = parts.build_method(images=count, classes=10, encoder=StandIn)
+        optimizers = parts.build_optimizers(method)
+        logged = rehearse(method, optimizers, [SIDE, SIDE], images=count, steps=STEPS, lr=RATE)
     state = trace.state(method)
-    return f"{state} {trace.digest(losses)}" if all(math.isfinite(float(loss)) for loss in losses) else key
+    return f"{state} {trace.digest(logged)}" if all(math.isfinite(float(one)) for one in logged) else key
 
 
 class StandIn(nn.Module):
@@ -138,7 +135,7 @@ class StandIn(nn.Module):
 
     out_dim = WIDTH
 
-    def __init__(self) -> None:
+    def __init__(self, **shape: int) -> None:
         super().__init__()
         self.linear = nn.Linear(3 * SIDE * SIDE, WIDTH)
 

@@ -7,19 +7,20 @@ asked for, on GPUs too: it costs up to minutes before the first step, which shor
 ``reduce-overhead`` replays the compiled kernels as CUDA graphs. What such a graph returned (features, and parameters'
 gradients) lies in memory that its next replay overwrites. So the start of a step is marked, as
 ``torch.compiler.cudagraph_mark_step_begin`` asks for, after the gradients of the last step have been let go: the
-optimiser has read them, and :func:`harness.train.gradient.gradient` has set them to None.
+optimiser has read them, and :func:`harness.train.step.optimise` has set them to None.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 
-from harness.methods.method import Method
+from harness.methods.base import Method, Update
 from harness.spec.errors import SpecError
 from harness.train.place import Place, check_compiler
 
@@ -43,11 +44,12 @@ def compiled(method: Method, place: Place, device: torch.device) -> Iterator[Non
         os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(place.threads))
     from torch._dynamo.exc import TorchDynamoException  # a second to import
 
-    networks = [one for one in (method.encoder, method.head) if next(one.parameters(), None) is not None]
+    networks = [one for one in method.networks() if next(one.parameters(), None) is not None]
     for one in networks:
         # On the instance, where it shadows the class's: a compiled *module* would rename every parameter.
         one.forward = torch.compile(one.forward, mode=place.compile, dynamic=False)
-    hooks = [method.register_forward_pre_hook(_begin_step)] if place.compile == "reduce-overhead" else []
+    if place.compile == "reduce-overhead":
+        method.training_step = partial(_marked, method.training_step)  # type: ignore[method-assign]
     try:
         yield
     except TorchDynamoException as error:
@@ -56,11 +58,11 @@ def compiled(method: Method, place: Place, device: torch.device) -> Iterator[Non
     finally:
         for one in networks:
             del one.forward
-        for hook in hooks:
-            hook.remove()
+        vars(method).pop("training_step", None)
         method.zero_grad(set_to_none=True)  # they may lie in the memory of a graph
         torch.compiler.reset()  # or the next run of this process would count as one network with too many variants
 
 
-def _begin_step(method: torch.nn.Module, arguments: Any) -> None:
+def _marked(training_step: Callable[..., Iterator[Update]], *arguments: Any) -> Iterator[Update]:
     torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+    return training_step(*arguments)

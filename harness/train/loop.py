@@ -9,7 +9,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,7 +23,8 @@ from harness.components import Evaluation, Parts
 from harness.data.datasets import Dataset
 from harness.data.views import batches
 from harness.evaluate.trained import Trained
-from harness.methods.method import Method
+from harness.methods.base import Method
+from harness.optim.schedules import Progress
 from harness.spec.run import Run
 from harness.store import RunFolder, StoreError, read_json, write_atomic, write_json
 from harness.train import checkpoint, distributed, trace
@@ -31,11 +32,14 @@ from harness.train.compilation import compiled
 from harness.train.device import prepared_device
 from harness.train.distributed import on_first_rank
 from harness.train.evaluation import evaluate
-from harness.train.gradient import gradient
-from harness.train.optim import learning_rate, schedule_steps
+from harness.train.optim import Rates, schedule_steps
 from harness.train.place import Place, check_graphs, passes
 from harness.train.progress import Clock, made_up_for_later
+from harness.train.step import optimise
 from harness.train.stop import Interrupted, check_ours, stop_on_signal
+
+Optimizers = Mapping[str, torch.optim.Optimizer]
+"""By the player whose parameters each moves."""
 
 
 class Diverged(RuntimeError):
@@ -102,7 +106,7 @@ def execute(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> Non
 def seeded_method(parts: Parts, dataset: Dataset, device: torch.device) -> Method:
     """The networks as the seed makes them: equal for every arm that has them, on every device (drawn on the CPU)."""
     torch.manual_seed(parts.run.seed)
-    method = parts.build_method(len(dataset.classes))
+    method = parts.build_method(images=len(dataset.train), classes=len(dataset.classes))
     return method.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
@@ -144,12 +148,13 @@ class Pretraining:
             epochs=run.schedule.epochs,
             warmup_epochs=run.schedule.warmup_epochs,
         )
-        peak = self.parts.optimizer.peak_lr(batch_size)
-        optimizer = self.parts.optimizer.build(self.method)
+        rates = Rates(self.parts.optimizer, batch_size, warmup_steps, decay_steps)
+        optimizers = self.parts.build_optimizers(self.method)
+        self.method.micro_batches = cuts
         bfloat16 = run.precision == "bfloat16" and self.device.type != "cpu"  # slower on a CPU, not faster
         self.precision = "bfloat16" if bfloat16 else "float32"
         # --- resume
-        step, totals, seconds = self._resume(optimizer)
+        step, totals, seconds = self._resume(optimizers)
         self.first = (read_json(self.folder.provenance) or {}).get("first") if step else None
         clock = Clock(self.folder, self.place, total_steps, steps_per_epoch, step, seconds)
         self._write_provenance(clock, finished=False)
@@ -157,6 +162,8 @@ class Pretraining:
         self.method.train()
         # --- steps
         for epoch in range(step // steps_per_epoch, run.schedule.epochs):
+            if step % steps_per_epoch == 0:
+                self.method.begin_epoch(Progress(step, total_steps, steps_per_epoch), self._features)
             for batch in batches(
                 split,
                 self.parts.views,
@@ -168,22 +175,18 @@ class Pretraining:
                 rank=distributed.rank(),
                 world=world,
             ):
-                rate = learning_rate(step, peak=peak, warmup_steps=warmup_steps, total_steps=decay_steps)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                values = gradient(self.method, batch.views, batch.labels, passes=cuts, bfloat16=bfloat16)
+                progress = Progress(step, total_steps, steps_per_epoch)
+                values = optimise(self.method, optimizers, batch, progress, set_rates=rates, bfloat16=bfloat16)
                 if step == 0:
                     self.first = trace.first_step(self.method, batch.views, values["loss"])
                     self._write_provenance(clock, finished=False)
-                optimizer.step()
-                self.method.after_step(step)
                 accumulate(totals, values)
                 step += 1
                 clock.tick(step, batch_size)
                 if step % steps_per_epoch:  # at the end of an epoch its record comes first, below
                     stopping = distributed.any_rank(self.stop.is_set())
                     if stopping or clock.checkpoint_due():
-                        self._save(step, optimizer, totals, clock, last=stopping)
+                        self._save(step, optimizers, totals, clock, last=stopping)
                     if stopping:
                         raise Interrupted(f"stopped by a signal after step {step} of {total_steps}")
             # --- end of an epoch: the only place where the host waits for the device
@@ -191,7 +194,7 @@ class Pretraining:
             if not all(math.isfinite(mean) for mean in means.values()):
                 self._write_metrics()
                 raise Diverged(step)
-            self.history.append({"epoch": epoch + 1, "step": step, "lr": rate, **means})
+            self.history.append({"epoch": epoch + 1, "step": step, "lr": rates.at(progress), **means})
             totals.clear()
             with made_up_for_later(self.folder.metrics.name):
                 self._write_metrics()
@@ -199,10 +202,28 @@ class Pretraining:
             if step < total_steps:
                 stopping = distributed.any_rank(self.stop.is_set())
                 if stopping or clock.epoch_checkpoint_due():
-                    self._save(step, optimizer, totals, clock, last=stopping)
+                    self._save(step, optimizers, totals, clock, last=stopping)
                 if stopping:
                     raise Interrupted(f"stopped by a signal after step {step} of {total_steps}")
         self._finish(step, clock)
+
+    def _features(self) -> Tensor:
+        """h [N, D] of the training images, as :meth:`Method.begin_epoch` may ask for it; batch norm as in evaluation.
+
+        Every rank computes all of it: what follows from it, such as clusters, is then equal on all of them.
+        """
+        run = self.parts.run
+        seen = Trained(
+            method=self.method,
+            data=self.dataset,
+            views=self.parts.views,
+            batch_size=run.schedule.batch_size,
+            seed=run.seed,
+            device=self.device,
+        )
+        h, _ = seen.features("train")
+        self.method.train()
+        return h
 
     @on_first_rank
     def _finish(self, step: int, clock: Clock) -> None:
@@ -217,15 +238,13 @@ class Pretraining:
         checkpoint.clear_steps(self.folder.checkpoints)
 
     @on_first_rank
-    def _save(
-        self, step: int, optimizer: torch.optim.Optimizer, totals: dict[str, Tensor], clock: Clock, *, last: bool
-    ) -> None:
+    def _save(self, step: int, optimizers: Optimizers, totals: dict[str, Tensor], clock: Clock, *, last: bool) -> None:
         """A resume point. ``last``: the process ends with it, so that one that cannot be written ends it with DISK."""
         state = {
             "run": self.parts.run.id,
             "step": step,
             "method": self.method.state_dict(),
-            "optimizer": optimizer.state_dict(),
+            "optimizers": {player: one.state_dict() for player, one in optimizers.items()},
             "totals": totals,
             "history": self.history,
             "rng": torch.get_rng_state(),
@@ -237,7 +256,7 @@ class Pretraining:
             checkpoint.save_step(self.folder.checkpoints, step, state)
         clock.saved(began)  # or at least tried: again when the next is due, not at every step
 
-    def _resume(self, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, Tensor], float]:
+    def _resume(self, optimizers: Optimizers) -> tuple[int, dict[str, Tensor], float]:
         """(steps done, the epoch's sums so far, seconds spent), from the newest whole checkpoint."""
         state = distributed.from_first(lambda: checkpoint.load_newest(self.folder.checkpoints, torch.device("cpu")))
         if state is None:
@@ -245,7 +264,9 @@ class Pretraining:
         if state["run"] != self.parts.run.id:
             raise StoreError(f"{self.folder.checkpoints}: holds a checkpoint of run {state['run']}; move it away")
         self.method.load_state_dict(state["method"])
-        optimizer.load_state_dict(state["optimizer"])
+        kept = state["optimizers"] if "optimizers" in state else {"main": state["optimizer"]}  # of before players
+        for player, one in optimizers.items():
+            one.load_state_dict(kept[player])
         torch.set_rng_state(state["rng"])
         self.history[:] = state["history"]
         earlier = state.get("codes") or [(read_json(self.folder.provenance) or {}).get("code")]  # of older ones

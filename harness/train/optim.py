@@ -1,20 +1,21 @@
-"""Optimisers as published, and the learning rate as a function of the step."""
+"""Optimisers as published, and the learning rate and weight decay of every step."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from harness.spec.registry import optimizer
+from harness.optim.schedules import Positive, Progress, Schedule, Scheduled, scheduled, value_of
+from harness.spec.registry import knob, optimizer
 
 Rate = Annotated[float, Field(gt=0)]
-Decay = Annotated[float, Field(ge=0)]
+Decay = Annotated[Scheduled, scheduled(low=0.0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Scaling = Literal["linear", "sqrt", "none"]
 
@@ -40,32 +41,118 @@ def schedule_steps(*, images: int, batch_size: int, epochs: int, warmup_epochs: 
     return round(warmup_epochs * images // batch_size), epochs * images // batch_size + 1
 
 
+class Group(Protocol):
+    """Parameters that share a rate; :class:`harness.methods.base.ParamGroup` is one."""
+
+    @property
+    def params(self) -> Sequence[nn.Parameter]: ...
+    @property
+    def lr_scale(self) -> float: ...
+    @property
+    def scheduled(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """All trainable parameters of a module, at the run's rate."""
+
+    params: Sequence[nn.Parameter]
+    lr_scale: float = 1.0
+    scheduled: bool = True
+
+
 @dataclass(frozen=True, kw_only=True)
 class Optimizer:
     """Fields shared by all optimisers.
 
     ``lr`` is the base rate; ``lr_scaling`` makes the peak of the schedule of it: ``linear`` lr * B / 256,
-    ``sqrt`` lr * sqrt(B), with B the global batch size in images (section 2.2 and appendix B.1).
+    ``sqrt`` lr * sqrt(B), with B the global batch size in images (section 2.2 and appendix B.1). The peak is reached by
+    the run's warm-up and left along a cosine; a rate that is a schedule of its own (``lr: {step: {...}}``) is scaled
+    alike, and takes the place of both. ``decay_all: true`` decays biases and batch norm too, as SimSiam and MoCo do.
+    ``layer_decay``: the rate of an encoder's layer is multiplied by it once for every layer above (BEiT, MAE).
     """
 
-    lr: Rate
+    lr: Positive
     lr_scaling: Scaling = "linear"
     weight_decay: Decay = 1e-6
+    decay_all: bool = knob(False, neutral=False)
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = knob(1.0, neutral=1.0)
+
+    def scale(self, batch_size: int) -> float:
+        """What ``lr`` is multiplied by for a global batch of ``batch_size`` images."""
+        return {"linear": batch_size / 256, "sqrt": math.sqrt(batch_size), "none": 1.0}[self.lr_scaling]
 
     def peak_lr(self, batch_size: int) -> float:
-        """The rate after warm-up for a global batch of ``batch_size`` images."""
-        factor = {"linear": batch_size / 256, "sqrt": math.sqrt(batch_size), "none": 1.0}
-        return self.lr * factor[self.lr_scaling]
+        """The highest rate for a global batch of ``batch_size`` images: that after warm-up."""
+        highest = self.lr.extremes[1] if isinstance(self.lr, Schedule) else self.lr
+        return highest * self.scale(batch_size)
 
-    def groups(self, module: nn.Module) -> list[dict[str, Any]]:
-        """Trainable parameters in two groups: matrices and kernels, decayed; batch norm and biases, not."""
-        trainable = [p for p in module.parameters() if p.requires_grad]
-        decayed = [p for p in trainable if p.ndim > 1]
-        exempt = [p for p in trainable if p.ndim <= 1]
+    def param_groups(self, module: nn.Module, groups: Sequence[Group] | None = None) -> list[dict[str, Any]]:
+        """Torch's groups: matrices and kernels, decayed; batch norm and biases, not; each at its own rate.
+
+        ``groups`` partition the parameters of ``module``; by default all trainable ones are of one. The keys
+        ``decay_scale``, ``lr_scale`` and ``scheduled`` are what :class:`Rates` goes by.
+        """
+        above = _layers_above(module) if self.layer_decay != 1.0 else {}
+        made: dict[tuple[bool, float, bool], list[nn.Parameter]] = {}
+        for group in groups or [_Whole([one for one in module.parameters() if one.requires_grad])]:
+            for exempt in (False, True):
+                for one in group.params:
+                    if (one.ndim <= 1) is exempt:
+                        scale = group.lr_scale * self.layer_decay ** above.get(id(one), 0)
+                        made.setdefault((exempt, scale, group.scheduled), []).append(one)
+        start = value_of(self.weight_decay, Progress(0, 1, 1))
         return [
-            {"params": decayed, "weight_decay": self.weight_decay},
-            {"params": exempt, "weight_decay": 0.0},
+            {
+                "params": params,
+                "weight_decay": 0.0 if exempt and not self.decay_all else start,
+                "decay_scale": 0.0 if exempt and not self.decay_all else 1.0,
+                "lr_scale": scale,
+                "scheduled": follows,
+                "adapt": not exempt,
+            }
+            for (exempt, scale, follows), params in made.items()
         ]
+
+    def initial(self) -> float:
+        """A rate to build with, before the first step sets it."""
+        return self.lr.extremes[1] if isinstance(self.lr, Schedule) else self.lr
+
+
+def _layers_above(module: nn.Module) -> Mapping[int, int]:
+    """``id`` of each parameter of an encoder -> how many of the encoder's layers lie above its own."""
+    found: dict[int, int] = {}
+    for network in module.modules():
+        depth, depth_of = getattr(network, "depth", None), getattr(network, "depth_of", None)
+        if isinstance(depth, int) and callable(depth_of):
+            found |= {id(one): depth + 1 - depth_of(name) for name, one in network.named_parameters()}
+    return found
+
+
+@dataclass(frozen=True)
+class Rates:
+    """The learning rate and weight decay of every step of a run: warm-up and cosine, or what the optimiser says."""
+
+    settings: Optimizer
+    batch_size: int
+    warmup_steps: int
+    decay_steps: int
+
+    def at(self, progress: Progress) -> float:
+        """The learning rate of a step, as the first group of most methods has it."""
+        if isinstance(self.settings.lr, Schedule):
+            return self.settings.lr(progress) * self.settings.scale(self.batch_size)
+        peak = self.settings.peak_lr(self.batch_size)
+        return learning_rate(progress.step, peak=peak, warmup_steps=self.warmup_steps, total_steps=self.decay_steps)
+
+    def __call__(self, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+        """Set them. Groups without these keys (of a checkpoint from before they came) are at the run's own rate."""
+        rate, peak = self.at(progress), self.settings.peak_lr(self.batch_size)
+        decay = value_of(self.settings.weight_decay, progress)
+        for group in optimizer.param_groups:
+            group["lr"] = (rate if group.get("scheduled", True) else peak) * group.get("lr_scale", 1.0)
+            if "decay_scale" in group:
+                group["weight_decay"] = decay * group["decay_scale"]
 
 
 @optimizer("lars")
@@ -73,17 +160,16 @@ class Optimizer:
 class LarsOptimizer(Optimizer):
     """LARS (You et al. 2017) as SimCLR uses it: lr 0.3 * B / 256, weight decay 1e-6 (section 2.2)."""
 
-    lr: Rate = 0.3
+    lr: Positive = 0.3
     momentum: Fraction = 0.9
     trust_coefficient: Rate = 0.001
     nesterov: bool = False
 
-    def build(self, module: nn.Module) -> torch.optim.Optimizer:
-        """LARS over ``module``; batch norm and biases get neither decay nor adaptation."""
-        decayed, exempt = self.groups(module)
+    def build(self, module: nn.Module, groups: Sequence[Group] | None = None) -> torch.optim.Optimizer:
+        """LARS over ``module``; batch norm and biases are not adapted, nor, by default, decayed."""
         return Lars(
-            [decayed | {"adapt": True}, exempt | {"adapt": False}],
-            lr=self.lr,
+            self.param_groups(module, groups),
+            lr=self.initial(),
             momentum=self.momentum,
             trust_coefficient=self.trust_coefficient,
             nesterov=self.nesterov,
@@ -95,13 +181,15 @@ class LarsOptimizer(Optimizer):
 class SGD(Optimizer):
     """Stochastic gradient descent with momentum; batch norm and biases are not decayed."""
 
-    lr: Rate = 0.1
+    lr: Positive = 0.1
     momentum: Fraction = 0.9
     nesterov: bool = False
 
-    def build(self, module: nn.Module) -> torch.optim.Optimizer:
+    def build(self, module: nn.Module, groups: Sequence[Group] | None = None) -> torch.optim.Optimizer:
         """``torch.optim.SGD`` over ``module``."""
-        return torch.optim.SGD(self.groups(module), lr=self.lr, momentum=self.momentum, nesterov=self.nesterov)
+        return torch.optim.SGD(
+            self.param_groups(module, groups), lr=self.initial(), momentum=self.momentum, nesterov=self.nesterov
+        )
 
 
 @optimizer("adam")
@@ -109,15 +197,17 @@ class SGD(Optimizer):
 class Adam(Optimizer):
     """Adam with L2 regularisation in the gradient; batch norm and biases are not decayed."""
 
-    lr: Rate = 1e-3
+    lr: Positive = 1e-3
     lr_scaling: Scaling = "none"
     beta1: Fraction = 0.9
     beta2: Fraction = 0.999
     eps: Rate = 1e-8
 
-    def build(self, module: nn.Module) -> torch.optim.Optimizer:
+    def build(self, module: nn.Module, groups: Sequence[Group] | None = None) -> torch.optim.Optimizer:
         """``torch.optim.Adam`` over ``module``."""
-        return torch.optim.Adam(self.groups(module), lr=self.lr, betas=(self.beta1, self.beta2), eps=self.eps)
+        return torch.optim.Adam(
+            self.param_groups(module, groups), lr=self.initial(), betas=(self.beta1, self.beta2), eps=self.eps
+        )
 
 
 @optimizer("adamw")
@@ -127,9 +217,11 @@ class AdamW(Adam):
 
     weight_decay: Decay = 0.01
 
-    def build(self, module: nn.Module) -> torch.optim.Optimizer:
+    def build(self, module: nn.Module, groups: Sequence[Group] | None = None) -> torch.optim.Optimizer:
         """``torch.optim.AdamW`` over ``module``."""
-        return torch.optim.AdamW(self.groups(module), lr=self.lr, betas=(self.beta1, self.beta2), eps=self.eps)
+        return torch.optim.AdamW(
+            self.param_groups(module, groups), lr=self.initial(), betas=(self.beta1, self.beta2), eps=self.eps
+        )
 
 
 class Lars(torch.optim.Optimizer):

@@ -14,7 +14,7 @@ from harness.data.augment import Color, Crop
 from harness.data.datasets import Synthetic
 from harness.data.views import Views
 from harness.evaluate.trained import Trained
-from harness.methods.method import Method
+from harness.methods.base import Method
 from harness.methods.objectives import NTXent
 
 

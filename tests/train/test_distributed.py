@@ -10,15 +10,12 @@ import torch
 import torch.multiprocessing as mp
 from torch import Tensor
 
-import harness.methods.simclr
-import harness.models.encoders
-import harness.models.heads  # noqa: F401  (the imports register)
-from harness.methods.method import Method
 from harness.models.norm import Norm
-from harness.spec.registry import encoder, head, method, objective
+from harness.optim.schedules import Progress
 from harness.train import distributed
-from harness.train.gradient import gradient
 from harness.train.place import Rank
+from harness.train.step import optimise
+from tests.methods.pieces import batch_of, built
 
 Scenario = Callable[[], dict[str, Tensor]]
 
@@ -60,22 +57,15 @@ def normalising(groups: int) -> dict[str, Tensor]:
 
 def simclr(groups: int, objective_name: str, cuts: int = 1) -> dict[str, Tensor]:
     """Three steps of training: losses, weights and running statistics, equal on all ranks after every step."""
-    torch.manual_seed(0)
-    norm = Norm(groups=groups)
-    body = encoder.build({"micro": {"stem": 8, "widths": [8, 16]}}).build(norm)
-    model: Method = method.build("simclr").build(
-        encoder=body,
-        head=head.build({"nonlinear": {"out_dim": 8}}).build(body.out_dim, norm),
-        objective=objective.build(objective_name),
-        classes=2,
-    )
+    entry = {"objective": objective_name, "head": {"nonlinear": {"out_dim": 8}}}
+    model = built("simclr", Norm(groups=groups), **entry)
+    model.micro_batches = cuts
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     losses = []
     for step in range(3):
         views = [half(given(8, 3, 8, 8, seed=10 * step + view)) for view in (0, 1)]
-        values = gradient(model, views, torch.zeros(len(views[0]), dtype=torch.long), passes=cuts)
-        optimizer.step()
-        losses.append(values["loss"])
+        batch = batch_of(views, half(torch.arange(8)))
+        losses.append(optimise(model, {"main": optimizer}, batch, Progress(step, 3, 3))["loss"])
     return {"losses": torch.stack(losses), **{name: value.clone() for name, value in model.state_dict().items()}}
 
 

@@ -312,7 +312,7 @@ def test_a_process_that_lost_its_run_while_frozen_replaces_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], over: bool
 ) -> None:
     folder, _ = tiny(tmp_path, **changes)
-    gradient, steps = loop.gradient, iter(range(100))
+    optimise, steps = loop.optimise, iter(range(100))
 
     def frozen(*arguments: Any, **settings: Any) -> Any:
         if next(steps) == 2:  # of twelve: it thaws, and finds this
@@ -321,10 +321,10 @@ def test_a_process_that_lost_its_run_while_frozen_replaces_nothing(
                 folder.outcome.write_text("theirs")
             else:
                 write_json(folder.claim, {"pid": 1, "host": "elsewhere"})
-        return gradient(*arguments, **settings)
+        return optimise(*arguments, **settings)
 
     folder.checkpoints.mkdir()
-    monkeypatch.setattr(loop, "gradient", frozen)
+    monkeypatch.setattr(loop, "optimise", frozen)
     with pytest.raises(TakenOver):
         loop.execute(folder, [], HERE)
     assert [path.read_text() for path in (folder.outcome, folder.weights) if path.exists()] == ["theirs"] * 2 * over

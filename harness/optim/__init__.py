@@ -1,0 +1,1 @@
+"""How weights move: schedules of whatever changes while a run trains."""

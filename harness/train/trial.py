@@ -1,0 +1,43 @@
+"""A few steps on made-up images: what tells settings apart, or shows that a method can train, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from harness.data.rng import ImageRng
+from harness.data.views import Batch
+from harness.methods.base import Method
+from harness.optim.schedules import Progress
+from harness.train.step import optimise
+
+
+def rehearse(
+    method: Method,
+    optimizers: Mapping[str, torch.optim.Optimizer],
+    sizes: Sequence[int],
+    *,
+    images: int,
+    steps: int,
+    lr: float,
+) -> list[Tensor]:
+    """Take ``steps`` steps at a constant rate, an epoch each, on ``images`` images of noise; return all that is logged.
+
+    One view [images, 3, size, size] for each of ``sizes``; the images are of ten classes in turn.
+    """
+    random = torch.Generator().manual_seed(0)
+    views = [torch.rand(images, 3, size, size, generator=random) for size in sizes]
+    places = torch.arange(images)
+
+    def constant(optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+        for group in optimizer.param_groups:
+            group["lr"] = lr * group["lr_scale"]
+
+    logged: list[Tensor] = []
+    for step in range(steps):
+        rng = ImageRng(seed=0, epoch=step, images=places).child("method")
+        batch = Batch(views, places, {"label": places % 10}, rng)
+        logged += optimise(method, optimizers, batch, Progress(step, steps, 1), set_rates=constant).values()
+    return logged
