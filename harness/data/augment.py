@@ -59,6 +59,8 @@ def on_some(images: Tensor, chosen: Tensor, operator: geometry.Operator) -> Tens
 class Crop:
     """Random crop of random area and aspect, resized back to the full size (appendix A; "Inception-style").
 
+    Or to the size of its branch of views, where that has one (crops of several sizes).
+
     ``scale``: bounds of the area as a fraction of the image, uniform. ``ratio``: bounds of width / height, uniform
     in the logarithm, relative to square as in torchvision's ``RandomResizedCrop``, whose drawing rule this is (ten
     attempts, then the largest central crop). ``flip``: probability of a horizontal flip of the result; Figure 5's
@@ -74,13 +76,18 @@ class Crop:
     def draw(self, rng: ImageRng, height: int | Tensor, width: int | Tensor) -> geometry.Boxes:
         return geometry.random_boxes(rng, height, width, self.scale, self.ratio, self.flip)
 
-    def __call__(self, images: Tensor, rng: ImageRng, mirrored: Tensor | None = None) -> Tensor:
-        """``mirrored`` bool [B]: the images that a :class:`Flip` after this one will mirror; done in the same pass."""
+    def __call__(
+        self, images: Tensor, rng: ImageRng, mirrored: Tensor | None = None, size: int | None = None
+    ) -> Tensor:
+        """``mirrored`` bool [B]: the images that a :class:`Flip` after this one will mirror; done in the same pass.
+
+        ``size``: side of what comes out, in pixels, where it is not that of the images.
+        """
         height, width = images.shape[-2:]
         boxes = self.draw(rng, height, width)
         if mirrored is not None:
             boxes = boxes._replace(mirrored=boxes.mirrored ^ mirrored)
-        return geometry.resized_crop(images, boxes, (height, width), self.interpolation)
+        return geometry.resized_crop(images, boxes, (size or height, size or width), self.interpolation)
 
 
 @augmentation("flip")

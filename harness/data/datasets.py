@@ -18,7 +18,7 @@ from harness.spec.errors import SpecError
 from harness.spec.registry import dataset
 
 Window = folder.Window
-"""A random crop that a decoder may do in place of the augmentation, and the random stream it draws from."""
+"""A crop that a decoder may do in place of the augmentation, the random stream it draws from, its size."""
 
 
 class Split(Protocol):
@@ -43,7 +43,10 @@ class Split(Protocol):
     def stream(
         self, steps: Sequence[Tensor], windows: Sequence[Window], *, seed: int, epoch: int, workers: int | None
     ) -> Iterator[Tensor | list[Tensor]]:
-        """The images of each step, uint8 [B, 3, H, W]: whole, or a list of crops, one for each window (or centered)."""
+        """The images of each step, uint8 [B, 3, H, W]: whole, or a list of crops, one for each window.
+
+        Without windows, the list of a source that crops holds the central crop alone.
+        """
         ...
 
     def part(self, places: Tensor) -> Split:

@@ -30,10 +30,14 @@ AHEAD = 2  # batches being decoded while one is in use
 
 
 class Window(NamedTuple):
-    """A random crop and the names of the random stream, from the outermost in, that it draws from."""
+    """A random crop (None: the central one) and the names of the random stream, from the outermost in, it draws from.
 
-    crop: Crop
+    ``size``: of what it is resized to, in pixels; None: the frame's.
+    """
+
+    crop: Crop | None
     stream: tuple[str, ...]
+    size: int | None = None
 
 
 class Frame(NamedTuple):
@@ -128,7 +132,7 @@ class Files:
     def stream(
         self, steps: Sequence[Tensor], windows: Sequence[Window], *, seed: int, epoch: int, workers: int | None
     ) -> Iterator[list[Tensor]]:
-        """For each step one uint8 tensor [B, 3, size, size] for each window, or a single, centrally cropped one."""
+        """For each step one uint8 tensor [B, 3, size, size] for each window; a single, central one if there is none."""
         threads = workers or torch.get_num_threads()  # the run's share of the machine: others may run beside it
         queue: deque[Future[list[Tensor]]] = deque()
         left = iter(steps)
@@ -152,24 +156,28 @@ class Files:
         opened = list(pool.map(opened_image, paths))
         widths, heights = torch.tensor([image.size for image in opened]).T
         rng = ImageRng(seed=seed, epoch=epoch, images=indices)
+        windows = windows or (Window(None, ()),)
         boxes = []
-        for crop, names in windows:
+        for crop, names, _ in windows:
             stream = rng
             for name in names:
                 stream = stream.child(name)
-            drawn = crop.draw(stream, heights, widths)
-            boxes.append(torch.stack(drawn, dim=1).tolist())
+            drawn = None if crop is None else crop.draw(stream, heights, widths)
+            boxes.append(None if drawn is None else torch.stack(drawn, dim=1).tolist())
         pinned = self.device.type == "cuda"
-        count, size = len(opened), self.frame.size
-        crops = [torch.empty(count, 3, size, size, dtype=torch.uint8, pin_memory=pinned) for _ in boxes or (0,)]
+        sides = [one.size or self.frame.size for one in windows]
+        crops = [torch.empty(len(opened), 3, side, side, dtype=torch.uint8, pin_memory=pinned) for side in sides]
 
         def decode(place: int) -> None:
             image = decoded_image(paths[place], opened[place])
-            cut = [window_of(image, box[place], size, windows[i].crop.interpolation) for i, box in enumerate(boxes)]
-            for target, one in zip(crops, cut or [center_of(image, self.frame)], strict=True):
-                target[place] = torch.from_numpy(np.array(one)).permute(2, 0, 1)
+            for window, box, target in zip(windows, boxes, crops, strict=True):
+                if window.crop is None or box is None:
+                    cut = center_of(image, self.frame)
+                else:
+                    cut = window_of(image, box[place], target.shape[-1], window.crop.interpolation)
+                target[place] = torch.from_numpy(np.array(cut)).permute(2, 0, 1)
 
-        list(pool.map(decode, range(count)))
+        list(pool.map(decode, range(len(opened))))
         return crops
 
 

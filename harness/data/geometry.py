@@ -160,6 +160,13 @@ def resized_crop(images: Tensor, boxes: Boxes, size: tuple[int, int], interpolat
         return rows_between(columns(images, triangle((pixels - horizontal[..., None]).abs_())), vertical).clamp_(
             0.0, 1.0
         )
+    if kernels := suits(images):
+        out = torch.empty(len(top), images.shape[1], *size)
+        full = 1.0 if images.is_floating_point() else 255.0
+        corners = torch.stack([top, left, tall, wide], dim=1)
+        cubic = interpolation == "bicubic"
+        kernels.resize(*arrays(images, vertical, horizontal, corners), cubic, full, *arrays(out))
+        return out
     images = repeated(unit(images), len(top))
     mixed = columns(images, resizing(horizontal, left, wide, width, interpolation))
     # Bicubic kernels overshoot, and rounding can leave [0, 1] by an ulp.

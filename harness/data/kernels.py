@@ -23,7 +23,8 @@ Array = Any
 
 F = TypeVar("F", bound=Callable[..., object])
 
-ZERO, ONE, TWO, SIX = np.float32(0), np.float32(1), np.float32(2), np.float32(6)
+ZERO, ONE, TWO, FOUR, SIX = np.float32(0), np.float32(1), np.float32(2), np.float32(4), np.float32(6)
+HALF, THREE_HALVES, FIVE_HALVES = np.float32(0.5), np.float32(1.5), np.float32(2.5)
 SIXTH, GREEN, BLUE = np.float32(1 / 6), np.float32(1 / 3), np.float32(2 / 3)
 """Literals would be float64, and with them everything they touch."""
 LUMA_R, LUMA_G, LUMA_B = np.float32(0.2989), np.float32(0.587), np.float32(0.114)
@@ -91,6 +92,75 @@ def resample(images: Array, vertical: Array, horizontal: Array, full: float, out
                 for x in range(wide):
                     value = mixed[above, x]
                     out[i, c, y, x] = clamp(value + share * (mixed[above + 1, x] - value))
+
+
+@compiled()
+def taps_of(center: Any, first: int, last: int, scale: Any, cubic: bool, weights: Array) -> tuple[int, int]:
+    """Of which pixels, from the first returned to before the second, a new one is made: ``geometry.resizing``.
+
+    Their weights, which sum to one, go to the head of ``weights``.
+    """
+    reach = (TWO if cubic else ONE) * scale
+    begin, end = max(first, int(np.ceil(center - reach))), min(last, int(np.floor(center + reach))) + 1
+    total = ZERO
+    for k in range(begin, end):
+        x = abs(np.float32(k) - center) / scale
+        weight = clamp(ONE - x)
+        if cubic and x < ONE:
+            weight = (THREE_HALVES * x - FIVE_HALVES) * x * x + ONE
+        elif cubic and x < TWO:
+            weight = ((FIVE_HALVES - HALF * x) * x - FOUR) * x + TWO
+        weights[k - begin] = weight
+        total += weight
+    for k in range(end - begin):
+        weights[k] /= total
+    return begin, end
+
+
+@compiled(*(f"void({kind}, {ROWS}, {ROWS}, {INDICES}, b1, f4, {IMAGES})" for kind in (IMAGES, "u1[:,:,:,::1]")))
+def resize(
+    images: Array, vertical: Array, horizontal: Array, boxes: Array, cubic: bool, full: float, out: Array
+) -> None:
+    """Boxes (top, left, height, width) [n, 4] resized by any factor, antialiased; ``out`` [n, 3, h, w].
+
+    New pixels lie at ``vertical`` [n, h] x ``horizontal`` [n, w]. The i-th is cut from image i modulo B. ``images``,
+    uint8 or float32, go up to ``full``, what comes out to one.
+    """
+    count, channels, height, width = images.shape
+    tall, wide = out.shape[2], out.shape[3]
+    weights_down, weights_across = np.empty((tall, height), np.float32), np.empty((wide, width), np.float32)
+    down, across = np.empty((tall, 2), np.int64), np.empty((wide, 2), np.int64)
+    line = np.empty(width, np.float32)
+    mixed = np.empty((height, wide), np.float32)
+    for i in range(out.shape[0]):
+        source = i % count
+        top, left, box_height, box_width = boxes[i, 0], boxes[i, 1], boxes[i, 2], boxes[i, 3]
+        scale = max(ONE, np.float32(box_height) / np.float32(tall))
+        for y in range(tall):
+            taken = taps_of(vertical[i, y], top, top + box_height - 1, scale, cubic, weights_down[y])
+            down[y, 0], down[y, 1] = taken
+        scale = max(ONE, np.float32(box_width) / np.float32(wide))
+        for x in range(wide):
+            taken = taps_of(horizontal[i, x], left, left + box_width - 1, scale, cubic, weights_across[x])
+            across[x, 0], across[x, 1] = taken
+        for c in range(channels):
+            for y in range(top, top + box_height):
+                for x in range(left, left + box_width):
+                    line[x] = np.float32(images[source, c, y, x]) / full
+                for x in range(wide):
+                    value = ZERO
+                    for k in range(across[x, 0], across[x, 1]):
+                        value += weights_across[x, k - across[x, 0]] * line[k]
+                    mixed[y, x] = value
+            for y in range(tall):
+                for x in range(wide):
+                    out[i, c, y, x] = ZERO
+                for k in range(down[y, 0], down[y, 1]):
+                    weight = weights_down[y, k - down[y, 0]]
+                    for x in range(wide):
+                        out[i, c, y, x] += weight * mixed[k, x]
+                for x in range(wide):
+                    out[i, c, y, x] = clamp(out[i, c, y, x])
 
 
 @compiled()

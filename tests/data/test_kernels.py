@@ -67,6 +67,22 @@ def test_crops(height: int, width: int, more: tuple[int, int], seed: int) -> Non
         agree(lambda base=base: geometry.resized_crop(base, boxes, size, "bilinear"))  # type: ignore[misc]
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    interpolation=st.sampled_from(["bilinear", "bicubic"]),
+    seed=st.integers(0, 99),
+)
+def test_crops_to_other_sizes(height: int, width: int, size: tuple[int, int], interpolation: str, seed: int) -> None:
+    """Smaller and larger than the crop, in one direction or both."""
+    images = pictures(5, height, width)
+    boxes = geometry.random_boxes(some_rng(15, seed), height, width, (0.01, 1.0), (0.4, 2.5), 0.5)
+    for base in (images, geometry.unit(images)):
+        agree(lambda base=base: geometry.resized_crop(base, boxes, size, interpolation))  # type: ignore[misc]
+
+
 def test_crops_of_one_row_or_column_at_the_last_border() -> None:
     last, one, no = torch.tensor([7, 0, 7]), torch.ones(3, dtype=torch.int64), torch.zeros(3, dtype=torch.bool)
     boxes = geometry.Boxes(last, last.flip(0), one, one, no)

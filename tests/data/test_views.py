@@ -133,11 +133,12 @@ def test_repeated_operators_draw_anew() -> None:
 def test_a_leading_crop_may_be_done_elsewhere(views: Views) -> None:
     """Decoders crop with the draws that the views would make themselves."""
     done = []
-    for crop, names in views.windows():
+    for crop, names, size in views.windows():
         stream = rng()
         for name in names:
             stream = stream.child(name)
-        done.append(crop(images().float() / 255, stream))
+        assert crop is not None
+        done.append(crop(images().float() / 255, stream, size=size))
     assert len(done) == (1 if views.shared else 2)
     for ours, expected in zip(views(done, rng()), views(images(), rng()), strict=True):
         torch.testing.assert_close(ours, expected)
