@@ -25,11 +25,12 @@ import harness.methods
 import harness.models
 import harness.optim
 import harness.train.optim
-from harness.data.views import Views
+from harness.data.views import Branch, Views
 from harness.methods.base import Method, Task
 from harness.models.norm import Norm
 from harness.spec import outside, registry
-from harness.spec.errors import Complaint, SpecError
+from harness.spec import run as spec
+from harness.spec.errors import Complaint, SpecError, nearest
 from harness.spec.grid import COMPONENTS, OPTIONAL
 from harness.spec.registry import Resolved, split_entry
 from harness.spec.run import Evaluation as Evaluation
@@ -77,10 +78,7 @@ class Resolver:
             try:
                 return Run.model_validate({**parts, "precision": tree["precision"], "seed": seed})
             except ValidationError as error:
-                complaints = [
-                    Complaint(".".join(map(str, one["loc"])), f"{one['msg']} (got {_TEXT.encode(one.get('input'))})")
-                    for one in error.errors()
-                ]
+                complaints = [_invalid(one) for one in error.errors()]
         raise SpecError(complaints)
 
     def _once(self, complaints: list[Complaint], tree: Mapping[str, Any], keys: tuple[str, ...], work: _Work) -> Any:
@@ -101,6 +99,12 @@ class Resolver:
         return held[1]
 
 
+def _invalid(error: Any, *within: str) -> Complaint:
+    """What pydantic found, at its dotted path."""
+    where = ".".join(map(str, (*within, *error["loc"])))
+    return Complaint(where, f"{error['msg']} (got {_TEXT.encode(error.get('input'))})")
+
+
 def _component(complaints: list[Complaint], key: str, tree: Mapping[str, Any]) -> Any:
     if tree[key] is None and key in OPTIONAL:
         return None
@@ -114,7 +118,43 @@ def _meanings(complaints: list[Complaint], key: str, tree: Mapping[str, Any]) ->
 
 def _views(complaints: list[Complaint], key: str, tree: Mapping[str, Any]) -> dict[str, list[Any]]:
     meanings = tree["augmentations"]
-    return {branch: _branch(complaints, f"{key}.{branch}", entries, meanings) for branch, entries in tree[key].items()}
+    before = len(complaints)
+    views = {
+        place: _branches(complaints, f"{key}.{place}", entries, meanings)
+        if place == "branches"
+        else _branch(complaints, f"{key}.{place}", entries, meanings)
+        for place, entries in tree[key].items()
+    }
+    if len(complaints) == before:
+        _attempt(complaints, f"{key}.branches", lambda: build_views(views))  # what its parts allow, but not together
+    return views
+
+
+def _branches(complaints: list[Complaint], path: str, written: Any, meanings: Mapping[str, Any]) -> list[Any]:
+    """``views.branches``, every augmentation resolved as in ``both``."""
+    if not isinstance(written, list):
+        said = f"{path} takes a list of branches: [{{augment: [crop, flip], count: 2}}], not {_TEXT.encode(written)}"
+        complaints.append(Complaint(path, said))
+        return []
+    resolved = []
+    for place, one in enumerate(written):
+        here = f"{path}.{place}"
+        if not isinstance(one, Mapping) or "augment" not in one:
+            said = f"{_TEXT.encode(one)} is no branch: {{augment: [...], count: 1, size: null}}, the last two optional"
+            complaints.append(Complaint(here, said))
+            continue
+        before = len(complaints)
+        fields = {**one, "augment": _branch(complaints, f"{here}.augment", one["augment"], meanings)}
+        for unknown in fields.keys() - {*spec.Branch.model_fields}:
+            said = f"a branch has no field {unknown!r}: {nearest(unknown, spec.Branch.model_fields)}"
+            complaints.append(Complaint(f"{here}.{unknown}", said))
+        if len(complaints) > before:
+            continue
+        try:
+            resolved.append(spec.Branch.model_validate(registry.integral(fields)).model_dump(mode="json"))
+        except ValidationError as error:
+            complaints += [_invalid(one, here) for one in error.errors()]
+    return resolved
 
 
 def _branch(complaints: list[Complaint], path: str, entries: Any, meanings: Mapping[str, Any]) -> list[Any]:
@@ -228,10 +268,15 @@ class Parts:
         return {name: self.optimizer.build(player, method.groups(name)) for name, player in method.players().items()}
 
 
-def build_views(views: Mapping[str, list[Resolved]]) -> Views:
-    """The augmentations of ``shared``, ``both`` and ``targeted``."""
-    built = {branch: tuple(registry.augmentation.restore(one) for one in entries) for branch, entries in views.items()}
-    return Views(shared=built["shared"], both=built["both"], targeted=built["targeted"])
+def build_views(views: Mapping[str, list[Any]]) -> Views:
+    """The augmentations of ``views`` of a specification. Raises :class:`SpecError` if they do not go together."""
+
+    def built(entries: list[Resolved]) -> tuple[Any, ...]:
+        return tuple(registry.augmentation.restore(one) for one in entries)
+
+    branches = tuple(Branch(**{**one, "augment": built(one["augment"])}) for one in views.get("branches", []))
+    shared, both, targeted = (built(views.get(place, [])) for place in ("shared", "both", "targeted"))
+    return Views(shared=shared, both=both, targeted=targeted, branches=branches)
 
 
 def build(run: Run) -> Parts:
@@ -267,6 +312,7 @@ def check(run: Run) -> None:
     if images and run.schedule.batch_size > images:
         said = f"a batch of {run.schedule.batch_size} images is larger than the training set of {images}"
         raise SpecError([Complaint("schedule.batch_size", said)])
+    _check_views(run)
     try:
         parameters(_Structure.of(run))
     except ValueError as error:
@@ -275,6 +321,23 @@ def check(run: Run) -> None:
         _try_optimizer(json.dumps(run.optimizer))
     except ValueError as error:  # what torch refuses, such as Nesterov's rule without momentum
         raise SpecError([Complaint("optimizer", str(error))]) from None
+
+
+def _check_views(run: Run) -> None:
+    """Raises :class:`SpecError` where a method says of its class that it compares ``views``, and there are others.
+
+    Nor may they differ in size, unless it says ``several_sizes = True``.
+    """
+    (name,) = run.method
+    method = registry.method.get(name)
+    usual = next(iter(run.data.values())).get("image_size") or 32
+    sizes = [one.size or usual for one in run.views.branches for _ in range(one.count)] or [usual] * 2
+    wanted = getattr(method, "views", len(sizes))
+    if len(sizes) != wanted:
+        raise SpecError([Complaint("views.branches", f"{name} compares {wanted} views of an image, not {len(sizes)}")])
+    if len({*sizes}) > 1 and not getattr(method, "several_sizes", False):
+        said = f"{name} takes views of one size, not of {' and '.join(map(str, dict.fromkeys(sizes)))} pixels"
+        raise SpecError([Complaint("views.branches", said)])
 
 
 @lru_cache(maxsize=512)

@@ -41,6 +41,8 @@ class Contrastive:
         objective = getattr(trained.method, "objective", None)
         if not isinstance(objective, Objective):
             raise Unavailable("the contrastive task needs a run with a contrastive objective")
+        if len(trained.views.sizes) < 2:
+            raise Unavailable("the contrastive task needs a run with two views of every image")
         (first, second, *_), _ = trained.encode(self.split, trained.views, "z", shuffle=True)
         examples = min(self.examples, len(first))
         sets = len(first) // examples

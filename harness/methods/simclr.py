@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -20,6 +21,8 @@ from harness.spec.registry import method
 @dataclass(frozen=True, kw_only=True)
 class SimCLR:
     """Maximise agreement between differently augmented views of the same image."""
+
+    views: ClassVar[int] = 2
 
     def build(self, task: Task, encoder: EncoderFactory, head: HeadFactory, objective: object | None) -> Method:
         """The method over fresh networks. Raises :class:`SpecError` if ``objective`` is not a contrastive one."""

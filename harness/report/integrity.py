@@ -100,6 +100,8 @@ def contradicts(spec: Mapping[str, Any], path: str, setting: Any) -> bool:
     False where it says nothing of that path: what an augmentation means at a scale stands in the views only.
     """
     node: Any = spec
+    if path == "views.branches" and "views" in spec:  # which are left out of a specification where there are none
+        node = {**spec, "views": {"branches": [], **spec["views"]}}
     parts = path.split(".")
     for depth, part in enumerate(parts):
         if isinstance(node, list) and part in ("first", "last"):
@@ -120,7 +122,7 @@ def _says(resolved: Any, written: Any) -> bool:
         return len(written) == len(resolved) and all(map(_says, resolved, written))
     if isinstance(resolved, Mapping):
         if len(resolved) != 1 or (isinstance(written, Mapping) and len(written) != 1):
-            return True  # fields of a component, not one: nothing varies these as a whole
+            return _fields_say(resolved, written)  # a branch of views, or the fields of a component
         name, fields = next(iter(resolved.items()))
         if not isinstance(written, Mapping):
             return bool(name == written)

@@ -18,6 +18,8 @@ def value_name(value: Any) -> str:
     if isinstance(value, int):
         return str(value)
     if isinstance(value, Mapping):
+        if isinstance(value.get("augment"), list):
+            return _branch_name(value)
         return ", ".join(_pair(key, one) for key, one in value.items())
     if isinstance(value, list | tuple):
         return " + ".join(value_name(one) for one in value) or "none"
@@ -29,6 +31,12 @@ def _pair(key: Any, value: Any) -> str:
         inner = ", ".join(_pair(name, one) for name, one in value.items())
         return f"{key} ({inner})" if inner else str(key)
     return str(key) if value is None else f"{key} {value_name(value)}"
+
+
+def _branch_name(branch: Mapping[str, Any]) -> str:
+    """One of ``views.branches``: ``2 × (crop + flip)``, ``4 × (crop, 16 px)``."""
+    size = "" if branch.get("size") is None else f", {branch['size']} px"
+    return f"{branch.get('count', 1)} × ({value_name(branch['augment'])}{size})"
 
 
 def path_name(path: str) -> str:

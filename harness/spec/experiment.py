@@ -81,6 +81,16 @@ class ExperimentFile(BaseModel):
     at: dict[str, AtScale] = Field(default={}, description="Replacements at other scales.")
 
 
+class ScaleViews(BaseModel):
+    """``views:`` of a scale."""
+
+    model_config = _STRICT
+    shared: list[Entry] = []
+    both: list[Entry] = []
+    targeted: list[Entry] = []
+    branches: list[dict[str, Any]] = []
+
+
 class ScaleFile(BaseModel):
     """The keys of ``experiments/scales/*.yaml``: a complete run, every knob written out."""
 
@@ -90,7 +100,7 @@ class ScaleFile(BaseModel):
     paper_scale: bool = False
     data: Entry
     augmentations: dict[str, dict[str, Any]] = Field(description="What a bare augmentation name means here.")
-    views: dict[str, list[Entry]]
+    views: ScaleViews
     method: Entry
     encoder: Entry
     norm: dict[str, Any]
@@ -284,4 +294,6 @@ def _model_at(model: type[BaseModel], keys: tuple[str | int, ...]) -> list[str]:
         return list(AtScale.model_fields)
     if len(keys) >= 2 and "claims" in keys:
         return list(Claim.model_fields)
+    if model is ScaleFile and len(keys) == 2 and keys[0] == "views":
+        return list(ScaleViews.model_fields)
     return list(model.model_fields)

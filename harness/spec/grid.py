@@ -217,8 +217,8 @@ def _of_that_name(tree: Mapping[str, Any], name: str, place: str = "") -> list[s
 def lookup(tree: Mapping[str, Any], settings: Mapping[str, Any], path: str) -> Any:
     """The value of a path of an arm, as written in YAML where it is varied.
 
-    Beside full paths: ``.first`` and ``.last`` of a list, ``head.name`` (which component stands there) and
-    ``head.out_dim`` (a field of whichever does). A field that this arm's component does not have is None, and so is
+    Beside full paths: ``.first`` and ``.last`` of a list of augmentations, ``head.name`` (which component stands there)
+    and ``head.out_dim`` (a field of whichever does). A field that this arm's component does not have is None, and so is
     ``augmentations.color.strength`` where no view of the arm is colored. Raises :class:`SpecError` where no arm could
     have it.
     """
@@ -237,6 +237,8 @@ def lookup(tree: Mapping[str, Any], settings: Mapping[str, Any], path: str) -> A
         listed = lookup(tree, settings, stem)
         if not isinstance(listed, list) or not listed:
             return None
+        if stem == "views.branches":
+            raise SpecError(f"{path!r} does not exist: a branch has no name, and 'views.branches' has no parts")
         chosen = listed[0 if end == "first" else -1]
         return split_entry(chosen)[0]
     node: Any = tree
@@ -263,4 +265,13 @@ def _of_an_unused_augmentation(tree: Mapping[str, Any], path: str) -> bool:
     key, _, rest = path.partition(".")
     if key != "augmentations" or not rest:
         return False
-    return rest.partition(".")[0] not in {split_entry(one)[0] for branch in tree["views"].values() for one in branch}
+    return rest.partition(".")[0] not in {split_entry(one)[0] for one in _augmentations(tree["views"])}
+
+
+def _augmentations(views: Mapping[str, Any]) -> Iterator[Any]:
+    """The entries of a tree's views, wherever they stand."""
+    for place, entries in views.items():
+        if place == "branches":
+            yield from (one for branch in entries for one in branch["augment"])
+        else:
+            yield from entries

@@ -49,7 +49,7 @@ class Branch(Part):
 
     augment: list[Resolved] = []
     count: Annotated[int, Field(ge=1)] = 1
-    size: Annotated[int, Field(ge=1)] | None = None
+    size: Annotated[int, Field(ge=8)] | None = None
 
 
 class Views(Part):

@@ -152,6 +152,9 @@ def _short(value: Any) -> str:
         return value
     if isinstance(value, list):
         return "[" + ", ".join(_short(one) for one in value) + "]"
+    if isinstance(value, dict) and "augment" in value:  # a branch of views
+        size = "" if value.get("size") is None else f" of {value['size']}"
+        return f"{value.get('count', 1)} {_short(value['augment'])}{size}"
     if isinstance(value, dict) and len(value) == 1:
         ((name, fields),) = value.items()
         inner = ", ".join(f"{key} {_short(one)}" for key, one in (fields or {}).items())
@@ -211,8 +214,14 @@ def _placed(experiment: Experiment, arm: Arm, overrides: Mapping[str, Any], comp
     if (path := best(overrides)) is not None:
         return Complaint(f"-o {path}", about)
     if (path := best(experiment.fixed)) is not None:
-        return experiment.document.complaint(experiment.where("fixed", path), about)
-    return experiment.scale.document.complaint(complaint.where.split("."), about)
+        within = complaint.where.removeprefix(path).split(".")[1:]
+        return experiment.document.complaint((*experiment.where("fixed", path), *_keys(within)), about)
+    return experiment.scale.document.complaint(_keys(complaint.where.split(".")), about)
+
+
+def _keys(parts: Iterable[str]) -> list[str | int]:
+    """The parts of a dotted path as keys of a document, whose lists have numbers."""
+    return [int(part) if part.isdecimal() else part for part in parts]
 
 
 def _touches(path: str, place: str) -> bool:

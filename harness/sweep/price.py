@@ -118,7 +118,9 @@ class Prices:
 def similar(spec: dict[str, Any]) -> str:
     """Runs that agree in this take equally long per image."""
     data = next(iter(spec["data"].values()))
-    return json.dumps([spec["encoder"], spec["precision"], data.get("image_size"), spec["method"]], sort_keys=True)
+    branches = [(one["count"], one["size"]) for one in spec["views"].get("branches", [])]
+    alike = [spec["encoder"], spec["precision"], data.get("image_size"), spec["method"], branches]
+    return json.dumps(alike, sort_keys=True)
 
 
 def train_images(run: Run) -> int:
@@ -129,13 +131,14 @@ def train_images(run: Run) -> int:
 
 
 def guess(run: Run, *, on_gpu: bool) -> float:
-    """Images per second, scaled by the square of the width and by pixels after the stem."""
+    """Images per second, scaled by the square of the width, and by the pixels of all views after the stem."""
     ((name, fields),) = run.encoder.items()
     cpu, gpu = IMAGES_PER_SECOND.get(name, IMAGES_PER_SECOND["resnet50"])
     size = next(iter(run.data.values())).get("image_size") or 32
     pixels = (size / 32) ** 2 / (16 if fields.get("stem") == "imagenet" else 1)
     width = float(fields.get("width", 1) or 1)
-    return (gpu if on_gpu else cpu) / width**2 / max(pixels, 0.25)
+    views = sum(one.count * ((one.size or size) / size) ** 2 for one in run.views.branches) or 2.0
+    return (gpu if on_gpu else cpu) / width**2 / max(pixels, 0.25) / (views / 2)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from harness.spec.claim import CLAIM_KINDS
 from harness.spec.experiment import ExperimentFile
 from harness.spec.grid import COMPONENTS
 from harness.spec.registry import Registry
+from harness.spec.run import Branch
 
 assert components  # its import registers every component
 
@@ -23,13 +24,17 @@ def schema() -> dict[str, Any]:
         definitions[kind] = _entry(one, definitions)
     components_ = {path: _of(one.kind) for path, one in COMPONENTS.items()}
     views = {f"views.{branch}": _list(_of("augmentation")) for branch in ("shared", "both", "targeted")}
+    branch = Branch.model_json_schema()
+    branch["properties"]["augment"] = views["views.both"]
+    definitions["branch"] = {**branch, "required": ["augment"]}
+    branches = {"views.branches": _list(_of("branch"))}
     pairs = {"type": "object", "properties": {"pairs": _list({"enum": list(registry.augmentation.names())})}}
-    fixed = {"type": "object", "properties": {**components_, **views}}
+    fixed = {"type": "object", "properties": {**components_, **views, **branches}}
     grid = {
         "type": "object",
         "minProperties": 1,
         "properties": {
-            **{path: _list(one) for path, one in components_.items()},
+            **{path: _list(one) for path, one in {**components_, **branches}.items()},
             **{path: {"anyOf": [_list(one), pairs]} for path, one in views.items()},
         },
         "additionalProperties": {"type": "array", "minItems": 1},

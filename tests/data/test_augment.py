@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torchvision.transforms import InterpolationMode, functional
 
 from harness.data import augment, broader, policy
 from harness.data.rng import ImageRng
@@ -55,6 +56,22 @@ VARIANTS = [
         getattr(augmentation.get(name)(), field.name),
     )
 ]
+
+
+@pytest.mark.parametrize("size", [8, 16, 48])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_a_crop_of_another_size_is_torchvisions(size: int, interpolation: Any, each_way: str) -> None:
+    """From the very draws of the crop that keeps the size, and mirrored by its own and by a later flip."""
+    crop, images = augment.Crop(flip=0.5, interpolation=interpolation), pictures()
+    mirrored = torch.arange(BATCH) % 3 == 0
+    ours = crop(images, streams(), mirrored=mirrored, size=size)
+    assert ours.shape == (BATCH, 3, size, size)
+    boxes = torch.stack(crop.draw(streams(), 32, 32), dim=1).tolist()
+    for i, (top, left, tall, wide, flipped) in enumerate(boxes):
+        mode = InterpolationMode(interpolation)
+        theirs = functional.resized_crop(images[i], top, left, tall, wide, [size, size], mode, antialias=True)
+        theirs = functional.hflip(theirs) if bool(flipped) != bool(mirrored[i]) else theirs
+        torch.testing.assert_close(ours[i], theirs.clamp(0, 1), atol=5e-6, rtol=0.0)
 
 
 @pytest.mark.parametrize("name", NAMES)

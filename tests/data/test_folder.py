@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,10 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as reference
 
 from harness.data import folder
-from harness.data.augment import Crop
+from harness.data.augment import Color, Crop, Flip
+from harness.data.datasets import Resident
 from harness.data.rng import ImageRng
+from harness.data.views import Branch, Views, batches
 from harness.spec.errors import SpecError
 
 SIZES = [(40, 60), (60, 40), (33, 33), (100, 35), (24, 24)]
@@ -55,6 +58,41 @@ def test_without_windows_the_center_is_torchvisions(top: Path, interpolation: st
     for i in range(5):
         image = reference.resize(Image.open(top / "only" / f"{i}.png"), [28], InterpolationMode(interpolation))
         assert torch.equal(crops[i], reference.pil_to_tensor(reference.center_crop(image, [24, 24])))
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_windows_have_sizes_of_their_own(top: Path, interpolation: Any) -> None:
+    crop = Crop(flip=0.5, interpolation=interpolation)
+    windows = [folder.Window(crop, ("a",), 12), folder.Window(None, ("b",)), folder.Window(crop, ("c",), 30)]
+    made = next(files(top, interpolation).stream([torch.arange(5)], windows, seed=1, epoch=2, workers=2))
+    (center,) = next(files(top, interpolation).stream([torch.arange(5)], [], seed=1, epoch=2, workers=2))
+    assert [one.shape[-1] for one in made] == [12, 24, 30] and torch.equal(made[1], center)
+    heights, widths = torch.tensor(SIZES).T
+    for name, size, crops in (("a", 12, made[0]), ("c", 30, made[2])):
+        draws = ImageRng(seed=1, epoch=2, images=torch.arange(5)).child(name)
+        for i, (t, left, tall, wide, mirrored) in enumerate(zip(*crop.draw(draws, heights, widths), strict=True)):
+            image = Image.open(top / "only" / f"{i}.png")
+            box = [int(one) for one in (t, left, tall, wide)]
+            cut = reference.resized_crop(image, *box, [size, size], InterpolationMode(interpolation))
+            assert torch.equal(crops[i], reference.pil_to_tensor(reference.hflip(cut) if mirrored else cut))
+
+
+def test_branches_of_files_are_those_of_the_same_images_in_memory(tmp_path: Path) -> None:
+    """Up to the rounding of Pillow's crops to bytes, which color then stretches."""
+    pixels = torch.randint(0, 256, (6, 3, 24, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    (tmp_path / "only").mkdir()
+    for i, one in enumerate(pixels):
+        Image.fromarray(one.permute(1, 2, 0).numpy()).save(tmp_path / "only" / f"{i}.png")
+    on_disk = folder.Files(folder.listed(tmp_path), folder.Frame(24, 24, "bilinear"))
+    in_memory = Resident(pixels, on_disk.labels)
+    recipe = (Crop(), Flip(), Color(strength=0.5))
+    large, small = Branch(augment=recipe, count=2), Branch(augment=recipe, count=3, size=12)
+    for branches in ((large, small), (small, Branch(augment=(Color(strength=0.5),))), (Branch(), small)):
+        about: Any = {"batch_size": 3, "seed": 0, "epoch": 1, "device": "cpu"}
+        views = Views(branches=branches)
+        for a, b in zip(batches(on_disk, views, **about), batches(in_memory, views, **about), strict=True):
+            for ours, expected in zip(a.views, b.views, strict=True):
+                torch.testing.assert_close(ours, expected, atol=4 / 255, rtol=0.0)
 
 
 def test_gray_images_become_color(top: Path) -> None:

@@ -7,12 +7,36 @@ from typing import Any
 import pytest
 import torch
 
-from harness.data.augment import Blur, Color, Crop, Flip, Noise
+from harness.data.augment import Blur, Color, Crop, Cutout, Flip, Noise
+from harness.data.broader import Solarize
 from harness.data.datasets import Resident, Synthetic
+from harness.data.geometry import unit
 from harness.data.rng import ImageRng
-from harness.data.views import Batch, Views, apply, batches, steps_of_epoch
+from harness.data.views import Batch, Branch, Views, apply, batches, steps_of_epoch
+from harness.spec.errors import SpecError
 
-SIMCLR = Views(both=(Crop(), Flip(), Color(), Blur()))
+RECIPE = (Crop(), Flip(), Color(), Blur())
+SIMCLR = Views(both=RECIPE)
+LOCAL = (Crop(scale=(0.05, 0.4), interpolation="bicubic"), *RECIPE[1:])
+MULTI_CROP = Views(branches=(Branch(augment=RECIPE, count=2), Branch(augment=LOCAL, count=4, size=8)))
+BYOL = Views(
+    branches=(
+        Branch(augment=(*RECIPE[:3], Blur(p=1.0), Solarize(p=0.0))),
+        Branch(augment=(*RECIPE[:3], Blur(p=0.1), Solarize(p=0.2))),
+    )
+)
+MIXED = Views(
+    branches=(
+        Branch(augment=RECIPE, count=2, size=24),
+        Branch(augment=(Color(),)),
+        Branch(augment=RECIPE, count=1),
+        Branch(),
+        Branch(augment=RECIPE, size=24),
+    )
+)
+SHARED = Views(shared=(Crop(), Flip()), branches=(Branch(augment=(Crop(), Color()), size=8), Branch(augment=(Blur(),))))
+BRANCHES = [MULTI_CROP, BYOL, MIXED, SHARED]
+"""Crops of two sizes; one list with other probabilities; equal branches apart, without a crop and empty; shared."""
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +153,73 @@ def test_repeated_operators_draw_anew() -> None:
     assert twice.std().item() == pytest.approx(once.std().item() * 2**0.5, rel=0.05)
 
 
-@pytest.mark.parametrize("views", [SIMCLR, Views(shared=(Crop(), Flip()), both=(Color(),), targeted=(Crop(), Blur()))])
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_a_branch_is_both_bit_by_bit(count: int) -> None:
+    """Also where its views stand in several branches, which are made together all the same."""
+    whole = Views(both=RECIPE, count=count)(images(), rng())
+    for branches in ((Branch(augment=RECIPE, count=count),), (Branch(augment=RECIPE),) * count):
+        for ours, expected in zip(Views(branches=branches)(images(), rng()), whole, strict=True):
+            assert torch.equal(ours, expected)
+
+
+@pytest.mark.parametrize("views", BRANCHES)
+@pytest.mark.parametrize("kind", [torch.uint8, torch.float32])
+def test_views_of_branches_are_those_made_one_by_one(views: Views, kind: torch.dtype, each_way: str) -> None:
+    """View i of all, with the draws of ``view{i}``, from one image at a time."""
+    base = images() if kind == torch.uint8 else unit(images())
+    made = views(base, rng())
+    each = [branch for branch in views.branches for _ in range(branch.count)]
+    assert [view.shape[-1] for view in made] == [branch.size or 16 for branch in each]
+    for i, (view, branch) in enumerate(zip(made, each, strict=True)):
+        for place in range(len(base)):
+            alone = ImageRng(seed=0, epoch=0, images=torch.tensor([place]))
+            one = apply(views.shared, base[place : place + 1], alone.child("shared"))
+            if branch.size:
+                crop, *rest = branch.augment
+                assert isinstance(crop, Crop)
+                # The flip that comes next draws from a stream of its own, whatever came before it.
+                one = crop(one, alone.child(f"view{i}").child("crop"), size=branch.size)
+                one = apply(rest, one, alone.child(f"view{i}"))
+            else:
+                one = apply(branch.augment, one, alone.child(f"view{i}"))
+            torch.testing.assert_close(view[place : place + 1], one, atol=5e-6, rtol=0.0)
+
+
+def test_views_alike_are_made_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls, not pixels, are what small images cost: as many images at once as there are of a size and recipe."""
+    sizes: list[tuple[int, int]] = []
+    original = Color.__call__
+
+    def counted(color: Color, given: torch.Tensor, draws: ImageRng) -> torch.Tensor:
+        sizes.append((len(given), given.shape[-1]))
+        return original(color, given, draws)
+
+    monkeypatch.setattr(Color, "__call__", counted)
+    MIXED(images(), rng())
+    assert sizes == [(3 * 12, 24), (12, 16), (12, 16)]
+
+
+def test_fractions_of_an_image_are_of_the_view() -> None:
+    gray = Branch(augment=(Crop(), Cutout(size=0.5, fill=0.25)), size=8)
+    (view,) = Views(branches=(gray,))(torch.full((12, 3, 16, 16), 255, dtype=torch.uint8), rng())
+    assert ((view == 0.25).sum(dim=(1, 2, 3)) == 3 * 4 * 4).all()
+
+
+@pytest.mark.parametrize("wrong", [{"both": RECIPE}, {"targeted": (Color(),)}])
+def test_branches_stand_in_place_of_both_and_targeted(wrong: dict[str, Any]) -> None:
+    with pytest.raises(SpecError, match=f"in place of views.{next(iter(wrong))}"):
+        Views(branches=(Branch(),), **wrong)
+
+
+@pytest.mark.parametrize("operators", [(), (Flip(), Crop()), (Color(),)])
+def test_a_size_is_made_by_a_leading_crop(operators: tuple[Any, ...]) -> None:
+    with pytest.raises(SpecError, match="size 8 begins with a crop"):
+        Branch(augment=operators, size=8)
+
+
+@pytest.mark.parametrize(
+    "views", [SIMCLR, *BRANCHES, Views(shared=(Crop(), Flip()), both=(Color(),), targeted=(Crop(), Blur()))]
+)
 def test_a_leading_crop_may_be_done_elsewhere(views: Views) -> None:
     """Decoders crop with the draws that the views would make themselves."""
     done = []
@@ -137,9 +227,8 @@ def test_a_leading_crop_may_be_done_elsewhere(views: Views) -> None:
         stream = rng()
         for name in names:
             stream = stream.child(name)
-        assert crop is not None
-        done.append(crop(images().float() / 255, stream, size=size))
-    assert len(done) == (1 if views.shared else 2)
+        done.append(unit(images()) if crop is None else crop(unit(images()), stream, size=size))
+    assert len(done) == (1 if views.shared else len(views.sizes))
     for ours, expected in zip(views(done, rng()), views(images(), rng()), strict=True):
         torch.testing.assert_close(ours, expected)
 
@@ -164,8 +253,9 @@ def test_epochs_and_seeds_differ(split: Any) -> None:
     assert not torch.equal(first, second)
 
 
-def test_resumed_is_uninterrupted(split: Any) -> None:
-    for a, b in zip(epoch(split, first_step=3), epoch(split)[3:], strict=True):
+@pytest.mark.parametrize("views", [SIMCLR, *BRANCHES])
+def test_resumed_is_uninterrupted(split: Any, views: Views) -> None:
+    for a, b in zip(epoch(split, views, first_step=3), epoch(split, views)[3:], strict=True):
         assert torch.equal(a.indices, b.indices) and torch.equal(a.labels, b.labels)
         assert all(torch.equal(x, y) for x, y in zip(a.views, b.views, strict=True))
     assert epoch(split, first_step=6) == []
@@ -173,9 +263,10 @@ def test_resumed_is_uninterrupted(split: Any) -> None:
 
 @pytest.mark.parametrize("world", [2, 4])
 @pytest.mark.parametrize("drop_last", [True, False])
-def test_ranks_share_the_global_batch(split: Any, world: int, drop_last: bool) -> None:
-    whole = epoch(split, drop_last=drop_last)
-    parts = [epoch(split, drop_last=drop_last, rank=rank, world=world) for rank in range(world)]
+@pytest.mark.parametrize("views", [SIMCLR, *BRANCHES])
+def test_ranks_share_the_global_batch(split: Any, world: int, drop_last: bool, views: Views) -> None:
+    whole = epoch(split, views, drop_last=drop_last)
+    parts = [epoch(split, views, drop_last=drop_last, rank=rank, world=world) for rank in range(world)]
     for step, batch in enumerate(whole):
         assert torch.equal(torch.cat([part[step].indices for part in parts]), batch.indices)
         for i, view in enumerate(batch.views):

@@ -183,7 +183,10 @@ def test_a_second_manifest_of_one_experiment_is_left_out(study: FakeResults) -> 
 
 
 SPEC = {
-    "views": {"both": [{"crop": {"scale": [0.08, 1.0]}}, {"rotate": {"upright": True}}]},
+    "views": {
+        "both": [{"crop": {"scale": [0.08, 1.0]}}, {"rotate": {"upright": True}}],
+        "branches": [{"augment": [{"crop": {"flip": 0.5}}], "count": 2, "size": 16}],
+    },
     "head": {"nonlinear": {"out_dim": 128}},
     "schedule": {"batch_size": 64},
 }
@@ -200,6 +203,9 @@ SPEC = {
         ("views.both", ["crop", {"rotate": {}}], ["crop"]),
         ("views.both", [{"crop": {}}, {"rotate": {"upright": True}}], ["crop", {"rotate": {"upright": False}}]),
         ("views.both.last", "rotate", "crop"),
+        ("views.branches", [{"augment": ["crop"], "count": 2, "size": 16}], []),
+        ("views.branches", [{"augment": [{"crop": {}}], "size": 16}], [{"augment": ["crop"], "count": 3, "size": 16}]),
+        ("views.branches", [{"augment": ["crop"]}], [{"augment": ["blur"], "count": 2, "size": 16}]),
         ("augmentations.color.strength", 0.5, None),  # nothing is known of it
         ("head.margin", None, None),
         ("head", {"nonlinear": {"hidden_layers": 1}}, {"linear": {}}),  # what is neutral is not in a specification
@@ -209,6 +215,12 @@ SPEC = {
 def test_a_setting_is_held_against_the_specification(path: str, same: Any, other: Any) -> None:
     assert not contradicts(SPEC, path, same)
     assert other is None or contradicts(SPEC, path, other)
+
+
+def test_a_specification_without_branches_has_none() -> None:
+    plain = {**SPEC, "views": {"both": []}}
+    assert not contradicts(plain, "views.branches", [])
+    assert contradicts(plain, "views.branches", [{"augment": ["crop"]}])
 
 
 @pytest.mark.parametrize("scale", scale_names(EXPERIMENTS))

@@ -22,6 +22,10 @@ from harness.report.names import arm_name, duration, path_name, printed_by, sign
         ({"nonlinear": {"out_dim": 128}}, "nonlinear (out_dim 128)"),
         ([{"crop": {"flip": 0.5}}, "blur"], "crop (flip 0.5) + blur"),
         ({"none": {}}, "none"),
+        (
+            [{"augment": ["crop", {"blur": {"p": 1}}], "count": 2}, {"augment": ["crop"], "size": 16}],
+            "2 × (crop + blur (p 1)) + 1 × (crop, 16 px)",
+        ),
     ],
 )
 def test_values(value: Any, text: str) -> None:
