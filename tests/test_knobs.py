@@ -39,6 +39,7 @@ BATCH = 24
 
 OTHER: dict[str, Any] = {
     "augment": "none", "base_lr": 0.5, "batch_norm": False, "batch_size": 10, "beta1": 0.5, "beta2": 0.5,
+    "captions": 3,
     "brightness": "additive", "classes": 3, "depth": 1, "epochs": 4, "eps": 0.1, "examples": 10, "features": "z",
     "fill": 0.1, "flip": 1.0, "gain": 0.3, "gray_p": 0.7, "hidden_dim": 24, "hidden_layers": 2, "image_size": 16,
     "interpolation": "bicubic", "jitter_p": 0.2, "k": 1, "kernel": 0.5, "label_smoothing": 0.2, "lr": 0.7,
@@ -100,7 +101,8 @@ def of_dataset(component: Any, folder: Path) -> Tensor:
     parts = [torch.tensor([len(split) for split in splits])]
     for split in splits:
         (images,) = split.stream([torch.arange(4)], (), seed=0, epoch=0, workers=1)
-        parts += [split.labels, (images[0] if isinstance(images, list) else images).flatten()]
+        parts += [column.flatten() for _, column in sorted(split.columns.items())]
+        parts += [(images[0] if isinstance(images, list) else images).flatten()]
     return torch.cat([part.double() for part in parts])
 
 
@@ -209,6 +211,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     noise = torch.rand(16, 24, 3, generator=torch.Generator().manual_seed(100 * index + number))
                     picture = Image.fromarray((255 * noise).byte().numpy())
                     picture.save(root / name / part / label / f"{number}.png")
+                    with (root / name / "captions.tsv").open("a", encoding="utf-8") as captions:
+                        captions.write(f"{part}/{label}/{number}.png\tPicture {number} of {label} in {part}\n")
     return root
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Protocol
 
@@ -14,8 +14,9 @@ from torch import Tensor
 
 from harness.data import fetch, folder
 from harness.data.rng import ImageRng
+from harness.data.text import FILE, Captions, Sentences, Vocabulary, read_captions
 from harness.spec.errors import SpecError
-from harness.spec.registry import dataset
+from harness.spec.registry import dataset, knob
 
 Window = folder.Window
 """A crop that a decoder may do in place of the augmentation, the random stream it draws from, its size."""
@@ -59,22 +60,26 @@ class Split(Protocol):
 
 
 class Dataset(NamedTuple):
+    """``vocabulary``: the word of each token of the column ``text``, where there is one (:mod:`harness.data.text`)."""
+
     train: Split
     validation: Split | None
     test: Split
     classes: tuple[str, ...]
+    vocabulary: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Resident:
     """All images in the memory of one device: ``images`` uint8 [N, 3, H, W], ``labels`` int64 [N].
 
-    ``others``: its columns but for the labels, [N, ...] each.
+    ``others``: its columns but for the labels, [N, ...] each; ``sentences``: what the column ``text`` was made of.
     """
 
     images: Tensor
     labels: Tensor
     others: Mapping[str, Tensor] = field(default_factory=dict)
+    sentences: Sentences = ()
 
     @property
     def columns(self) -> Mapping[str, Tensor]:
@@ -86,7 +91,8 @@ class Resident:
     def to(self, device: torch.device | str) -> Resident:
         if self.images.device == torch.empty(0, device=device).device:
             return self
-        return self._with(self.images.to(device), lambda column: column.to(device))
+        others = {name: column.to(device) for name, column in self.others.items()}
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device), others=others)
 
     def stream(
         self, steps: Sequence[Tensor], windows: Sequence[Window], *, seed: int, epoch: int, workers: int | None
@@ -96,15 +102,15 @@ class Resident:
 
     def part(self, places: Tensor) -> Resident:
         places = places.to(self.labels.device)
-        return self._with(self.images[places], lambda column: column[places])
+        others = {name: column[places] for name, column in self.others.items()}
+        sentences = tuple(self.sentences[i] for i in places.tolist()) if self.sentences else ()
+        return Resident(self.images[places], self.labels[places], others, sentences)
 
     def joined(self, other: Split) -> Resident:
         assert isinstance(other, Resident)
         others = {name: torch.cat([column, other.others[name]]) for name, column in self.others.items()}
-        return Resident(torch.cat([self.images, other.images]), torch.cat([self.labels, other.labels]), others)
-
-    def _with(self, images: Tensor, change: Callable[[Tensor], Tensor]) -> Resident:
-        return Resident(images, change(self.labels), {name: change(column) for name, column in self.others.items()})
+        labels = torch.cat([self.labels, other.labels])
+        return Resident(torch.cat([self.images, other.images]), labels, others, self.sentences + other.sentences)
 
 
 def balanced(labels: Tensor, count: int) -> Tensor:
@@ -173,6 +179,9 @@ class ImageFolder:
     and with its very draws; without one, and for ``val``, the short side is resized to ``resize`` pixels and the
     center taken (section B.6: 256, then 224). ``image_size`` in pixels. ``validation_images`` (the last of each class)
     and ``train_images`` (None: all others) are as for CIFAR-10.
+
+    ``captions``: with a column ``text``, so many words of each caption of ``<root>/<path>/captions.tsv``, whose lines
+    are ``train/<class>/<file><TAB>caption``, an image as often as it has captions. Every training image has one.
     """
 
     path: str = "imagenet"
@@ -181,13 +190,17 @@ class ImageFolder:
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     train_images: Annotated[int, Field(ge=1)] | None = None
     validation_images: Annotated[int, Field(ge=0)] = 0
+    captions: Captions = knob(False, neutral=False)
 
     def __post_init__(self) -> None:
         if self.resize < self.image_size:
             raise ValueError("resize may not be smaller than image_size")
 
     def load(self, root: Path) -> Dataset:
-        """Lists the files. Raises :class:`SpecError` where a folder is missing or holds too few images."""
+        """Lists the files.
+
+        Raises :class:`SpecError` where a folder is missing or holds too few images, and for captions that are wrong.
+        """
         train, test = (folder.listed(root / self.path / part) for part in ("train", "val"))
         if train.classes != test.classes:
             raise SpecError(f"{root / self.path}: train and val do not have the same classes")
@@ -198,9 +211,40 @@ class ImageFolder:
             raise SpecError(f"{root / self.path / 'train'} has {len(train.labels)} images, {wanted} are asked for")
         rest = torch.ones(len(train.labels), dtype=torch.bool)
         rest[pool] = False
+        parts = [train.part(chosen), train.part(rest.nonzero().flatten()), test]
+        words: tuple[str, ...] = ()
+        if self.captions:
+            parts, vocabulary = captioned(root / self.path, (train, test), parts, self.captions)
+            words = vocabulary.words
         frame = folder.Frame(self.image_size, self.resize, self.interpolation)
-        validation = folder.Files(train.part(rest.nonzero().flatten()), frame) if self.validation_images else None
-        return Dataset(folder.Files(train.part(chosen), frame), validation, folder.Files(test, frame), train.classes)
+        ours, held_out, others = (folder.Files(part, frame) for part in parts)
+        return Dataset(ours, held_out if self.validation_images else None, others, train.classes, words)
+
+
+def captioned(
+    top: Path, listings: Sequence[folder.Listing], parts: Sequence[folder.Listing], length: int
+) -> tuple[list[folder.Listing], Vocabulary]:
+    """``parts`` of the image folder ``top`` with the column ``text``; the vocabulary is of the first, trained on.
+
+    ``listings``: all that the file of captions may speak of. Raises :class:`SpecError` where it is wrong, or has no
+    caption of an image of the first part.
+    """
+
+    def names(listing: folder.Listing) -> list[str]:
+        return [Path(str(one)).relative_to(top).as_posix() for one in listing.paths]
+
+    known = read_captions(top / FILE, {name for listing in listings for name in names(listing)})
+    sentences = [tuple(known.get(name, ()) for name in names(part)) for part in parts]
+    for name, captions in zip(names(parts[0]), sentences[0], strict=True):
+        if not captions:
+            raise SpecError(f"{top / FILE}: no line is of {name}, which is trained on")
+    vocabulary = Vocabulary.of(sentences[0])
+    most = max(len(captions) for of_part in sentences for captions in of_part)
+    made = [
+        replace(part, others={"text": vocabulary.tokens(each, captions=most, length=length)}, sentences=each)
+        for part, each in zip(parts, sentences, strict=True)
+    ]
+    return made, vocabulary
 
 
 @dataset("synthetic")
@@ -208,7 +252,8 @@ class ImageFolder:
 class Synthetic:
     """Striped images for tests: a class is a direction of the stripes and a tint; phase, light and noise vary.
 
-    No files, the same for ever, and learnable within seconds, also by a contrastive objective.
+    No files, the same for ever, and learnable within seconds, also by a contrastive objective. ``captions``: with a
+    column ``text``, so many words of each of three captions that say the direction and the tint in degrees.
     """
 
     train_images: Annotated[int, Field(ge=1)] = 512
@@ -216,6 +261,7 @@ class Synthetic:
     test_images: Annotated[int, Field(ge=1)] = 256
     classes: Annotated[int, Field(ge=2)] = 4
     image_size: Annotated[int, Field(ge=8)] = 32
+    captions: Captions = knob(False, neutral=False)
 
     def load(self, root: Path) -> Dataset:
         """``root`` is not looked at."""
@@ -227,8 +273,16 @@ class Synthetic:
                 ("test", self.test_images),
             )
         )
+        words: tuple[str, ...] = ()
+        if self.captions:
+            vocabulary = Vocabulary.of(train.sentences)
+            words = vocabulary.words
+            train, validation, test = (
+                replace(one, others={"text": vocabulary.tokens(one.sentences, captions=SAID, length=self.captions)})
+                for one in (train, validation, test)
+            )
         names = tuple(f"stripes {i}" for i in range(self.classes))
-        return Dataset(train, validation if self.validation_images else None, test, names)
+        return Dataset(train, validation if self.validation_images else None, test, names, words)
 
     def _draw(self, name: str, count: int) -> Resident:
         rng = ImageRng(seed=0, epoch=0, images=torch.arange(count)).child(name)
@@ -242,4 +296,24 @@ class Synthetic:
         tint = 0.5 + 0.3 * torch.cos(2 * torch.pi * (share[:, None] + torch.arange(3) / 3))
         light = rng.uniform(0.7, 1.2, 1, 1, 1)
         images = light * (tint[:, :, None, None] + 0.25 * waves[:, None]) + 0.05 * rng.normal(3, size, size)
-        return Resident(images.clamp_(0.0, 1.0).mul_(255.0).round_().to(torch.uint8), labels)
+        sentences = self._described(labels, rng.child("captions")) if self.captions else ()
+        return Resident(images.clamp_(0.0, 1.0).mul_(255.0).round_().to(torch.uint8), labels, sentences=sentences)
+
+    def _described(self, labels: Tensor, rng: ImageRng) -> Sentences:
+        ways = rng.permutation(len(SENTENCES))[:, :SAID].tolist()
+        turns = [(round(180 * label / self.classes), round(360 * label / self.classes)) for label in labels.tolist()]
+        return tuple(
+            tuple(SENTENCES[way].format(turn=turn, tint=tint) for way in of_image)
+            for of_image, (turn, tint) in zip(ways, turns, strict=True)
+        )
+
+
+SAID = 3
+"""Captions of a synthetic image, of these."""
+SENTENCES = (
+    "Stripes turned by {turn} degrees, in tint {tint}.",
+    "A picture of tint {tint} with stripes at {turn}.",
+    "Tint {tint}: stripes that run at {turn} degrees.",
+    "Stripes at {turn} in some light, of tint {tint}.",
+    "Here the tint is {tint} and the stripes are at {turn}.",
+)

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from harness.data.augment import Crop
 from harness.data.rng import ImageRng
+from harness.data.text import Sentences
 from harness.spec.errors import SpecError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".webp"})
@@ -58,13 +59,14 @@ class Source(Protocol):
 class Listing:
     """Image files, or other sources of pictures, with their classes; ``labels`` int64 [N], or several each: [N, C].
 
-    ``others``: its columns but for the labels, [N, ...] each.
+    ``others``: its columns but for the labels, [N, ...] each; ``sentences``: what the column ``text`` was made of.
     """
 
     paths: tuple[Path | Source, ...]
     labels: Tensor
     classes: tuple[str, ...]
     others: Mapping[str, Tensor] = field(default_factory=dict)
+    sentences: Sentences = ()
 
     def to(self, device: torch.device | str) -> Listing:
         others = {name: column.to(device) for name, column in self.others.items()}
@@ -73,12 +75,13 @@ class Listing:
     def part(self, places: Tensor) -> Listing:
         paths, there = tuple(self.paths[i] for i in places.tolist()), places.to(self.labels.device)
         others = {name: column[there] for name, column in self.others.items()}
-        return replace(self, paths=paths, labels=self.labels[there], others=others)
+        sentences = tuple(self.sentences[i] for i in places.tolist()) if self.sentences else ()
+        return replace(self, paths=paths, labels=self.labels[there], others=others, sentences=sentences)
 
     def joined(self, other: Listing) -> Listing:
         others = {name: torch.cat([column, other.others[name]]) for name, column in self.others.items()}
-        labels = torch.cat([self.labels, other.labels])
-        return replace(self, paths=self.paths + other.paths, labels=labels, others=others)
+        paths, labels = self.paths + other.paths, torch.cat([self.labels, other.labels])
+        return replace(self, paths=paths, labels=labels, others=others, sentences=self.sentences + other.sentences)
 
 
 def listed(top: Path) -> Listing:
@@ -115,6 +118,10 @@ class Files:
     @property
     def columns(self) -> Mapping[str, Tensor]:
         return {"label": self.labels, **self.listing.others}
+
+    @property
+    def sentences(self) -> Sentences:
+        return self.listing.sentences
 
     def __len__(self) -> int:
         return len(self.listing.paths)
