@@ -17,7 +17,21 @@ from harness.sweep.__main__ import main
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
 FILES = sorted(EXPERIMENTS.glob("*.yaml"))
-BASES = [read_yaml(path).data for path in FILES]
+BRANCHES: dict[str, Any] = {
+    "title": "Two sizes of views",
+    "fixed": {
+        "views.both": [],
+        "views.branches": [{"augment": ["crop", {"blur": {"p": 1.0}}], "count": 2, "size": 16}],
+    },
+    "vary": [{"views.branches": [[{"augment": ["crop"]}, {"augment": [], "count": 1}], []]}, {"norm.groups": [1]}],
+    "seeds": 1,
+    "runs": 3,
+    "evaluate": ["linear"],
+    "report": {
+        "table": {"rows": {"Views": "views.branches", "Blur": "augmentations.blur.p"}, "columns": {"T": "linear/top1"}}
+    },
+}
+BASES = [*(read_yaml(path).data for path in FILES), *[BRANCHES] * 4]
 
 scalars = st.one_of(
     st.none(),
