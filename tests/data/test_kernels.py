@@ -69,8 +69,8 @@ def test_crops(height: int, width: int, more: tuple[int, int], seed: int) -> Non
 
 @settings(max_examples=60, deadline=None)
 @given(
-    height=st.integers(1, 40),
-    width=st.integers(1, 40),
+    height=sides,
+    width=sides,
     size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
     interpolation=st.sampled_from(["bilinear", "bicubic"]),
     seed=st.integers(0, 99),
