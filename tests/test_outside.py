@@ -13,7 +13,7 @@ import pytest
 from tests.test_experiments import EXPERIMENTS
 
 PARTS = '''
-"""One augmentation, one method, one evaluation, one data set."""
+"""One augmentation, one method, one schedule, one encoder, one evaluation, one data set."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,8 +22,11 @@ from typing import ClassVar
 
 import torch
 from harness.data.datasets import Dataset, Resident
+from harness.methods.base import Update
 from harness.methods.simclr import ContrastiveMethod
-from harness.spec.registry import augmentation, dataset, evaluation, method
+from harness.models.encoders import Micro
+from harness.optim.schedules import Positive, Schedule, value_of
+from harness.spec.registry import augmentation, dataset, encoder, evaluation, method, schedule
 
 
 @augmentation("invert")
@@ -39,10 +42,11 @@ class Invert:
 @method("heavier")
 @dataclass(frozen=True, kw_only=True)
 class Heavier:
-    weight: float = 3.0
+    weight: Positive = 3.0
 
-    def build(self, *, encoder, head, objective, classes):
-        return Weighted(encoder, head, objective, self.weight)
+    def build(self, task, encoder, head, objective):
+        body = encoder()
+        return Weighted(body, head(body.out_dim), objective, self.weight)
 
 
 class Weighted(ContrastiveMethod):
@@ -50,9 +54,32 @@ class Weighted(ContrastiveMethod):
         super().__init__(encoder, head, objective)
         self.weight = weight
 
-    def compare(self, rows, labels):
-        loss, extra = super().compare(rows, labels)
-        return self.weight * loss, extra
+    def training_step(self, batch, progress):
+        (update,) = super().training_step(batch, progress)
+        weight = value_of(self.weight, progress)
+        yield Update(weight * update.loss, log={"weight": torch.tensor(weight)})
+
+
+@schedule("halving")
+@dataclass(frozen=True, kw_only=True)
+class Halving(Schedule):
+    start: float
+
+    def __call__(self, progress):
+        return self.start * 0.5 ** int(progress.epoch)
+
+    @property
+    def extremes(self):
+        return self.start * 1e-6, self.start
+
+
+@encoder("narrow")
+@dataclass(frozen=True, kw_only=True)
+class Narrow:
+    channels: int = 8
+
+    def build(self, norm, *about, **more):
+        return Micro(stem=8, widths=(self.channels,)).build(norm, *about, **more)
 
 
 @evaluation("norms")
@@ -109,6 +136,14 @@ table:
 """
 
 
+OWN = {
+    "data": "data: {ramps: {}}",
+    "method": "method: {heavier: {weight: {halving: {start: 3.0}}}}",
+    "encoder": "encoder: {narrow: {}}",
+}
+"""What takes the place of the scale's own parts."""
+
+
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An installed distribution, as an installer leaves it, and a folder of experiments beside it."""
@@ -124,8 +159,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     scale = (EXPERIMENTS / "scales" / "smoke.yaml").read_text(encoding="utf-8")
     for line in scale.splitlines():
-        if line.startswith(("data:", "method:")):
-            scale = scale.replace(line, {"d": "data: {ramps: {}}", "m": "method: {heavier: {}}"}[line[0]])
+        if line.startswith(("data:", "method:", "encoder:")):
+            scale = scale.replace(line, OWN[line.partition(":")[0]])
     files[root / "experiments" / "scales" / "smoke.yaml"] = scale.replace(
         "batch_size: 128, epochs", "batch_size: 32, epochs"
     )
@@ -151,11 +186,14 @@ def sweep(study: Path, *more: str) -> subprocess.CompletedProcess[str]:
     return run(study, "harness.sweep", "experiments/inverted.yaml", "--cluster", "local", "--jobs", "1", "--yes", *more)
 
 
-def test_an_augmentation_a_method_an_evaluation_a_data_set_and_a_table(study: Path) -> None:
+def test_one_part_of_each_kind_and_a_table(study: Path) -> None:
     done = sweep(study)
     assert done.returncode == 0, done.stdout + done.stderr
     runs = [json.loads(path.read_text()) for path in sorted((study / "results" / "runs").glob("*/run.json"))]
-    assert [one["spec"]["method"] for one in runs] == [{"heavier": {"weight": 3.0}}] * 2
+    assert [one["spec"]["method"] for one in runs] == [{"heavier": {"weight": {"halving": {"start": 3.0}}}}] * 2
+    assert [one["spec"]["encoder"] for one in runs] == [{"narrow": {"channels": 8}}] * 2
+    for path in study.glob("results/runs/*/metrics.jsonl"):
+        assert [json.loads(line)["weight"] for line in path.read_text().splitlines()] == [3.0, 1.5]
     assert [one["spec"]["data"] for one in runs] == [{"ramps": {"images": 64}}] * 2
     assert sorted(len(one["spec"]["views"]["both"]) for one in runs) == [1, 2]
     values = [json.loads(path.read_text())["values"] for path in study.glob("results/runs/*/evaluations/*.json")]

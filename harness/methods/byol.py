@@ -32,6 +32,7 @@ class BYOL:
     """
 
     own_loss: ClassVar[bool] = True
+    views: ClassVar[int] = 2
     tiny: ClassVar[Examples] = (
         {"predictor": {"mlp": {"hidden_dim": 16, "out_dim": 8}}, "momentum": 0.9},
         {"momentum": 0.5},

@@ -38,6 +38,7 @@ class MoCo:
     """
 
     own_loss: ClassVar[bool] = True
+    views: ClassVar[int] = 2
     tiny: ClassVar[Examples] = (
         {"queue": 64, "momentum": 0.9, "temperature": 0.2},
         {"queue": 32},

@@ -32,6 +32,7 @@ class SimSiam:
     """
 
     own_loss: ClassVar[bool] = True
+    views: ClassVar[int] = 2
     tiny: ClassVar[Examples] = (
         {"predictor": {"mlp": {"hidden_dim": 4, "out_dim": 8}}},
         {"predictor": None},

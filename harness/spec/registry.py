@@ -193,6 +193,8 @@ class Registry:
 
 
 NESTED = "nested_component"
+COMPONENT_KIND = "x-component"
+"""Key of a JSON schema that stands for any component of a kind."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,7 +221,7 @@ class Nested:
         )
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
-        entry = {"$ref": f"#/$defs/{self.registry.kind}"}
+        entry = {COMPONENT_KIND: self.registry.kind}  # pydantic follows references to definitions of its own alone
         also = [*([{"type": "number"}] if self.number else []), *([{"type": "null"}] if self.optional else [])]
         return {"anyOf": [*also, entry]} if also else entry
 

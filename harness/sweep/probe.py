@@ -96,7 +96,9 @@ def _learner_key(run: Run) -> str:
         "encoder": {"micro": {}},
         "schedule": {"batch_size": 2, "epochs": 1},
     }
-    return json.dumps(compared | alike, sort_keys=True)
+    usual = next(iter(run.data.values())).get("image_size") or 32
+    views = [(branch.size or usual) / usual for branch in run.views.branches for _ in range(branch.count)] or [1.0, 1.0]
+    return json.dumps([compared | alike, [round(SIDE * share) for share in views]], sort_keys=True)
 
 
 @lru_cache(maxsize=1024)
@@ -117,7 +119,8 @@ def learnt(key: str) -> str:
 
     Where a loss is no longer finite it is the key: nothing can be said of numbers that are none.
     """
-    run = Run.model_validate(json.loads(key))
+    settings, sizes = json.loads(key)
+    run = Run.model_validate(settings)
     groups = run.norm.groups
     count = groups * math.ceil(FEW / groups) if groups <= FEW else 2 * groups
     with torch.random.fork_rng(devices=[]):
@@ -125,7 +128,7 @@ def learnt(key: str) -> str:
         parts = components.build(run)
         method = parts.build_method(images=count, classes=10, encoder=StandIn)
         optimizers = parts.build_optimizers(method)
-        logged = rehearse(method, optimizers, [SIDE, SIDE], images=count, steps=STEPS, lr=RATE)
+        logged = rehearse(method, optimizers, sizes, images=count, steps=STEPS, lr=RATE)
     state = trace.state(method)
     return f"{state} {trace.digest(logged)}" if all(math.isfinite(float(one)) for one in logged) else key
 
@@ -140,6 +143,8 @@ class StandIn(nn.Module):
         self.linear = nn.Linear(3 * SIDE * SIDE, WIDTH)
 
     def forward(self, images: Tensor) -> Tensor:
-        """[N, 3, SIDE, SIDE] -> h [N, WIDTH], not negative, like the pooled features of a ResNet."""
+        """[N, 3, H, W] -> h [N, WIDTH], not negative, like the pooled features of a ResNet."""
+        if images.shape[-1] != SIDE:  # a view of another size
+            images = nn.functional.interpolate(images, size=(SIDE, SIDE))
         h: Tensor = self.linear(images.flatten(1))
         return h.relu()

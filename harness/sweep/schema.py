@@ -10,7 +10,7 @@ from harness.spec import registry
 from harness.spec.claim import CLAIM_KINDS
 from harness.spec.experiment import ExperimentFile
 from harness.spec.grid import COMPONENTS
-from harness.spec.registry import Registry
+from harness.spec.registry import COMPONENT_KIND, Registry
 from harness.spec.run import Branch
 
 assert components  # its import registers every component
@@ -61,6 +61,18 @@ def _list(items: dict[str, Any]) -> dict[str, Any]:
     return {"type": "array", "items": items}
 
 
+def _referring(schema: Any) -> Any:
+    """The same schema, with what stands for a component of a kind made a reference to all of that kind."""
+    if isinstance(schema, dict):
+        if COMPONENT_KIND in schema:
+            return {
+                **_of(schema[COMPONENT_KIND]),
+                **{key: schema[key] for key in schema if key in ("default", "title")},
+            }
+        return {key: _referring(value) for key, value in schema.items()}
+    return [_referring(one) for one in schema] if isinstance(schema, list) else schema
+
+
 def _entry(kind: Registry, definitions: dict[str, Any]) -> dict[str, Any]:
     """A bare name, or ``{name: {field: value}}`` with the fields of that component."""
     written = []
@@ -68,6 +80,7 @@ def _entry(kind: Registry, definitions: dict[str, Any]) -> dict[str, Any]:
         fields = kind.adapter(name).json_schema(ref_template="#/$defs/{model}")
         definitions |= fields.pop("$defs", {})
         fields.pop("description", None)  # the docstring: for readers of the code
+        fields = _referring(fields)
         written.append(
             {
                 "type": "object",
