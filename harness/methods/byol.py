@@ -25,19 +25,20 @@ class BYOL:
     """Bootstrap your own latent (arXiv:2006.07733), after ``byol_experiment.py`` of deepmind-research.
 
     ``momentum`` is that of the target, which follows the online network after every update: 0 makes it the online
-    network behind a stop-gradient, 1 leaves it as it was drawn (Table 5a). ``predictor: null`` is Table 5b's ablation.
+    network behind a stop-gradient, 1 leaves it as it was drawn (Table 5a). ``predictor: none`` is Table 5b's ablation.
     ``fresh_target``: the target is drawn on its own, as in the official code; otherwise it starts as a copy.
 
     The run's ``head`` is the projector; 4096 hidden units and 256 outputs in the paper, as of the predictor.
     """
 
     own_loss: ClassVar[bool] = True
+    logs: ClassVar[tuple[str, ...]] = ("feature_std",)
     views: ClassVar[int] = 2
     tiny: ClassVar[Examples] = (
         {"predictor": {"mlp": {"hidden_dim": 16, "out_dim": 8}}, "momentum": 0.9},
         {"momentum": 0.5},
         {"momentum": {"cosine": {"start": 0.9, "end": 1.0}}},
-        {"predictor": None},
+        {"predictor": "none"},
         {"predictor": {"linear": {"out_dim": 8}}},
         {"fresh_target": False},
     )
@@ -47,9 +48,7 @@ class BYOL:
     }
 
     momentum: Fraction = Cosine(start=0.996, end=1.0)
-    predictor: Annotated[HeadSpec | None, Nested(head, optional=True)] = MLPHead(
-        hidden_dim=4096, out_dim=256, output_bias=False
-    )
+    predictor: Annotated[HeadSpec, Nested(head)] = MLPHead(hidden_dim=4096, out_dim=256, output_bias=False)
     fresh_target: bool = True
 
     def build(self, task: Task, encoder: EncoderFactory, head: HeadFactory, objective: object | None) -> Method:
@@ -64,10 +63,8 @@ class BYOL:
         return BYOLMethod(self, body, projector, predictor, target)
 
 
-def fitting(predictor: HeadSpec | None, projector: Head, task: Task) -> nn.Module:
-    """The predictor for a projector's output, the identity for None. Raises :class:`SpecError` where widths differ."""
-    if predictor is None:
-        return nn.Identity()
+def fitting(predictor: HeadSpec, projector: Head, task: Task) -> nn.Module:
+    """The predictor for a projector's output. Raises :class:`SpecError` where their widths differ."""
     built = predictor.build(projector.out_dim, task.norm)
     if built.out_dim != projector.out_dim:
         raise SpecError(

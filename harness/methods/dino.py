@@ -37,6 +37,7 @@ class DINO:
     """
 
     own_loss: ClassVar[bool] = True
+    logs: ClassVar[tuple[str, ...]] = ("teacher_entropy", "feature_std")
     several_sizes: ClassVar[bool] = True
     tiny: ClassVar[Examples] = (
         {"momentum": 0.9, "freeze_last_layer": 0.0},

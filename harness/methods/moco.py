@@ -38,6 +38,7 @@ class MoCo:
     """
 
     own_loss: ClassVar[bool] = True
+    logs: ClassVar[tuple[str, ...]] = ("top1", "feature_std")
     views: ClassVar[int] = 2
     tiny: ClassVar[Examples] = (
         {"queue": 64, "momentum": 0.9, "temperature": 0.2},

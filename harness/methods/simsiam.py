@@ -25,17 +25,18 @@ class SimSiam:
 
     ``predictor_lr``: ``constant`` keeps the predictor's rate at its peak, which the paper found better (Table 1, 68.1
     against 67.7; ``--fix-pred-lr`` of the code, off by default there, on in the command of its README).
-    ``stop_gradient: false`` and ``predictor: null`` are the ablations that collapse (Figure 2, Table 1).
+    ``stop_gradient: false`` and ``predictor: none`` are the ablations that collapse (Figure 2, Table 1).
 
     The run's ``head`` is the projector, with batch norm after its output. The official optimiser decays every
     parameter, biases and batch norm too: ``sgd: {decay_all: true}``.
     """
 
     own_loss: ClassVar[bool] = True
+    logs: ClassVar[tuple[str, ...]] = ("feature_std",)
     views: ClassVar[int] = 2
     tiny: ClassVar[Examples] = (
         {"predictor": {"mlp": {"hidden_dim": 4, "out_dim": 8}}},
-        {"predictor": None},
+        {"predictor": "none"},
         {"predictor_lr": "scheduled"},
         {"stop_gradient": False},
     )
@@ -44,7 +45,7 @@ class SimSiam:
         "objective": None,
     }
 
-    predictor: Annotated[HeadSpec | None, Nested(head, optional=True)] = MLPHead(hidden_dim=512, out_dim=2048)
+    predictor: Annotated[HeadSpec, Nested(head)] = MLPHead(hidden_dim=512, out_dim=2048)
     predictor_lr: Literal["constant", "scheduled"] = "constant"
     stop_gradient: bool = True
 

@@ -22,6 +22,7 @@ from harness.spec.registry import method
 class Supervised:
     """Train encoder and classifier jointly on the labels of all views."""
 
+    logs: ClassVar[tuple[str, ...]] = ("top1",)
     tiny_run: ClassVar[Mapping[str, Any]] = {"head": "none", "objective": "cross_entropy"}
 
     def build(self, task: Task, encoder: EncoderFactory, head: HeadFactory, objective: object | None) -> Method:

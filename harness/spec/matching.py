@@ -24,8 +24,18 @@ def plain(value: Any) -> Any:
 
 
 def matches(settings: Settings, where: Settings) -> bool:
-    """Whether ``settings`` has every path of ``where`` at its value."""
-    return all(path in settings and plain(settings[path]) == plain(value) for path, value in where.items())
+    """Whether ``settings`` has every path of ``where`` at its value.
+
+    A bare name means a component of that name, whatever its fields: ``{method: byol}``.
+    """
+    return all(path in settings and stands_for(settings[path], value) for path, value in where.items())
+
+
+def stands_for(setting: Any, value: Any) -> bool:
+    """Whether a value of an arm is the one that a claim names: a component, also by its bare name."""
+    if isinstance(value, str) and isinstance(setting, Mapping) and len(setting) == 1 and value in setting:
+        return isinstance(setting[value], dict | None)
+    return bool(plain(setting) == plain(value))
 
 
 def split_side(side: dict[str, Any]) -> tuple[dict[str, Any], str | None, dict[str, Any] | None]:

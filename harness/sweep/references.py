@@ -19,6 +19,7 @@ from harness.spec.document import Keys
 from harness.spec.errors import Complaint, SpecError, nearest
 from harness.spec.experiment import Experiment
 from harness.spec.grid import Arm, lookup
+from harness.spec.matching import stands_for
 from harness.spec.published import load_published
 from harness.spec.registry import integral
 
@@ -227,7 +228,7 @@ class _Checker:
         if "on" in side:
             self._metric(side["on"], place)
         matched = any(
-            all(self._at(arm, path) == integral(value) for path, value in wanted.items()) for arm in self.arms
+            all(stands_for(self._at(arm, path), integral(value)) for path, value in wanted.items()) for arm in self.arms
         )
         if not matched and self._same_level():
             said = ", ".join(f"{path}: {value}" for path, value in wanted.items())
@@ -266,7 +267,11 @@ class _Checker:
 
     def _metric(self, metric: Any, place: Keys) -> None:
         label, _, name = str(metric).partition("/")
-        if metric == f"{TRAINING}/loss":
+        if label == TRAINING:
+            logged = ["loss", *(log for one in self._methods() for log in getattr(one, "logs", ()))]
+            if name not in logged:
+                said = nearest(str(metric), [f"{TRAINING}/{one}" for one in dict.fromkeys(logged)])
+                self._complain(place, f"metric {metric!r}: no method here logs it; {said}")
             return
         if label not in self.evaluations:
             self._complain(
@@ -277,6 +282,12 @@ class _Checker:
         if not name or (yields is not None and name not in yields):
             known = nearest(str(metric), [f"{label}/{one}" for one in yields or ()])
             self._complain(place, f"metric {metric!r}: {label} does not yield it; {known}")
+
+    def _methods(self) -> Iterable[type]:
+        return (
+            registry.method.get(name)
+            for name in dict.fromkeys(name for arm in self.arms for name in arm.tree["method"])
+        )
 
     def _published(self, name: Any, place: Keys) -> None:
         try:

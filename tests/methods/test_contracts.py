@@ -57,6 +57,7 @@ def test_what_it_minimises_is_finite_and_falls_while_its_target_and_queue_stand_
         assert all(
             value.shape == () and not value.requires_grad and bool(value.isfinite()) for value in values.values()
         )
+        assert {"loss", *getattr(method.get(name), "logs", ())} == {*values}, "`logs` names what claims may be about"
         losses.append(float(values["loss"]))
         for key, value in not_learned(model).items():
             value.data.copy_(held[key])
