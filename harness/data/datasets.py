@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from harness.data import fetch, folder
+from harness.data import fetch, folder, identity, layout
 from harness.data.rng import ImageRng
 from harness.data.text import FILE, Captions, Sentences, Vocabulary, read_captions
 from harness.spec.errors import SpecError
@@ -23,7 +23,11 @@ Window = folder.Window
 
 
 class Split(Protocol):
-    """A part of a data set: labels and other columns, and images that come in batches."""
+    """A part of a data set: labels and other columns, and images that come in batches.
+
+    It says what it holds by ``fingerprint()`` (:class:`harness.data.identity.Fingerprinted`); one from outside that
+    does not is told from others by its columns alone.
+    """
 
     @property
     def labels(self) -> Tensor:
@@ -106,6 +110,10 @@ class Resident:
         sentences = tuple(self.sentences[i] for i in places.tolist()) if self.sentences else ()
         return Resident(self.images[places], self.labels[places], others, sentences)
 
+    def fingerprint(self) -> str:
+        """As :class:`harness.data.identity.Fingerprinted` has it."""
+        return identity.of_columns({"image": self.images, **self.columns}, self.sentences)
+
     def joined(self, other: Split) -> Resident:
         assert isinstance(other, Resident)
         others = {name: torch.cat([column, other.others[name]]) for name, column in self.others.items()}
@@ -177,7 +185,8 @@ class ImageFolder:
 
     Training images are cropped at random from the full picture while they are decoded, by the leading crop of the views
     and with its very draws; without one, and for ``val``, the short side is resized to ``resize`` pixels and the
-    center taken (section B.6: 256, then 224). ``image_size`` in pixels. ``validation_images`` (the last of each class)
+    center taken (section B.6: 256, then 224). What is data says :mod:`harness.data.layout`, what a picture's mode means
+    :mod:`harness.data.pictures`. ``image_size`` in pixels. ``validation_images`` (the last of each class)
     and ``train_images`` (None: all others) are as for CIFAR-10.
 
     ``captions``: with a column ``text``, so many words of each caption of ``<root>/<path>/captions.tsv``, whose lines
@@ -197,13 +206,14 @@ class ImageFolder:
             raise ValueError("resize may not be smaller than image_size")
 
     def load(self, root: Path) -> Dataset:
-        """Lists the files.
+        """Lists the files (:mod:`harness.data.layout`: what is data).
 
-        Raises :class:`SpecError` where a folder is missing or holds too few images, and for captions that are wrong.
+        Raises :class:`SpecError` where a folder is missing or holds too few images, where train and val do not have the
+        same classes, and for captions that are wrong.
         """
-        train, test = (folder.listed(root / self.path / part) for part in ("train", "val"))
-        if train.classes != test.classes:
-            raise SpecError(f"{root / self.path}: train and val do not have the same classes")
+        found = [layout.survey(root / self.path / part) for part in ("train", "val")]
+        layout.check_sides(*found)
+        train, test = map(folder.listed, found)
         pool = balanced(train.labels, len(train.labels) - self.validation_images)
         chosen = pool[balanced(train.labels[pool], len(pool) if self.train_images is None else self.train_images)]
         wanted = self.validation_images + (self.train_images or 1)
@@ -245,6 +255,16 @@ def captioned(
         for part, each in zip(parts, sentences, strict=True)
     ]
     return made, vocabulary
+
+
+@dataclass(frozen=True)
+class Drawn(Resident):
+    """Images that a rule drew: another machine may round some of them otherwise, and they are the same data."""
+
+    rule: str = ""
+
+    def fingerprint(self) -> str:
+        return identity.combined(["drawn", self.rule, identity.of_columns(self.columns, self.sentences)])
 
 
 @dataset("synthetic")
@@ -297,7 +317,8 @@ class Synthetic:
         light = rng.uniform(0.7, 1.2, 1, 1, 1)
         images = light * (tint[:, :, None, None] + 0.25 * waves[:, None]) + 0.05 * rng.normal(3, size, size)
         sentences = self._described(labels, rng.child("captions")) if self.captions else ()
-        return Resident(images.clamp_(0.0, 1.0).mul_(255.0).round_().to(torch.uint8), labels, sentences=sentences)
+        pixels = images.clamp_(0.0, 1.0).mul_(255.0).round_().to(torch.uint8)
+        return Drawn(pixels, labels, sentences=sentences, rule=f"{name} {count} {self.classes} {self.image_size}")
 
     def _described(self, labels: Tensor, rng: ImageRng) -> Sentences:
         ways = rng.permutation(len(SENTENCES))[:, :SAID].tolist()

@@ -6,8 +6,6 @@ memory, and an epoch starts at once.
 
 from __future__ import annotations
 
-import io
-import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,12 +18,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from harness.data import identity, pictures
 from harness.data.augment import Crop
+from harness.data.layout import Layout
 from harness.data.rng import ImageRng
 from harness.data.text import Sentences
-from harness.spec.errors import SpecError
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".webp"})
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 AHEAD = 2  # batches being decoded while one is in use
 
@@ -59,7 +57,8 @@ class Source(Protocol):
 class Listing:
     """Image files, or other sources of pictures, with their classes; ``labels`` int64 [N], or several each: [N, C].
 
-    ``others``: its columns but for the labels, [N, ...] each; ``sentences``: what the column ``text`` was made of.
+    ``others``: its columns but for the labels, [N, ...] each; ``sentences``: what the column ``text`` was made of;
+    ``remarks``: lines about what was left out.
     """
 
     paths: tuple[Path | Source, ...]
@@ -67,6 +66,7 @@ class Listing:
     classes: tuple[str, ...]
     others: Mapping[str, Tensor] = field(default_factory=dict)
     sentences: Sentences = ()
+    remarks: tuple[str, ...] = ()
 
     def to(self, device: torch.device | str) -> Listing:
         others = {name: column.to(device) for name, column in self.others.items()}
@@ -81,23 +81,17 @@ class Listing:
     def joined(self, other: Listing) -> Listing:
         others = {name: torch.cat([column, other.others[name]]) for name, column in self.others.items()}
         paths, labels = self.paths + other.paths, torch.cat([self.labels, other.labels])
-        return replace(self, paths=paths, labels=labels, others=others, sentences=self.sentences + other.sentences)
+        joined = replace(self, paths=paths, labels=labels, others=others, sentences=self.sentences + other.sentences)
+        return replace(joined, remarks=tuple(dict.fromkeys(self.remarks + other.remarks)))
 
 
-def listed(top: Path) -> Listing:
-    """All images of ``top/<class>/``, classes and files in the order of their names. Raises :class:`SpecError`."""
-    if not top.is_dir():
-        raise SpecError(f"{top} is missing; expected one folder of images per class in it")
-    classes = sorted(entry.name for entry in os.scandir(top) if entry.is_dir())
-    paths: list[Path] = []
-    labels: list[int] = []
-    for label, name in enumerate(classes):
-        files = sorted(entry.name for entry in os.scandir(top / name) if Path(entry.name).suffix.lower() in SUFFIXES)
-        paths += [top / name / file for file in files]
-        labels += [label] * len(files)
-    if not paths:
-        raise SpecError(f"{top} holds no images; expected one folder of images per class in it")
-    return Listing(tuple(paths), torch.tensor(labels), tuple(classes))
+def listed(layout: Layout) -> Listing:
+    """All images of a folder, classes and files in the order of their names."""
+    named = zip(layout.classes, layout.files, strict=True)
+    paths = tuple(layout.top / name / file for name, files in named for file in files)
+    counts = torch.tensor([len(files) for files in layout.files])
+    labels = torch.arange(len(layout.classes)).repeat_interleave(counts)
+    return Listing(paths, labels, layout.classes, remarks=(layout.remark,) if layout.remark else ())
 
 
 @dataclass(frozen=True)
@@ -123,8 +117,16 @@ class Files:
     def sentences(self) -> Sentences:
         return self.listing.sentences
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        return self.listing.remarks
+
     def __len__(self) -> int:
         return len(self.listing.paths)
+
+    def fingerprint(self) -> str:
+        """As :class:`harness.data.identity.Fingerprinted` has it."""
+        return identity.of_pictures(self.listing.paths, self.columns, self.sentences)
 
     def to(self, device: torch.device | str) -> Files:
         return replace(self, listing=self.listing.to(device))
@@ -194,21 +196,21 @@ def following(left: Iterator[Tensor]) -> list[Tensor]:
 
 
 def opened_image(path: Path | Source) -> Image.Image:
-    """The file in memory, its header read, its pixels not yet decoded. Raises :class:`SpecError` naming the file."""
-    try:
-        if not isinstance(path, Path):
-            return path.picture()
-        return Image.open(io.BytesIO(path.read_bytes()))
-    except OSError as error:
-        raise SpecError(f"{path} cannot be read as an image: {error}") from None
+    """A picture whose pixels need not be decoded yet. Raises :class:`SpecError` naming it."""
+    if isinstance(path, Path):
+        return pictures.opened(path)
+    with pictures.naming(path):
+        image = path.picture()
+    pictures.check_size(path, *image.size)
+    return image
 
 
 def decoded_image(path: Path | Source, image: Image.Image) -> Image.Image:
     """Its pixels as RGB. Raises :class:`SpecError` naming the file."""
-    try:
-        return image.convert("RGB")
-    except OSError as error:
-        raise SpecError(f"{path} cannot be read as an image: {error}") from None
+    found = pictures.rgb(path, image)
+    if isinstance(path, Path) and found is not image:
+        image.close()  # or a batch of large scans would be in memory twice
+    return found
 
 
 def window_of(image: Image.Image, box: Sequence[int], size: int, interpolation: str) -> Image.Image:

@@ -16,6 +16,7 @@ from PIL import Image
 from pydantic import AfterValidator, Field
 from torch import Tensor
 
+from harness.data import identity, pictures
 from harness.data.datasets import Cifar10, Dataset, Resident, balanced_at_random
 from harness.data.folder import Files, Frame, Listing
 from harness.data.sources import SOURCES, Arguments
@@ -41,6 +42,22 @@ class Picture(NamedTuple):
     def picture(self) -> Image.Image:
         image: Image.Image = self.of[self.place][0]
         return image
+
+    def fingerprint(self) -> str:
+        """Of its file, or of its pixels where torchvision holds them all; empty where torchvision keeps that to itself.
+
+        Never of pixels that are decoded for it: decoders of JPEG round in more than one way.
+        """
+        for name in ("_image_files", "_images", "images", "_samples", "data"):
+            held = getattr(self.of, name, None)
+            if held is None or len(held) != len(self.of):
+                continue
+            one = held[self.place]
+            one = one[0] if isinstance(one, tuple) else one
+            if isinstance(one, str | Path):
+                return identity.of_file(Path(one))
+            return identity.of_tensors(torch.as_tensor(one))
+        return ""
 
     def __str__(self) -> str:
         return f"image {self.place} of {type(self.of).__name__}"
@@ -104,7 +121,8 @@ class Torchvision:
 
     def _split(self, root: Path, arguments: Arguments) -> Files:
         found = opened(self.name, root, arguments)
-        labels = labels_of(found)
+        with pictures.naming(f"{self.name} in {root}", "has labels that cannot be read (damaged?)"):
+            labels = labels_of(found)
         count = labels.shape[1] if labels.ndim == 2 else int(labels.max()) + 1
         known = getattr(found, "classes", None) or getattr(found, "categories", None) or range(count)
         listing = Listing(tuple(Picture(found, i) for i in range(len(labels))), labels, tuple(map(str, known)))
@@ -122,8 +140,12 @@ def opened(name: str, root: Path, arguments: Arguments, *, download: bool = Fals
         return Cifar10Pictures(root, **arguments)
     try:
         return getattr(datasets, source.cls)(root, download=download, **arguments)
-    except (RuntimeError, OSError, ImportError, ValueError) as error:
-        said = " ".join(str(error).split())
+    except MemoryError:
+        raise
+    except Exception as error:  # of damaged files its readers raise what they like: EOFError, AssertionError, KeyError
+        said = " ".join(str(error).split()) or type(error).__name__
+        if not isinstance(error, RuntimeError | OSError | ImportError | ValueError):
+            said = f"{type(error).__name__}: {said}; damaged?"
         if download:
             raise SpecError(f"{name} could not be fetched: {said}") from None
         where = f"to fetch it: python -m harness.data {name} --root {root}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -41,7 +41,9 @@ class Trained:
     (passes here, on one device, are at most that large, and at most 512 images); ``seed`` is the run's, and decides
     everything random here. ``root`` is the folder of data sets; ``untrained`` makes the networks anew as pretraining
     found them, for baselines without it.
-    ``interim`` is where a long evaluation leaves what it needs to go on after an interruption.
+    ``interim`` is where a long evaluation leaves what it needs to go on after an interruption. ``own`` says what data
+    this is (:func:`harness.data.identity.described`), and ``looked_at`` the same of what an evaluation looked at: that,
+    or another data set that it loaded.
     """
 
     method: Method
@@ -53,6 +55,8 @@ class Trained:
     root: Path = Path("data")
     untrained: Callable[[], Method] | None = None
     interim: Interim = field(default_factory=Interim)
+    own: Mapping[str, Any] = field(default_factory=dict)
+    looked_at: Mapping[str, Any] = field(default_factory=dict)
     fitted: dict[Any, Any] = field(default_factory=dict, repr=False)
     """What one evaluation fitted and another, which differs in the images it is scored on alone, need not fit again."""
     _features: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)

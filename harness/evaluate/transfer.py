@@ -16,6 +16,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from harness.data import identity
 from harness.data.datasets import Dataset, Split
 from harness.evaluate import finetuning, logistic
 from harness.evaluate.finetuning import Classifier, Recipe, Weights
@@ -75,6 +76,7 @@ class Transfer:
         if several != (self.measure == "map11"):
             how = "several labels" if several else "one label"
             raise Unavailable(f"{self.variant} has {how} per image: it has no {self.measure}")
+        trained.looked_at = identity.described(found)
         return found
 
 

@@ -28,8 +28,7 @@ TRUNCATED_STD = 0.87962566103423978
 Width = Annotated[int, Field(ge=1)]
 
 ChannelsOf8 = Annotated[int, Field(ge=8, multiple_of=8)]
-"""Whole vectors of channels. Not only for speed: with four channels, channels_last training on a CPU corrupted the
-heap under torch 2.15 (oneDNN 3.13, AVX2)."""
+"""Whole vectors of channels. Not only for speed: of other numbers outside software crashed (torch 2.15, on a CPU)."""
 
 
 class Encoder(nn.Sequential):

@@ -17,7 +17,8 @@ from pydantic import ValidationError
 from harness.causes import policy
 from harness.report import integrity
 from harness.report.entries import Metric
-from harness.report.records import Experiment, Problem, Results, Run, State
+from harness.report.records import Experiment, Problem, Results, Run, State, inner
+from harness.report.same_data import set_aside
 from harness.store import RunFolder, Store, StoreError, read_json
 
 SCALES = ("imagenet", "cifar10", "micro", "smoke")
@@ -47,9 +48,11 @@ def collect(root: Path) -> Results:
             wanted.setdefault(run, set()).update(experiment.evaluations.values())
     runs = {run: reader.run(run, wanted[run]) for run in sorted(wanted)}
     experiments = [one for one in experiments if reader.vouched(one, runs)]
+    aside = {one.key: reader.same_data(one, runs) for one in experiments}
     present = set(store.run_ids())
     sources = {path.stem: reader.json(path) or {} for path in sorted(store.sources.glob("*.json"))}
-    return Results(tuple(experiments), runs, tuple(reader.problems), len(present - wanted.keys()), sources)
+    left = len(present - wanted.keys())
+    return Results(tuple(experiments), runs, tuple(reader.problems), left, sources, aside)
 
 
 def _order(experiment: Experiment) -> tuple[str, float, str]:
@@ -112,6 +115,13 @@ class _Reader:
         if fault:
             self.complain(self.files[experiment.key], f"{fault}; the experiment was left out")
         return not fault
+
+    def same_data(self, experiment: Experiment, runs: Mapping[str, Run]) -> Mapping[str, Run]:
+        """The runs whose numbers do not count in an experiment because they are of other data."""
+        found = set_aside(experiment, runs)
+        for said in found.said:
+            self.complain(self.files[experiment.key], said)
+        return found.runs
 
     def run(self, name: str, asked: Collection[str] = ()) -> Run:
         """What the files say, by the store's order: a run that has all that is ``asked`` (handles) is done.
@@ -212,6 +222,7 @@ class _Reader:
         diverged: set[str] = set()
         arrays: dict[str, Mapping[str, Any]] = {}
         codes: dict[str, str] = {}
+        seen: dict[str, str] = {}
         for path in sorted((folder.path / "evaluations").glob("*.json")):
             data = self.json(path)
             if data is None:
@@ -226,6 +237,8 @@ class _Reader:
             found[handle] = self.values(path, _mapping(data.get("values")))
             if isinstance(code := data.get("code"), str):
                 codes[handle] = code
+            if isinstance(digest := inner(data, "data").get("digest"), str):
+                seen[handle] = digest
             if isinstance(reason := data.get("unavailable"), str):
                 unavailable[handle] = reason
             if data.get("diverged") is True:
@@ -242,6 +255,7 @@ class _Reader:
             "diverged": diverged,
             "arrays": arrays,
             "evaluated_by": codes,
+            "evaluated_on": seen,
         }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -23,6 +23,7 @@ class State(StrEnum):
     TRAINED = "not evaluated"
     DIVERGED = "diverged"
     FAILED = "failed"
+    OTHER_DATA = "other data"
     NOT_RUN = "not run"
 
 
@@ -136,7 +137,8 @@ class Run:
     ``unavailable`` a handle to the reason why it could not be had, ``arrays`` a handle to what figures are drawn from;
     ``diverged`` are the handles of evaluations within which a training diverged, though the run did not;
     ``history`` is what was measured at the end of each epoch, ``last`` that of the last epoch of a whole training;
-    ``evaluated_by`` maps a handle to the numeric code that evaluated.
+    ``evaluated_by`` maps a handle to the numeric code that evaluated, ``evaluated_on`` to the digest of what data;
+    ``other_data`` are the handles whose numbers are of other data than those of the other runs.
     """
 
     id: str
@@ -152,6 +154,21 @@ class Run:
     history: tuple[Mapping[str, float], ...] = ()
     last: Mapping[str, float] = field(default_factory=dict)
     evaluated_by: Mapping[str, str] = field(default_factory=dict)
+    evaluated_on: Mapping[str, str] = field(default_factory=dict)
+    other_data: Collection[str] = ()
+
+    @property
+    def data(self) -> str:
+        """Digest of the data that it was trained on; empty where that was not recorded."""
+        return str(inner(self.provenance, "data").get("digest") or "")
+
+    @property
+    def data_in_words(self) -> str:
+        """``train 160, test 40 images; ``, or nothing."""
+        counts = ", ".join(
+            f"{split} {count}" for split, count in inner(inner(self.provenance, "data"), "images").items()
+        )
+        return f"{counts} images; " if counts else ""
 
     @property
     def epochs(self) -> int:
@@ -174,6 +191,8 @@ class Run:
         """A number, or the reason why there is none. A NaN counts as diverged: it is a result, but not a number."""
         if self.state is State.DIVERGED:
             return self.state
+        if handle in self.other_data:
+            return State.OTHER_DATA
         if handle in self.diverged:
             return State.DIVERGED
         measured = self.last if handle == TRAINING else self.evaluations.get(handle or "", {})
@@ -206,7 +225,7 @@ class Cell:
     @property
     def state(self) -> State:
         """Of the seeds without a number the most telling state; DONE when every seed has one."""
-        order = (State.FAILED, State.DIVERGED, State.RUNNING, State.TRAINED, State.NOT_RUN)
+        order = (State.OTHER_DATA, State.FAILED, State.DIVERGED, State.RUNNING, State.TRAINED, State.NOT_RUN)
         found = set(self.states.values())
         return next((state for state in order if state in found), State.DONE if self.values else State.NOT_RUN)
 
@@ -220,6 +239,13 @@ class Results:
     problems: tuple[Problem, ...] = ()
     orphans: int = 0
     sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # code -> numeric file -> digest
+    aside: Mapping[str, Mapping[str, Run]] = field(default_factory=dict)
+    """Experiment -> those of its runs whose numbers do not count in it, without them."""
+
+    def of(self, experiment: Experiment) -> Results:
+        """The same as one experiment may use it."""
+        aside = self.aside.get(experiment.key)
+        return replace(self, runs={**self.runs, **aside}) if aside else self
 
     def changed(self, codes: Iterable[str]) -> list[str]:
         """Numeric files that are not the same in all of these codes, as far as their files were written down."""
@@ -230,9 +256,10 @@ class Results:
         """One cell per arm of the experiment for a metric such as ``linear/top1``."""
         label, _, name = metric.rpartition("/")
         handle = TRAINING if label == TRAINING else experiment.evaluations.get(label)
+        runs = self.of(experiment).runs
         found = []
         for index, arm in enumerate(experiment.arms):
-            read = {seed: self.runs[run].value(handle, name) for seed, run in sorted(arm.runs.items())}
+            read = {seed: runs[run].value(handle, name) for seed, run in sorted(arm.runs.items())}
             values = {seed: value for seed, value in read.items() if not isinstance(value, State)}
             states = {seed: value for seed, value in read.items() if isinstance(value, State)}
             found.append(Cell(arm.settings, values, states, (index,)))

@@ -46,9 +46,9 @@ class Section:
     """One experiment at one scale."""
 
     def __init__(self, results: Results, experiment: Experiment, scores: Sequence[Score]) -> None:
-        self.results, self.experiment, self.scores = results, experiment, scores
+        self.results, self.experiment, self.scores = results.of(experiment), experiment, scores
         self.anchor = slug(experiment.key)
-        self.runs = [results.runs[run] for run in experiment.ids]
+        self.runs = [self.results.runs[run] for run in experiment.ids]
 
     @cached_property
     def blocks(self) -> list[tuple[Grid, str, list[heatmap.Panel], list[figures.Chart]]]:
@@ -230,6 +230,9 @@ class Section:
             ("numeric code", _several(", then ".join(run.codes) or "?" for run in self.runs if run.provenance)),
             ("hardware", _several(_hardware(one) for one in held)),
         ]
+        if any(run.data for run in self.runs):
+            seen = (f"{run.data} ({run.data_in_words.rstrip('; ')})" for run in self.runs if run.data)
+            found.append(("data", _several(seen)))
         if walls:
             found.append(
                 (

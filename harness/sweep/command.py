@@ -26,7 +26,7 @@ from harness.sweep.live import many, say, were
 from harness.sweep.machine import Crew, crew
 from harness.sweep.plan import Plan, PlannedRun, make_plan
 from harness.sweep.pool import Outcome
-from harness.sweep.preflight import check_data, check_processes, lacking
+from harness.sweep.preflight import check_data, check_processes, lacking, other_data, remarks
 from harness.sweep.price import Bill, Prices, bill
 from harness.sweep.record import record
 from harness.sweep.retry import as_retried, forget
@@ -82,6 +82,8 @@ def _ready(asked: argparse.Namespace, console: Console, offer: Offer) -> bool:
             if runs:
                 show_lacking(console, lacking(plan.evaluations, asked.data))
             here |= {one.folder.id: one for one in runs}
+    for plan, runs in offer:
+        _show_remarks(asked, console, plan, runs)
     check_data(here.values(), asked.data)
     check_processes(here.values(), asked.processes_per_run or 1, asked.images_per_pass or 0, _compile(asked))
     if here:
@@ -119,6 +121,7 @@ def _plan_only(asked: argparse.Namespace, console: Console, plan: Plan, runs: Se
         ranks, passes, compile = asked.processes_per_run or 1, asked.images_per_pass or 0, _compile(asked)
         if runs:
             show_lacking(console, lacking(plan.evaluations, asked.data))
+    _show_remarks(asked, console, plan, runs)
     for check in (partial(check_data, runs, asked.data), partial(check_processes, runs, ranks, passes, compile)):
         try:
             check()
@@ -126,6 +129,12 @@ def _plan_only(asked: argparse.Namespace, console: Console, plan: Plan, runs: Se
             for one in error.complaints:
                 say(console, f"As things are, a start would be refused: {one}", style="yellow")
     return code
+
+
+def _show_remarks(asked: argparse.Namespace, console: Console, plan: Plan, runs: Sequence[PlannedRun]) -> None:
+    """What is no data, and whether it is other data than before."""
+    for remark in [*remarks(runs, asked.data), *other_data(plan, runs, asked.data)]:
+        say(console, remark, style="yellow")
 
 
 def _one(asked: argparse.Namespace, console: Console, plan: Plan, runs: Sequence[PlannedRun], files: int) -> int:

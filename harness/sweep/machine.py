@@ -52,6 +52,7 @@ def gpus() -> tuple[tuple[str, str], ...]:
 def crew(runs: int, jobs: int | None, processes: int = 1) -> Crew:
     """One process per GPU; without a GPU one per core, and more threads each where there are fewer than cores.
 
+    ``OMP_NUM_THREADS`` says otherwise how many threads each has, where it is set.
     Raises :class:`SpecError` where there are GPUs, but too few for the processes of one run.
     """
     devices = tuple(name for name, _ in gpus())
@@ -59,7 +60,13 @@ def crew(runs: int, jobs: int | None, processes: int = 1) -> Crew:
         raise SpecError(f"--processes-per-run {processes}: each process needs a GPU, and here are {len(devices)}")
     at_once = jobs or (len(devices) if devices else cores()) // processes
     at_once = max(1, min(at_once, runs)) if runs else max(1, at_once)
-    return Crew(at_once, max(1, cores() // (at_once * processes)), devices, processes)
+    return Crew(at_once, threads_asked_for() or max(1, cores() // (at_once * processes)), devices, processes)
+
+
+def threads_asked_for() -> int:
+    """What ``OMP_NUM_THREADS`` says, the first number of a list (one for each level of nesting); 0: no number."""
+    said = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(said) if said.isdecimal() else 0
 
 
 def oom_kills() -> int:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from harness.components import Evaluation
+from harness.data import identity
 from harness.spec import registry
 from harness.spec.errors import Complaint, SpecError
+from harness.store import State, StoreError, read_json
 from harness.sweep.gaps import Gap
-from harness.sweep.plan import PlannedRun
+from harness.sweep.plan import Plan, PlannedRun
 from harness.train.place import Compile, check_graphs, passes
 
 
@@ -21,6 +25,12 @@ def check_data(runs: Iterable[PlannedRun], root: Path) -> None:
     complaints = list(dict.fromkeys(one for entry in entries for one in _refused(entry, root)))
     if complaints:
         raise SpecError(complaints)
+
+
+def remarks(runs: Iterable[PlannedRun], root: Path) -> list[str]:
+    """What the data sets that these runs ask for have to say of themselves: what was left out as no data."""
+    entries = sorted({json.dumps(one.run.data, sort_keys=True) for one in runs})
+    return list(dict.fromkeys(line for entry in entries for line in _looked_at(entry, root)[1]))
 
 
 def lacking(evaluations: Iterable[Evaluation], root: Path) -> list[Gap]:
@@ -33,14 +43,61 @@ def lacking(evaluations: Iterable[Evaluation], root: Path) -> list[Gap]:
     return found
 
 
+def other_data(plan: Plan, runs: Iterable[PlannedRun], root: Path) -> list[str]:
+    """Warnings where runs of the same experiment were trained on other data than ``root`` has under the same name.
+
+    One trained run is asked for each data set; digests are taken only where one is on record.
+    """
+    entries = {json.dumps(one.run.data, sort_keys=True) for one in runs}
+    found = []
+    for one in plan.runs.values():
+        entry = json.dumps(one.run.data, sort_keys=True)
+        if entry not in entries or not (one.state.finished or one.state is State.TRAINED):
+            continue
+        known = _on_record(one)
+        if not known:
+            continue
+        entries.remove(entry)
+        here = _identity(entry, root)
+        if here is not None and here["digest"] != known.get("digest"):
+            found.append(
+                f"{root}: other data than run {one.folder.id} was trained on under the same name "
+                f"({identity.in_words(known)}; here lies {identity.in_words(here)}): the report averages no setting "
+                "that has seen both. Give the folder of data sets that holds the former (--data), or keep the two "
+                "studies apart (--results)"
+            )
+    return found
+
+
+def _on_record(one: PlannedRun) -> Mapping[str, Any]:
+    """What a finished run says of its data; empty where it says nothing that can be read."""
+    with suppress(StoreError):
+        held = (read_json(one.folder.provenance) or {}).get("data")
+        if isinstance(held, dict):
+            return held
+    return {}
+
+
 @lru_cache(maxsize=256)
-def _refused(entry: str, root: Path) -> tuple[Complaint, ...]:
-    """What this data set says when it is loaded; asked once, however many files of experiments use it."""
+def _identity(entry: str, root: Path) -> dict[str, Any] | None:
+    """What this data set is; None where it cannot be loaded, which is said elsewhere."""
     try:
-        registry.dataset.build(json.loads(entry)).load(root)
+        return identity.described(registry.dataset.build(json.loads(entry)).load(root))
+    except SpecError:
+        return None
+
+
+def _refused(entry: str, root: Path) -> tuple[Complaint, ...]:
+    return _looked_at(entry, root)[0]
+
+
+@lru_cache(maxsize=256)
+def _looked_at(entry: str, root: Path) -> tuple[tuple[Complaint, ...], tuple[str, ...]]:
+    """Why this data set cannot be loaded, and its remarks; asked once, however many files of experiments use it."""
+    try:
+        return (), tuple(identity.remarks(registry.dataset.build(json.loads(entry)).load(root)))
     except SpecError as error:
-        return error.complaints
-    return ()
+        return error.complaints, ()
 
 
 def check_processes(runs: Iterable[PlannedRun], processes: int, images_per_pass: int, compile: Compile = "off") -> None:

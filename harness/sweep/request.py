@@ -114,7 +114,13 @@ def _environment(cluster: Cluster, code: Snapshot | None) -> list[str]:
     """The job imports the snapshot that was submitted, whatever it finds in its working directory, and does not
     oversubscribe cores. ``code`` is None where nothing is going to run.
     """
-    lines = [f"export OMP_NUM_THREADS={max(1, cluster.cpus_per_task // cluster.at_once)}"]
+    threads = max(1, cluster.cpus_per_task // cluster.at_once)
+    why = f"{threads} threads a run, `cpus` of the cluster file over `at_once`"  # a site's profile often says 1
+    lines = [
+        f'[ "${{OMP_NUM_THREADS:-{threads}}}" = {threads} ] || '
+        f'echo "OMP_NUM_THREADS=$OMP_NUM_THREADS is not heeded: "{shlex.quote(why)}',
+        f"export OMP_NUM_THREADS={threads}",
+    ]
     lines.append(f"export {WARNED_S}={cluster.signal_seconds}")
     for name, value in code.environment.items() if code else ():
         behind = "${PYTHONPATH:+:$PYTHONPATH}" if name == "PYTHONPATH" else ""

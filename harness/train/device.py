@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from harness.train.memory import keep_memory
@@ -18,6 +20,10 @@ def prepared_device(place: Place) -> torch.device:
     """
     if place.threads:
         torch.set_num_threads(place.threads)
+        said = os.environ.get("OMP_NUM_THREADS", "")
+        if said and said.partition(",")[0].strip() != str(place.threads):  # torchrun sets it, whatever a user wants
+            share = f"{place.threads} threads, this run's share of the cores"
+            print(f"OMP_NUM_THREADS={said} is not heeded, since it is no number or torchrun's: {share}", flush=True)
     name = ("cuda" if torch.cuda.is_available() else "cpu") if place.device == "auto" else place.device
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False

@@ -16,6 +16,7 @@ from harness.components import Evaluation
 from harness.evaluate.interim import Interim, State
 from harness.evaluate.measurement import recorded
 from harness.evaluate.trained import Trained
+from harness.spec.errors import SpecError
 from harness.spec.registry import evaluation as evaluations
 from harness.store import RunFolder, write_json
 from harness.train import checkpoint
@@ -38,12 +39,15 @@ def evaluate(
         if stop.is_set():
             raise Interrupted(f"stopped by a signal before {one.label}")
         report_progress(folder, f"evaluating {one.label}")
-        interim = Resumable(folder, one, place, stop)
+        trained.looked_at = dict(trained.own)
+        interim = Resumable(folder, one, place, stop, trained)
         trained.interim = Interim(interim.resume(), interim.keep, interim.check)
         found = recorded(evaluations.build(one.resolved)(trained))
         numbers = ", ".join(f"{name} {value:.2f}" for name, value in found["values"].items())
         said = "diverged" if "diverged" in found else found.get("unavailable", numbers)
         print(f"{one.label}: {said}", flush=True)
+        interim.check_data()
+        seen = {key: trained.looked_at[key] for key in ("digest", "images") if key in trained.looked_at}
         check_ours(folder, folder.evaluation(one.handle))
         write_json(
             folder.evaluation(one.handle),
@@ -54,6 +58,7 @@ def evaluate(
                 "label": one.label,
                 "evaluation": one.resolved,
                 **found,
+                "data": seen,
                 "code": provenance.code_fingerprint(),
                 "wall_seconds": round(interim.seconds(), 3),
             },
@@ -69,11 +74,14 @@ class Resumable:
     asked: Evaluation
     place: Place
     stop: threading.Event
+    trained: Trained
     earlier: float = 0.0
     began: float = field(default_factory=time.monotonic)
     begun_at: float = 0.0
     """The share that was done when this attempt began."""
     latest: Callable[[], State] | None = None
+    began_on: str | None = None
+    """Digest of the data that an earlier attempt looked at; None where there was none, or it did not say."""
 
     def __post_init__(self) -> None:
         self.saved = self.told = self.began
@@ -91,13 +99,23 @@ class Resumable:
         held = checkpoint.load_whole(self.path, torch.device("cpu"))
         if held is None or held["run"] != self.folder.id or held["code"] != provenance.code_fingerprint():
             return None
-        self.earlier, self.begun_at = held["seconds"], held["done"]
+        self.earlier, self.begun_at, self.began_on = held["seconds"], held["done"], held.get("data")
         print(f"{self.asked.label}: resumed at {held['done']:.0%}", flush=True)
         state: State = held["state"]
         return state
 
+    def check_data(self) -> None:
+        """Raises :class:`SpecError` where an earlier attempt looked at other data: no number is of two."""
+        here = self.trained.looked_at.get("digest")
+        if self.began_on not in (None, here):
+            raise SpecError(
+                f"{self.path}: {self.asked.label} was begun on other data of the same name ({self.began_on}, here lies "
+                f"{here}); bring that back, or remove this file to begin anew"
+            )
+
     def keep(self, make: Callable[[], State], done: float) -> None:
         """As :class:`Interim` has it."""
+        self.check_data()
         self.latest = lambda: self._about(make(), done)
         self._tell(done)
         if not self.stop.is_set() and time.monotonic() - self.saved >= 60 * self.place.checkpoint_minutes:
@@ -118,8 +136,9 @@ class Resumable:
         self.saved = time.monotonic()
 
     def _about(self, state: State, done: float) -> dict[str, Any]:
-        code = provenance.code_fingerprint()
-        return {"run": self.folder.id, "code": code, "seconds": self.seconds(), "done": done, "state": state}
+        about: dict[str, Any] = {"run": self.folder.id, "code": provenance.code_fingerprint()}
+        about |= {"data": self.trained.looked_at.get("digest"), "seconds": self.seconds()}
+        return {**about, "done": done, "state": state}
 
     def _tell(self, done: float) -> None:
         now = time.monotonic()

@@ -20,11 +20,13 @@ from torch import Tensor
 
 from harness import components, provenance
 from harness.components import Evaluation, Parts
+from harness.data import identity
 from harness.data.datasets import Dataset
 from harness.data.views import batches
 from harness.evaluate.trained import Trained
 from harness.methods.base import Method
 from harness.optim.schedules import Progress
+from harness.spec.errors import SpecError
 from harness.spec.run import Run
 from harness.store import RunFolder, StoreError, read_json, write_atomic, write_json
 from harness.train import checkpoint, distributed, trace
@@ -63,13 +65,17 @@ def execute(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> Non
     device = prepared_device(place)
     parts = components.build(run)
     dataset = parts.dataset.load(place.data)
+    data = identity.described(dataset)
+    check_same_data(distributed.from_first(lambda: data), data, place, "the first process of this run has")
     method = seeded_method(parts, dataset, device)
     with stop_on_signal() as stop:
         known = distributed.from_first(lambda: read_json(folder.outcome))
         if known is None:
+            for remark in identity.remarks(dataset):
+                print(remark, flush=True)
             try:
                 with compiled(method, place, device):
-                    Pretraining(folder, parts, dataset, method, place, device, stop).run()
+                    Pretraining(folder, parts, dataset, method, place, device, stop, data=data).run()
             except Diverged as divergence:
                 finish(folder, run, status="diverged", at_step=divergence.step)
                 return
@@ -83,6 +89,8 @@ def execute(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> Non
                     f"{folder.weights}: the trained weights are not here (they are not committed), so nothing can be "
                     f"evaluated anew; move {folder.path} away to train it again"
                 )
+            trained_on = (read_json(folder.provenance) or {}).get("data")
+            check_same_data(trained_on, data, place, "this run was trained on")
             method.load_state_dict(checkpoint.load(folder.weights, device)["method"])
         try:
             trained = Trained(
@@ -93,6 +101,7 @@ def execute(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> Non
                 seed=run.seed,
                 device=device,
                 root=place.data,
+                own=data,
                 untrained=partial(seeded_method, parts, dataset, device),
             )
             evaluate(folder, asked, trained, place, stop)
@@ -101,6 +110,18 @@ def execute(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> Non
                 raise  # some of its numbers stand: the run is not lost, this evaluation is
             print(f"diverged: {infinite}", flush=True)
             finish(folder, run, status="diverged", at_step=read_json(folder.outcome)["steps"])
+
+
+def check_same_data(known: Mapping[str, Any] | None, here: Mapping[str, Any], place: Place, whose: str) -> None:
+    """Raises :class:`SpecError` naming both where ``known`` (if it was recorded; else it may be any) is other data.
+
+    ``whose`` goes before it in the message. Nothing is written before this is known: no number is of two data sets.
+    """
+    if known and known.get("digest") != here["digest"]:
+        raise SpecError(
+            f"{place.data.absolute()}: other data than before under the same name: {whose} {identity.in_words(known)}, "
+            f"here lies {identity.in_words(here)}; give the folder of data sets that holds the former (--data)"
+        )
 
 
 def seeded_method(parts: Parts, dataset: Dataset, device: torch.device) -> Method:
@@ -122,6 +143,8 @@ class Pretraining:
     device: torch.device
     stop: threading.Event
     history: list[dict[str, float]] = field(default_factory=list)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """What :func:`harness.data.identity.described` says of the data set."""
     first: dict[str, Any] | None = None
     """Digests of the first step: by them the report tells settings that change nothing (INERT)."""
     precision: str = "float32"
@@ -250,6 +273,7 @@ class Pretraining:
             "rng": torch.get_rng_state(),
             "seconds": clock.total_seconds(),
             "codes": self.codes,
+            "data": self.data,
         }
         began = time.monotonic()
         with nullcontext() if last else made_up_for_later(f"checkpoint of step {step}"):
@@ -263,6 +287,7 @@ class Pretraining:
             return 0, {}, 0.0
         if state["run"] != self.parts.run.id:
             raise StoreError(f"{self.folder.checkpoints}: holds a checkpoint of run {state['run']}; move it away")
+        check_same_data(state.get("data"), self.data, self.place, "this run was begun on")
         self.method.load_state_dict(state["method"])
         kept = state["optimizers"] if "optimizers" in state else {"main": state["optimizer"]}  # of before players
         for player, one in optimizers.items():
@@ -286,6 +311,7 @@ class Pretraining:
         about: dict[str, Any] = provenance.describe(gpu=gpu, threads=torch.get_num_threads())
         about |= {"processes": distributed.world(), "compile": self.place.compile, "precision": self.precision}
         about["started"] = clock.started_at
+        about["data"] = self.data
         if len(self.codes) > 1:
             about["codes"] = self.codes
         if self.first is not None:

@@ -14,12 +14,14 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as reference
 
-from harness.data import folder
+from harness.causes import Cause
+from harness.data import folder, layout
 from harness.data.augment import Color, Crop, Flip
 from harness.data.datasets import Resident
 from harness.data.rng import ImageRng
 from harness.data.views import Branch, Views, batches
 from harness.spec.errors import SpecError
+from harness.sweep.attempts import cause_of
 
 SIZES = [(40, 60), (60, 40), (33, 33), (100, 35), (24, 24)]
 
@@ -35,7 +37,7 @@ def top(tmp_path: Path) -> Path:
 
 
 def files(top: Path, interpolation: str = "bilinear") -> folder.Files:
-    return folder.Files(folder.listed(top), folder.Frame(24, 28, interpolation))
+    return folder.Files(folder.listed(layout.survey(top)), folder.Frame(24, 28, interpolation))
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
@@ -83,7 +85,7 @@ def test_branches_of_files_are_those_of_the_same_images_in_memory(tmp_path: Path
     (tmp_path / "only").mkdir()
     for i, one in enumerate(pixels):
         Image.fromarray(one.permute(1, 2, 0).numpy()).save(tmp_path / "only" / f"{i}.png")
-    on_disk = folder.Files(folder.listed(tmp_path), folder.Frame(24, 24, "bilinear"))
+    on_disk = folder.Files(folder.listed(layout.survey(tmp_path)), folder.Frame(24, 24, "bilinear"))
     in_memory = Resident(pixels, on_disk.labels)
     recipe = (Crop(), Flip(), Color(strength=0.5))
     large, small = Branch(augment=recipe, count=2), Branch(augment=recipe, count=3, size=12)
@@ -107,6 +109,41 @@ def test_a_broken_file_is_named(top: Path, content: bytes | None) -> None:
     broken.write_bytes(broken.read_bytes()[:2000] if content is None else content)
     with pytest.raises(SpecError, match=r"3\.png cannot be read"):
         list(files(top).stream([torch.arange(5)], [], seed=0, epoch=0, workers=2))
+
+
+class Moody:
+    """A source of pictures that raises whatever it is given."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def picture(self) -> Image.Image:
+        raise self.error
+
+    def __str__(self) -> str:
+        return "picture 7 of Moody"
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("x"), SyntaxError("x"), KeyError("x"), EOFError(), MemoryError("x")], ids=repr
+)
+def test_whatever_a_decoder_raises_names_the_picture(error: Exception) -> None:
+    """A file is no fault of the code: of class ``input``, but for memory, of which more can be given."""
+    listing = folder.Listing((Moody(error),), torch.tensor([0]), ("only",))
+    split = folder.Files(listing, folder.Frame(24, 28, "bilinear"))
+    wanted = MemoryError if isinstance(error, MemoryError) else SpecError
+    with pytest.raises(wanted, match="picture 7 of Moody") as caught:
+        list(split.stream([torch.tensor([0])], [], seed=0, epoch=0, workers=1))
+    assert cause_of(caught.value) is (Cause.OOM if wanted is MemoryError else Cause.INPUT)
+
+
+def test_16_bits_under_a_window_and_in_the_center_are_scaled(top: Path) -> None:
+    wide = np.full((30, 40), 77 * 257, dtype=np.uint16)
+    Image.fromarray(wide).save(top / "only" / "0.png")
+    window = folder.Window(Crop(), ("view0", "crop"))
+    for windows in ([], [window]):
+        (crops,) = next(files(top).stream([torch.tensor([0])], windows, seed=0, epoch=0, workers=1))
+        assert (crops == 77).all()
 
 
 def test_leaving_early_leaves_no_thread(top: Path) -> None:

@@ -114,6 +114,29 @@ def test_every_source_is_a_class_that_takes_its_arguments(name: str, tmp_path: P
                 vision.opened(name, tmp_path, arguments)
 
 
+def test_whatever_torchvision_raises_of_damage_names_the_data_set(root: Path, tmp_path: Path) -> None:
+    """Its readers assert, count beyond the end and more; none of that is a fault of the code that asked."""
+    (raw := tmp_path / "MNIST" / "raw").mkdir(parents=True)
+    for file in (root / "MNIST" / "raw").iterdir():
+        (raw / file.name).write_bytes(file.read_bytes())
+    sound = (raw / "train-images-idx3-ubyte").read_bytes()
+    for harmed in (b"", sound[:3], sound[:10], sound[:40], b"\xff" * 40, sound[:8] + b"\x7f" + sound[9:]):
+        (raw / "train-images-idx3-ubyte").write_bytes(harmed)
+        with pytest.raises(SpecError, match="mnist "):
+            Torchvision(name="mnist", image_size=28).load(tmp_path)
+
+
+def test_annotations_that_are_no_xml_name_the_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "1.xml").write_text("<annotation>")
+
+    class Voc:
+        annotations = (tmp_path / "1.xml",)
+
+    monkeypatch.setattr(vision, "opened", lambda *_: Voc())
+    with pytest.raises(SpecError, match=r"voc2007 in .* has labels that cannot be read .*no element found"):
+        Torchvision(name="voc2007").load(tmp_path)
+
+
 def test_voc_marks_difficult_objects(tmp_path: Path) -> None:
     def thing(name: str, difficult: int) -> str:
         return f"<object><name>{name}</name><difficult>{difficult}</difficult></object>"

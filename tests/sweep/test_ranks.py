@@ -28,6 +28,7 @@ from harness.sweep.cluster import Cluster, altered
 from harness.sweep.machine import crew
 from harness.sweep.pool import Outcome, Pool
 from harness.sweep.ranks import ProcessesHere
+from harness.sweep.request import _environment
 from harness.sweep.worker import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_LOST
 from harness.train.place import Place
 from tests.sweep.test_pool import ROOT, Record
@@ -303,6 +304,7 @@ def test_the_tasks_of_a_job_share_its_runs(tmp_path: Path) -> None:
 def test_too_few_gpus_for_the_processes_of_a_run_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "gpus", lambda: (("0", "GPU"), ("1", "GPU")))
     monkeypatch.setattr(machine, "cores", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS")
     assert crew(4, None, 2) == machine.Crew(1, 4, ("0", "1"), 2)
     with pytest.raises(SpecError, match="--processes-per-run 3: each process needs a GPU, and here are 2"):
         crew(4, None, 3)
@@ -311,9 +313,29 @@ def test_too_few_gpus_for_the_processes_of_a_run_are_said(monkeypatch: pytest.Mo
 def test_on_cores_the_processes_of_all_runs_share_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "gpus", tuple)
     monkeypatch.setattr(machine, "cores", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS")
     assert crew(10, None, 2) == machine.Crew(4, 1, (), 2)
     assert crew(1, None, 2) == machine.Crew(1, 4, (), 2)
     assert crew(1, None, 16) == machine.Crew(1, 1, (), 16)
+
+
+@pytest.mark.parametrize(
+    ("said", "threads"), [("3", 3), ("2,1", 2), (" 5 ", 5), ("0", 8), ("many", 8), ("-1", 8), ("", 8)]
+)
+def test_threads_are_as_many_as_the_user_exported(monkeypatch: pytest.MonkeyPatch, said: str, threads: int) -> None:
+    monkeypatch.setattr(machine, "gpus", tuple)
+    monkeypatch.setattr(machine, "cores", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    assert crew(1, None).threads == threads
+
+
+@pytest.mark.parametrize(("said", "heard"), [("5", True), ("2", False), ("2,1", True), (None, False)])
+def test_a_job_that_has_other_threads_than_the_user_exported_says_so(said: str | None, heard: bool) -> None:
+    cluster = Cluster.model_validate({"cpus": 4, "at_once": 2, "gpus": 0})
+    lines = [*_environment(cluster, None), 'echo "now $OMP_NUM_THREADS"']
+    before = {"PATH": os.environ["PATH"]} | ({"OMP_NUM_THREADS": said} if said else {})
+    done = subprocess.run(["sh", "-euc", "\n".join(lines)], env=before, capture_output=True, text=True, check=True)
+    assert ("is not heeded: 2 threads a run" in done.stdout) is heard and done.stdout.endswith("now 2\n")
 
 
 @pytest.mark.parametrize(
