@@ -228,18 +228,13 @@ class Parts:
     norm: Norm
     optimizer: Any
 
-    @property
-    def image_size(self) -> int:
-        """Of the images that enter the encoder, in pixels; CIFAR-10's need no telling."""
-        return int(getattr(self.dataset, "image_size", None) or 32)
-
     def task(self, *, images: int, classes: int) -> Task:
         """What the method is told of its run: ``images`` of the training set, and their ``classes``."""
         schedule = self.run.schedule
         return Task(
             images=images,
             classes=classes,
-            image_size=self.image_size,
+            image_size=image_size(self.run),
             batch_size=schedule.batch_size,
             steps=schedule.epochs * (images // schedule.batch_size),
             norm=self.norm,
@@ -251,8 +246,8 @@ class Parts:
         ``encoder`` takes the place of the run's own. Raises :class:`SpecError` for parts that do not go together.
         """
 
-        def fresh(*, image_size: int | None = None, channels: int = 3) -> torch.nn.Module:
-            made: torch.nn.Module = self.encoder.build(self.norm)
+        def fresh(*, size: int | None = None, channels: int = 3) -> Encoder:
+            made: Encoder = self.encoder.build(self.norm, size or image_size(self.run), channels)
             return made
 
         built: Method = self.method.build(
@@ -266,6 +261,11 @@ class Parts:
     def build_optimizers(self, method: Method) -> dict[str, torch.optim.Optimizer]:
         """One for each player of a method, all with the run's settings."""
         return {name: self.optimizer.build(player, method.groups(name)) for name, player in method.players().items()}
+
+
+def image_size(run: Run) -> int:
+    """Pixels of the (square) images of a run; CIFAR-10, which has no such field, has 32."""
+    return next(iter(run.data.values())).get("image_size") or 32
 
 
 def build_views(views: Mapping[str, list[Any]]) -> Views:
@@ -316,6 +316,8 @@ def check(run: Run) -> None:
     try:
         parameters(_Structure.of(run))
     except ValueError as error:
+        if isinstance(error, SpecError) and error.complaints[0].where:  # it knows better: the encoder, say
+            raise
         raise SpecError([Complaint("method", str(error))]) from None
     try:
         _try_optimizer(json.dumps(run.optimizer))
@@ -373,7 +375,8 @@ class _Structure:
     @classmethod
     def of(cls, run: Run) -> _Structure:
         objective = next(iter(run.objective or {}), "")  # its fields (a temperature, say) change no network
-        return cls(run.model_dump_json(include={"encoder", "head", "norm", "method"}) + objective, run)
+        networks = run.model_dump_json(include={"encoder", "head", "norm", "method"})
+        return cls(f"{networks}{objective}{image_size(run)}", run)
 
 
 class _Unfilled(TorchFunctionMode):

@@ -22,12 +22,14 @@ from torch import Tensor, nn
 
 from harness.data import augment
 from harness.data.datasets import Split
+from harness.data.rng import ImageRng
 from harness.data.views import Batch, Views, batches
 from harness.evaluate import logistic
 from harness.evaluate.interim import Interim, State
 from harness.evaluate.measurement import Divergence, Unavailable
 from harness.evaluate.trained import EVALUATION_DRAWS, Trained
 from harness.models.norm import BatchNorm
+from harness.models.stochastic import drawing
 from harness.train.optim import SGD, learning_rate
 
 Weights = Literal["pretrained", "random"]
@@ -90,9 +92,7 @@ def ordinary(module: nn.Module) -> None:
     """Replace our batch norm by torch's, in place: no groups, and no other rank to wait for."""
     for name, child in module.named_children():
         if isinstance(child, BatchNorm):
-            plain = nn.BatchNorm2d(len(child.weight), child.norm.eps, child.norm.momentum)
-            plain.load_state_dict(child.state_dict(), strict=False)  # all but torch's count of batches
-            setattr(module, name, plain)
+            setattr(module, name, child.ordinary())
         else:
             ordinary(child)
 
@@ -119,12 +119,13 @@ def train(
         network.load_state_dict(held["network"])
         optimizer.load_state_dict(held["optimizer"])
     stream = endless(split, recipe.batch_size, seed, device, begin)
-    for step, batch in zip(range(begin, recipe.steps), stream, strict=False):
+    for step, (batch, rng) in zip(range(begin, recipe.steps), stream, strict=False):
         interim.keep(partial(_state, step, network, optimizer), step / recipe.steps)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, peak=recipe.lr, warmup_steps=0, total_steps=recipe.steps)
         optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward([loss(network(batch.views[0]), batch.labels)])
+        with drawing(network, rng):
+            torch.autograd.backward([loss(network(batch.views[0]), batch.labels)])
         optimizer.step()
     interim.keep(partial(_state, recipe.steps, network, optimizer), 1.0)
 
@@ -134,12 +135,17 @@ def _state(step: int, network: Classifier, optimizer: torch.optim.Optimizer) -> 
     return {"step": step, "network": network.state_dict(), "optimizer": optimizer.state_dict()}
 
 
-def endless(split: Split, batch_size: int, seed: int, device: torch.device, begin: int = 0) -> Iterator[Batch]:
-    """Epoch after epoch of shuffled batches, the incomplete last one of each left out, from the step ``begin`` on."""
+def endless(
+    split: Split, batch_size: int, seed: int, device: torch.device, begin: int = 0
+) -> Iterator[tuple[Batch, ImageRng]]:
+    """Epoch after epoch of shuffled batches, the incomplete last one of each left out, from the step ``begin`` on.
+
+    With each, the streams that the network's own random layers (stochastic depth) draw from.
+    """
     size = min(batch_size, len(split))
     first, skipped = divmod(begin, len(split) // size)
     for epoch in itertools.count(first):
-        yield from batches(
+        for batch in batches(
             split,
             CROP_FLIP,
             batch_size=size,
@@ -147,7 +153,9 @@ def endless(split: Split, batch_size: int, seed: int, device: torch.device, begi
             epoch=epoch,
             device=device,
             first_step=skipped if epoch == first else 0,
-        )
+        ):
+            rng = ImageRng(seed=seed ^ EVALUATION_DRAWS, epoch=epoch, images=batch.indices, device=device)
+            yield batch, rng.child("network")
 
 
 def loss(logits: Tensor, labels: Tensor) -> Tensor:

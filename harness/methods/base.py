@@ -80,8 +80,8 @@ class ParamGroup:
 class EncoderFactory(Protocol):
     """Makes the run's encoder, drawn anew at every call, for images of a size and a number of channels."""
 
-    def __call__(self, *, image_size: int | None = None, channels: int = 3) -> Encoder:
-        """``image_size`` is the run's own unless another is given."""
+    def __call__(self, *, size: int | None = None, channels: int = 3) -> Encoder:
+        """``size`` in pixels is the run's own unless another is given."""
 
 
 class HeadFactory(Protocol):

@@ -1,4 +1,4 @@
-"""Encoders f: images -> representation h (section 2.1). The ResNets are post-activation residual networks.
+"""The convolutional encoders f of section 2.1. The ResNets are post-activation residual networks.
 
 Parameter names are torchvision's, so a state loads into ``torchvision.models.resnet50`` (without ``fc``) and back.
 Initialisation follows resnet.py of google-research/simclr: variance scaling of the convolutions (fan-in,
@@ -19,6 +19,7 @@ from typing import Annotated, ClassVar, Literal, cast
 from pydantic import Field
 from torch import Tensor, nn
 
+from harness.models.encoder import Encoder
 from harness.models.norm import Norm
 from harness.spec.registry import encoder
 
@@ -31,12 +32,25 @@ ChannelsOf8 = Annotated[int, Field(ge=8, multiple_of=8)]
 """Whole vectors of channels. Not only for speed: of other numbers outside software crashed (torch 2.15, on a CPU)."""
 
 
-class Encoder(nn.Sequential):
-    """A network [N, 3, H, W] -> h [N, ``out_dim``]."""
+class ConvNet(nn.Sequential, Encoder):
+    """Stem, stages ``layer1`` to ``layer{depth}``, then the mean over H and W: h [N, ``out_dim``], for any H and W."""
 
-    def __init__(self, layers: dict[str, nn.Module], out_dim: int) -> None:
+    def __init__(self, layers: dict[str, nn.Module], out_dim: int, depth: int) -> None:
         super().__init__(OrderedDict(layers))
-        self.out_dim = out_dim
+        self.out_dim, self.depth = out_dim, depth
+
+    def depth_of(self, name: str) -> int:
+        """By stage: 0 is the stem."""
+        part = name.partition(".")[0]
+        return int(part.removeprefix("layer")) if part.startswith("layer") else 0
+
+    def maps(self, images: Tensor) -> Tensor:
+        """What the last stage gives, [N, ``out_dim``, h, w]."""
+        for name, layer in self.named_children():
+            if name == "avgpool":
+                break
+            images = layer(images)
+        return images
 
 
 class Block(nn.Module, ABC):
@@ -111,25 +125,25 @@ def convolution(in_channels: int, out_channels: int, kernel: int, stride: int = 
     return layer
 
 
-def stem(channels: int, kernel: int, stride: int, norm: Norm, *, pool: bool) -> dict[str, nn.Module]:
-    """First convolution, batch norm, ReLU and, for large images, max-pooling."""
+def stem(inputs: int, channels: int, kernel: int, stride: int, norm: Norm, *, pool: bool) -> dict[str, nn.Module]:
+    """First convolution of images of ``inputs`` channels, batch norm, ReLU and, for large images, max-pooling."""
     layers: dict[str, nn.Module] = {
-        "conv1": convolution(3, channels, kernel, stride),
+        "conv1": convolution(inputs, channels, kernel, stride),
         "bn1": norm.build(channels),
         "relu": nn.ReLU(inplace=True),
     }
     return layers | ({"maxpool": nn.MaxPool2d(3, 2, padding=1)} if pool else {})
 
 
-def encoder_of(first: dict[str, nn.Module], stages: Sequence[nn.Module], out_dim: int) -> Encoder:
+def encoder_of(first: dict[str, nn.Module], stages: Sequence[nn.Module], out_dim: int) -> ConvNet:
     """Stem ``first``, then ``layer1``, ``layer2``, ..., then the mean over H and W."""
     layers = first | {f"layer{index}": stage for index, stage in enumerate(stages, start=1)}
-    return Encoder(layers | {"avgpool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}, out_dim)
+    return ConvNet(layers | {"avgpool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}, out_dim, len(stages))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResNet:
-    """Fields shared by the ResNets of the paper; ``build`` gives [N, 3, H, W] -> [N, 512 or 2048 * width].
+    """Fields shared by the ResNets of the paper; ``build`` gives [N, C, H, W] -> [N, 512 or 2048 * width].
 
     ``stem``: ``imagenet`` is the 7x7 convolution of stride 2 and a max-pool; ``cifar`` a 3x3 convolution of
     stride 1 and no max-pool (appendix B.9). ``width`` multiplies *all* channels, as the paper's 2x and 4x do
@@ -142,20 +156,19 @@ class ResNet:
     stem: Literal["cifar", "imagenet"] = "imagenet"
     width: Width = 1
 
-    def build(self, norm: Norm) -> Encoder:
-        """A freshly initialised network (torch's global generator)."""
-        channels = 64 * self.width
-        large = self.stem == "imagenet"
-        first = stem(channels, 7 if large else 3, 2 if large else 1, norm, pool=large)
+    def build(self, norm: Norm, image_size: int = 32, channels: int = 3) -> ConvNet:
+        """A freshly initialised network (torch's global generator), the same for every ``image_size``."""
+        wide, large = 64 * self.width, self.stem == "imagenet"
+        first = stem(channels, wide, 7 if large else 3, 2 if large else 1, norm, pool=large)
         stages = []
         for index, depth in enumerate(self.depths):
             blocks = []
             for place in range(depth):
                 width, stride = 64 * self.width * 2**index, 2 if index > 0 and place == 0 else 1
-                blocks.append(self.block(channels, width, stride, norm))
-                channels = width * self.block.expansion
+                blocks.append(self.block(wide, width, stride, norm))
+                wide = width * self.block.expansion
             stages.append(nn.Sequential(*blocks))
-        return encoder_of(first, stages, channels)
+        return encoder_of(first, stages, wide)
 
 
 @encoder("resnet18")
@@ -217,11 +230,11 @@ class Micro:
     widths: Annotated[tuple[ChannelsOf8, ...], Field(min_length=1)] = (40, 80, 160)
     depth: Annotated[int, Field(ge=0)] = 0
 
-    def build(self, norm: Norm) -> Encoder:
-        """A freshly initialised network (torch's global generator)."""
-        channels, stages = self.stem, []
+    def build(self, norm: Norm, image_size: int = 32, channels: int = 3) -> ConvNet:
+        """A freshly initialised network (torch's global generator), the same for every ``image_size``."""
+        wide, stages = self.stem, []
         for width in self.widths:
-            halve = [convolution(channels, width, 3, 2), norm.build(width), nn.ReLU(inplace=True)]
+            halve = [convolution(wide, width, 3, 2), norm.build(width), nn.ReLU(inplace=True)]
             stages.append(nn.Sequential(*halve, *(BasicBlock(width, width, 1, norm) for _ in range(self.depth))))
-            channels = width
-        return encoder_of(stem(self.stem, 3, 2, norm, pool=False), stages, channels)
+            wide = width
+        return encoder_of(stem(channels, self.stem, 3, 2, norm, pool=False), stages, wide)

@@ -114,8 +114,21 @@ class BatchNorm(nn.Module):
         self.running_mean.lerp_(mean / passes.clamp(min=1), moved)
         self.running_var.lerp_(var / passes.clamp(min=1), moved)
 
+    def ordinary(self) -> nn.Module:
+        """torch's layer of the same values, for inputs of any shape: no groups, no other rank to wait for."""
+        plain = _Ordinary(len(self.weight), self.norm.eps, self.norm.momentum)
+        plain.load_state_dict(self.state_dict(), strict=False)  # all but torch's count of batches
+        return plain.to(self.weight.device)
+
     def extra_repr(self) -> str:
         return f"{len(self.weight)}, {self.norm}, bias={self.bias is not None}"
+
+
+class _Ordinary(nn.BatchNorm2d):
+    """It checks the number of dimensions, on which nothing else depends."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        del input
 
 
 @contextmanager

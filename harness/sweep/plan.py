@@ -157,6 +157,8 @@ def _short(value: Any) -> str:
         return f"{value.get('count', 1)} {_short(value['augment'])}{size}"
     if isinstance(value, dict) and len(value) == 1:
         ((name, fields),) = value.items()
+        if not isinstance(fields, dict | None):  # no component, but the one entry of a field that is a mapping
+            return f"{name} {_short(fields)}"
         inner = ", ".join(f"{key} {_short(one)}" for key, one in (fields or {}).items())
         return f"{name}({inner})" if inner else str(name)
     return json.dumps(value, default=str)

@@ -27,7 +27,7 @@ def built(name: str, norm: Norm | None = None, *, images: int = 24, batch_size: 
     task = Task(images=images, classes=3, image_size=16, batch_size=batch_size, steps=8, norm=norm)
     made: Method = method.build(parts.get("method", name)).build(
         task,
-        lambda *, image_size=16, channels=3: body.build(norm),
+        lambda *, size=16, channels=3: body.build(norm, size, channels),
         lambda in_dim: top.build(in_dim, norm),
         None if loss is None else objective.build(loss),
     )
