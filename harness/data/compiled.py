@@ -26,8 +26,13 @@ SOURCE = Path(__file__).with_name("kernels.py")
 
 
 def suits(*tensors: Tensor) -> ModuleType | None:
-    """The kernels, if all ``tensors`` are float32, uint8 or int64 on a CPU and numba is installed."""
-    if all(one.device.type == "cpu" and one.dtype in (torch.float32, torch.uint8, torch.int64) for one in tensors):
+    """The kernels, if all ``tensors`` are float32, uint8 or int64 on a CPU and numba is installed.
+
+    Not within ``torch.compile``, which fuses torch's operations and cannot look into numba's.
+    """
+    if not torch.compiler.is_compiling() and all(
+        one.device.type == "cpu" and one.dtype in (torch.float32, torch.uint8, torch.int64) for one in tensors
+    ):
         return kernels()
     return None
 

@@ -1,4 +1,4 @@
-"""Every registered encoder, against torchvision's networks and the sizes that the paper prints."""
+"""The convolutional encoders, against torchvision's networks and the sizes that the paper prints."""
 
 from __future__ import annotations
 
@@ -9,27 +9,46 @@ import torch
 import torchvision
 from torch import nn
 
-from harness.models.encoders import BasicBlock, Bottleneck, Encoder
+from harness.models import encoders
+from harness.models.encoders import BasicBlock, Bottleneck, ConvNet
 from harness.models.norm import Norm
 from harness.spec.registry import encoder
 
-RESNETS = [name for name in encoder.names() if name.startswith("resnet")]
+NAMES = [name for name in encoder.names() if encoder.get(name).__module__ == encoders.__name__]
+RESNETS = [name for name in NAMES if name.startswith("resnet")]
 VARIANTS = [
     (name, {"stem": stem} if name in RESNETS else {})
-    for name in encoder.names()
+    for name in NAMES
     for stem in (get_args(get_type_hints(encoder.get(name))["stem"]) if name in RESNETS else ("only",))
 ]
 
 
-def build(name: str, device: str = "cpu", **fields: Any) -> Encoder:
+def build(name: str, device: str = "cpu", **fields: Any) -> ConvNet:
     with torch.device(device):
-        return encoder.build({name: fields}).build(Norm())
+        network: ConvNet = encoder.build({name: fields}).build(Norm())
+    return network
 
 
 @pytest.mark.parametrize(("name", "fields"), VARIANTS)
 def test_gives_a_vector_of_the_promised_width(name: str, fields: dict[str, Any]) -> None:
     network = build(name, "meta", **fields)
     assert network(torch.empty(2, 3, 64, 64, device="meta")).shape == (2, network.out_dim)
+
+
+@pytest.mark.parametrize("name", ["micro", "resnet18"])
+def test_h_is_the_mean_of_the_maps_for_images_of_any_channels_and_size(name: str) -> None:
+    torch.manual_seed(0)
+    network = encoder.build(name).build(Norm(), 64, channels=2).eval()
+    images = torch.rand(2, 2, 64, 96)
+    torch.testing.assert_close(network(images), network.maps(images).mean((2, 3)))
+    assert network.maps(images).shape[1] == network.out_dim
+
+
+def test_depth_is_counted_in_stages() -> None:
+    network = build("resnet18", "meta")
+    found = {name: network.depth_of(name) for name in ("conv1.weight", "bn1.bias", "layer1.0.conv1.weight")}
+    assert found == {"conv1.weight": 0, "bn1.bias": 0, "layer1.0.conv1.weight": 1}
+    assert network.depth_of("layer4.1.bn2.weight") == network.depth == 4
 
 
 @pytest.mark.parametrize("name", ["micro", "resnet18"])
@@ -127,14 +146,12 @@ def test_the_cifar_stem_keeps_the_resolution() -> None:
 CHANGES = {"stem": {"resnet": "cifar", "micro": 8}, "width": 2, "widths": [8, 16], "depth": 2}
 
 
-@pytest.mark.parametrize(
-    ("name", "field"), [(name, field) for name in encoder.names() for field in encoder.fields(name)]
-)
+@pytest.mark.parametrize(("name", "field"), [(name, field) for name in NAMES for field in encoder.fields(name)])
 def test_every_field_changes_the_network(name: str, field: str) -> None:
     change = CHANGES[field]
     value = change["resnet" if name in RESNETS else name] if isinstance(change, dict) else change
 
-    def shapes(network: Encoder) -> list[torch.Size]:
+    def shapes(network: ConvNet) -> list[torch.Size]:
         return [tensor.shape for tensor in network.state_dict().values()]
 
     assert shapes(build(name, "meta")) != shapes(build(name, "meta", **{field: value}))
