@@ -103,7 +103,11 @@ def test_one_importer_each(module: str) -> None:
         assert module == "harness.spec.document"
     if touches(found, "jinja2"):
         assert module == "harness.report.page"
+    if touches(found, "timm"):
+        assert module in ("harness.models.vit", "harness.models.foreign")
+        assert not touches(imports(module, top_level_only=True), "timm")  # a second, and torch's compiler
     components = {"harness.data.views", "harness.models.encoders", "harness.methods.simclr", "harness.models.heads"}
+    components |= {"harness.models.vit", "harness.models.foreign"}
     if not inside(module, *PARTS, "train"):
         assert not touches(found, *components) or module == "harness.components"
 

@@ -30,6 +30,7 @@ from harness.evaluate.measurement import recorded
 from harness.evaluate.spectrum import Spectrum
 from harness.evaluate.trained import Trained
 from harness.models.norm import Norm
+from harness.models.stochastic import drawing
 from harness.spec.registry import REGISTRIES
 from harness.spec.run import Run
 from tests.methods.pieces import built
@@ -51,11 +52,15 @@ OTHER: dict[str, Any] = {
     "widths": [8, 24], "data": {"synthetic": {"classes": 5}}, "images": 45, "iterations": 2, "labels": 0.3,
     "learning_rates": [0.02], "measure": "map11", "penalties": 3, "perplexity": 8.0, "share": 0.5, "steps": 5,
     "policy": "cifar10", "task": "noise", "threshold": 0.3, "weight_decays": [0.01], "weights": "random",
+    "arguments": {"drop_path_rate": 0.5}, "drop_path": 0.5, "heads": 4, "mlp_ratio": 2.0, "patch_size": 16,
+    "pool": "mean", "positions": "sincos",
 }  # fmt: skip
 """A second value for each field, whichever component has it."""
 
 SPECIAL: dict[tuple[str, str], Any] = {
     ("micro", "stem"): 8,
+    ("vit", "width"): 32,
+    ("timm", "name"): "test_resnet",
     ("linear", "nesterov"): False,
     ("knn", "temperature"): 0.001,
     ("torchvision", "name"): "svhn",
@@ -69,6 +74,8 @@ SPECIAL: dict[tuple[str, str], Any] = {
 TRANSFER: Fields = {"data": {"synthetic": {"train_images": 40, "test_images": 30}}, "image_size": 16}
 
 BASE: dict[tuple[str, str], Fields] = {
+    ("encoder", "vit"): {"patch_size": 8, "width": 16, "depth": 2, "heads": 2},
+    ("encoder", "timm"): {"name": "test_vit"},
     ("optimizer", "lars"): {"weight_decay": 0.01},
     ("evaluation", "linear"): {"epochs": 3, "batch_size": 20},
     ("evaluation", "knn"): {"k": 60},
@@ -114,8 +121,16 @@ def shape_of(network: nn.Module) -> Tensor:
 
 
 def of_encoder(component: Any, folder: Path) -> Tensor:
+    """Of a small network what it computes in training, of a large one how it is made."""
     with torch.device("meta"):
-        return shape_of(component.build(Norm()))
+        network = component.build(Norm())
+        if sum(one.numel() for one in network.parameters()) > 1e6:
+            return shape_of(network)
+    torch.manual_seed(0)
+    network = component.build(Norm())
+    with torch.no_grad(), drawing(network, ImageRng(seed=0, epoch=0, images=torch.arange(BATCH))):
+        found: Tensor = network(pixels())
+    return found
 
 
 def of_head(component: Any, folder: Path) -> Tensor:

@@ -14,11 +14,14 @@ from harness.data.augment import Crop, Flip
 from harness.data.views import Views, batches
 from harness.evaluate import finetuning
 from harness.evaluate.fine_tune import FineTune, few
-from harness.evaluate.finetuning import Recipe, loss, ordinary, starting_from
+from harness.evaluate.finetuning import Classifier, Recipe, loss, ordinary, starting_from
+from harness.evaluate.interim import Interim, State
 from harness.evaluate.measurement import Divergence, Unavailable
 from harness.evaluate.trained import EVALUATION_DRAWS, Trained
 from harness.models.encoders import Micro
+from harness.models.foreign import Timm
 from harness.models.norm import BatchNorm, Norm
+from harness.models.vit import ViT
 
 Make = Callable[..., Trained]
 CPU = torch.device("cpu")
@@ -97,10 +100,18 @@ def test_every_step_is_that_of_torch_sgd(make: Make) -> None:
         torch.testing.assert_close(found.state_dict()[name], value, rtol=1e-4, atol=1e-6)
 
 
-def test_our_batch_norm_becomes_torchs_without_changing_what_it_computes() -> None:
+@pytest.mark.parametrize(
+    ("entry", "size"),
+    [
+        (Micro(stem=8, widths=(8, 16)), 16),
+        (Timm(name="test_efficientnet"), 32),  # an activation in every batch norm
+        (Timm(name="levit_128s"), 32),  # batch norm of vectors
+    ],
+)
+def test_our_batch_norm_becomes_torchs_without_changing_what_it_computes(entry: Micro | Timm, size: int) -> None:
     torch.manual_seed(0)
-    encoder = Micro(stem=8, widths=(8, 16)).build(Norm(groups=4))
-    images = torch.rand(16, 3, 16, 16)
+    encoder = entry.build(Norm(groups=4), size)
+    images = torch.rand(16, 3, size, size)
     encoder.train()(images)  # running statistics that are not the identity
     plain = copy.deepcopy(encoder)
     ordinary(plain)
@@ -108,6 +119,24 @@ def test_our_batch_norm_becomes_torchs_without_changing_what_it_computes() -> No
     assert not any(isinstance(layer, BatchNorm) for layer in plain.modules())
     with torch.no_grad():
         torch.testing.assert_close(plain.eval()(images), encoder.eval()(images))
+
+
+def test_stochastic_depth_draws_from_the_epochs_own_streams(make: Make) -> None:
+    """The same weights after a resume in the second epoch; others than without it."""
+    split = make().split("train")
+    recipe = Recipe(steps=3, batch_size=60, lr=0.1)
+
+    def trained(drop_path: float, held: State | None = None) -> tuple[Tensor, list[State]]:
+        torch.manual_seed(0)
+        vit = ViT(patch_size=8, width=16, depth=2, heads=2, drop_path=drop_path)
+        network, states = Classifier(vit.build(Norm(), 16), 7), []
+        interim = Interim(held, lambda make, done: states.append(copy.deepcopy(make())))
+        finetuning.train(network, split, recipe, seed=0, device=CPU, interim=interim)
+        return network.encoder.patch_embed.proj.weight.detach(), states
+
+    whole, states = trained(0.5)
+    assert torch.equal(trained(0.5, states[2])[0], whole)
+    assert not torch.equal(trained(0.0)[0], whole)
 
 
 def test_a_divergence_is_no_result_and_no_failure_of_the_run(make: Make) -> None:
