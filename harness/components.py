@@ -27,6 +27,7 @@ import harness.optim
 import harness.train.optim
 from harness.data.views import Branch, Views
 from harness.methods.base import Method, Task
+from harness.models.encoder import Encoder
 from harness.models.norm import Norm
 from harness.spec import outside, registry
 from harness.spec import run as spec

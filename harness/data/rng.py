@@ -72,6 +72,10 @@ class ImageRng:
         code = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little", signed=True)
         return self._with(mixed(self.keys ^ code))
 
+    def cut(self, count: int) -> list[ImageRng]:
+        """The streams, from their beginning, of ``count`` consecutive parts of the batch."""
+        return [self._with(keys) for keys in self.keys.chunk(count)]
+
     def to(self, device: torch.device | str) -> ImageRng:
         """The same streams, from their beginning, drawn on ``device``."""
         return self._with(self.keys.to(device, non_blocking=True))

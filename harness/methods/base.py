@@ -23,10 +23,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from harness.data.rng import ImageRng
 from harness.data.views import Batch
-from harness.models.encoders import Encoder
+from harness.models.encoder import Encoder
 from harness.models.heads import Head
 from harness.models.norm import Norm, groups_of, in_passes
+from harness.models.stochastic import DropPath, drawing
 from harness.optim.schedules import Progress
 from harness.train import distributed
 
@@ -112,6 +114,8 @@ class Method(nn.Module, ABC):
         self.head = head
         self.micro_batches = 1
         """Into how many parts :meth:`embed` cuts this rank's slice of a batch, so that it fits into memory."""
+        self.draws: Iterator[ImageRng] = iter(())
+        """Streams of this step's images, other ones for every forward pass: what stochastic depth draws from."""
 
     @abstractmethod
     def training_step(self, batch: Batch, progress: Progress) -> Iterator[Update]:
@@ -168,20 +172,32 @@ class Method(nn.Module, ABC):
         groups, batch, count = groups_of(self), len(views[0]) * distributed.world(), self.micro_batches
         if groups > 1 and batch % groups:
             raise ValueError(f"norm.groups: a batch of {batch} images does not divide into {groups} groups")
+        random = any(isinstance(layer, DropPath) and layer.p > 0 for layer in self.modules())
+        rng = next(self.draws, None) if random else None
         if count == 1:
-            return network(stack_views(views))
+            return self._drawn(network, stack_views(views), rng)
 
         def contexts() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
             return nullcontext(), in_passes(self, count, track=False)  # running statistics move once, in the first pass
 
-        def through(part: Sequence[Tensor]) -> Tensor:
-            rows = stack_views(part)
+        def through(rows: Tensor, own: ImageRng | None) -> Tensor:
             if not torch.is_grad_enabled():
-                return network(rows)
-            return checkpoint(network, rows, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+                return self._drawn(network, rows, own)
+            return checkpoint(
+                self._drawn, network, rows, own, use_reentrant=False, preserve_rng_state=False, context_fn=contexts
+            )
 
+        parts = [stack_views(part) for part in zip(*(view.chunk(count) for view in views), strict=True)]
+        streams: Sequence[ImageRng | None] = [None] * count if rng is None else rng.cut(count)
         with in_passes(self, count, track=True):
-            return torch.cat([through(part) for part in zip(*(view.chunk(count) for view in views), strict=True)])
+            return torch.cat([through(rows, own) for rows, own in zip(parts, streams, strict=True)])
+
+    def _drawn(self, network: Network, rows: Tensor, rng: ImageRng | None) -> Tensor:
+        """``network`` of rows, its random layers drawing from the streams of the rows' images."""
+        if rng is None:
+            return network(rows)
+        with drawing(self, rng):
+            return network(rows)
 
 
 def channels_last(images: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from harness.methods.base import EncoderFactory, HeadFactory, Method, Task, Upda
 from harness.methods.ema import follow, frozen_copy
 from harness.methods.monitor import feature_std
 from harness.models.heads import Directions, Head
+from harness.models.stochastic import DropPath
 from harness.optim.schedules import Cosine, Fraction, Positive, Progress, value_of
 from harness.spec.errors import SpecError
 from harness.spec.registry import Examples, method
@@ -80,6 +81,9 @@ class DINOMethod(Method):
 
     def __init__(self, settings: DINO, student: nn.Module, head: Head) -> None:
         super().__init__(frozen_copy(student), frozen_copy(head))
+        for layer in self.encoder.modules():
+            if isinstance(layer, DropPath):
+                layer.p = 0.0  # the student alone, as in the official code
         self.settings = settings
         self.student = nn.Sequential(student, head)
         self.register_buffer("center", torch.zeros(head.out_dim))

@@ -5,6 +5,7 @@ The loop, the search for settings without effect and the tests drive a method th
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 
 import torch
@@ -39,6 +40,7 @@ def optimise(
     """
     players, values = method.players(), dict[str, Tensor]()
     method.zero_grad(set_to_none=True)
+    method.draws = (batch.rng.child(f"forward {number}") for number in itertools.count())
     steps = method.training_step(batch, progress)
     while True:
         with torch.autocast(batch.indices.device.type, torch.bfloat16, enabled=bfloat16):

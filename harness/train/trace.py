@@ -45,7 +45,7 @@ def _described(module: nn.Module) -> Iterable[str]:
 
 def _is_setting(key: str, value: Any, *, inner: bool) -> bool:
     """Components count too (a layer's batch norm), but not the method's own: an objective shows in the loss, or not."""
-    if key.startswith("_") or key == "training":
+    if key.startswith("_") or key in ("training", "micro_batches"):  # how it is executed, not what it is
         return False
     plain = isinstance(value, PLAIN) or (isinstance(value, tuple) and all(isinstance(one, PLAIN) for one in value))
     return plain or (inner and is_dataclass(value))
