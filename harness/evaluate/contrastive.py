@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from harness.evaluate.measurement import Measurements, Unavailable
+from harness.evaluate.measurement import Measurements, Unavailable, finite
 from harness.evaluate.trained import Trained
 from harness.methods.objectives import Contrastive as Objective
 from harness.spec.registry import evaluation
@@ -63,7 +63,7 @@ def identify(anchors: Tensor, candidates: Tensor) -> tuple[int, float]:
     hits = torch.zeros((), dtype=torch.int64, device=anchors.device)
     nats = torch.zeros((), dtype=torch.float64, device=anchors.device)
     for rows, truth in zip(torch.split(anchors, _ROWS), torch.split(own, _ROWS), strict=True):
-        logits = rows @ candidates.T
+        logits = finite(rows @ candidates.T, "similarities")
         hits += (logits.argmax(1) == truth).sum()
         log_p = logits.log_softmax(1)
         nats -= (log_p.exp() * log_p).sum(dtype=torch.float64)

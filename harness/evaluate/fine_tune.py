@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -13,6 +12,7 @@ from harness.data.datasets import balanced_at_random
 from harness.evaluate import finetuning
 from harness.evaluate.finetuning import Recipe, Weights
 from harness.evaluate.linear import accuracies
+from harness.evaluate.measurement import Measurements
 from harness.evaluate.trained import Trained
 from harness.spec.registry import evaluation
 
@@ -30,7 +30,7 @@ class FineTune:
 
     The subset is drawn with the run's seed, equally many images of every class (at least one), so two arms see the
     same one. The paper takes fixed subsets and does not give the decay of the rate; ours, a cosine, is
-    that of its code for all stages.
+    that of its code for all stages. ``convergence`` says what is left of the training loss.
     """
 
     metrics: ClassVar[tuple[str, ...]] = ("top1", "top5")
@@ -48,7 +48,7 @@ class FineTune:
         share = f"{100 * self.labels:g}%"
         return share if self.weights == "pretrained" else f"{share}@random"
 
-    def __call__(self, trained: Trained) -> Iterator[tuple[str, float]]:
+    def __call__(self, trained: Trained) -> Measurements:
         """Deterministic given ``trained.seed``. Raises :class:`Divergence` where the training diverges."""
         scored, known = trained.split(self.split), trained.split("train")
         subset = known.part(few(known.labels.cpu(), self.labels, trained.seed))
@@ -58,6 +58,7 @@ class FineTune:
         network = finetuning.starting_from(trained, self.weights, len(trained.data.classes))
         finetuning.train(network, subset, recipe, seed=trained.seed, device=trained.device, interim=trained.interim)
         yield from accuracies(*finetuning.predictions(network, scored, seed=trained.seed, device=trained.device))
+        yield "convergence", finetuning.reached(network, subset, seed=trained.seed, device=trained.device)
 
 
 def few(labels: Tensor, share: float, seed: int) -> Tensor:

@@ -26,7 +26,7 @@ from harness.data.rng import ImageRng
 from harness.data.views import Batch, Views, batches
 from harness.evaluate import logistic
 from harness.evaluate.interim import Interim, State
-from harness.evaluate.measurement import Divergence, Unavailable
+from harness.evaluate.measurement import Convergence, Unavailable, finite
 from harness.evaluate.trained import EVALUATION_DRAWS, Trained
 from harness.models.norm import BatchNorm
 from harness.models.stochastic import drawing
@@ -165,6 +165,15 @@ def loss(logits: Tensor, labels: Tensor) -> Tensor:
     return logistic.cross_entropy(logits, labels) / len(labels)
 
 
+def reached(network: Classifier, split: Split, *, seed: int, device: torch.device) -> Convergence:
+    """What is left of the training loss, per plain image and batch norm in inference mode.
+
+    A whole network has no single optimum to be held against. How far it comes depends on the scale of h: the classifier
+    learns from features as they are, at the rate of all the other weights.
+    """
+    return Convergence(loss=float(loss(*predictions(network, split, seed=seed, device=device))))
+
+
 @torch.no_grad()
 def predictions(network: Classifier, split: Split, *, seed: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Logits [N, classes] and labels of a split in its own order, batch norm in inference mode.
@@ -176,6 +185,4 @@ def predictions(network: Classifier, split: Split, *, seed: int, device: torch.d
         split, Views(count=1), batch_size=_ROWS, seed=seed, epoch=0, device=device, shuffle=False, drop_last=False
     )
     logits, labels = zip(*((network(batch.views[0]), batch.labels) for batch in passes), strict=True)
-    if not bool(torch.isfinite(torch.cat(logits)).all()):
-        raise Divergence("fine-tuning diverged: its logits are not finite")
-    return torch.cat(logits), torch.cat(labels)
+    return finite(torch.cat(logits), "fine-tuning diverged: its logits"), torch.cat(labels)

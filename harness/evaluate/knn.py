@@ -6,7 +6,6 @@ the benchmarks of lightly).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -15,6 +14,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from harness.evaluate.measurement import Measurements, finite
+from harness.evaluate.standard import Standard
 from harness.evaluate.trained import Features, Trained
 from harness.spec.registry import evaluation
 
@@ -38,23 +39,30 @@ class KNN:
     k: Annotated[int, Field(ge=1)] = 200
     temperature: Annotated[float, Field(gt=0)] | None = 0.1
 
-    def __call__(self, trained: Trained) -> Iterator[tuple[str, float]]:
-        """Deterministic; nothing is drawn."""
+    def __call__(self, trained: Trained) -> Measurements:
+        """Deterministic; nothing is drawn, nothing is trained, and the scale of the features does not matter."""
         queries, truth = trained.features(self.split, self.features)
         bank, labels = trained.features("train", self.features)
         predicted = self.classify(queries, bank, labels, len(trained.data.classes))
         yield "top1", 100.0 * int((predicted == truth).sum()) / len(truth)
+        yield "collapsed", Standard.of(directions(bank)).collapse
 
     @torch.no_grad()
     def classify(self, queries: Tensor, bank: Tensor, labels: Tensor, classes: int) -> Tensor:
-        """Predicted classes int64 [Q] of queries [Q, D], from a bank [N, D] with labels [N]."""
-        bank = F.normalize(bank).T
+        """Predicted classes int64 [Q] of queries [Q, D], from a bank [N, D] with labels [N].
+
+        Of a bank that lies in one direction every image is as near as any other, and votes.
+        """
+        bank = directions(bank)
+        if not bool(Standard.of(bank).varies.any()):
+            return labels.bincount(minlength=classes).argmax().expand(len(queries))
+        bank = bank.T
         k = min(self.k, len(labels))
         rows = max(1, min(_MOST_VOTES // (k * classes), _MOST_VOTES // len(labels)))
         members = torch.arange(classes, device=labels.device)
         predicted = []
-        for some in torch.split(F.normalize(queries), rows):
-            similarity, neighbours = (some @ bank).topk(k, sorted=False)
+        for some in torch.split(directions(queries), rows):
+            similarity, neighbours = finite(some @ bank, "similarities").topk(k, sorted=False)
             # A sum over a one-hot table, not a scatter: atomics would add in another order at every call.
             ballots = (labels[neighbours][:, :, None] == members).to(similarity.dtype)
             predicted.append(torch.einsum("qk,qkc->qc", self._weights(similarity), ballots).argmax(1))
@@ -65,3 +73,9 @@ class KNN:
             return torch.ones_like(similarity)
         # Relative to the nearest neighbour, so that a low temperature cannot overflow.
         return ((similarity - similarity.amax(1, keepdim=True)) / self.temperature).exp()
+
+
+def directions(x: Tensor) -> Tensor:
+    """Rows of unit length [N, D], whatever their scale: neither an overflow nor a constant in a norm decides."""
+    largest = x.abs().amax(1, keepdim=True)
+    return F.normalize(x / largest.where(largest > 0, 1.0))

@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from harness.evaluate.measurement import finite
+
 Measure = Literal["top1", "mean_per_class", "map11"]
 """Top-1 accuracy; the mean over classes of the accuracy within each; 11-point interpolated mean average precision."""
 
@@ -14,8 +16,10 @@ Measure = Literal["top1", "mean_per_class", "map11"]
 def measured(scores: Tensor, labels: Tensor) -> dict[Measure, float]:
     """Whatever the labels allow, in percent: ``top1`` and ``mean_per_class`` of labels [N], ``map11`` of [N, C].
 
-    ``scores`` [N, C], higher is likelier.
+    ``scores`` [N, C], higher is likelier. Raises :class:`~harness.evaluate.measurement.Divergence` where one of them
+    is not finite.
     """
+    finite(scores, "scores")
     if labels.ndim == 2:
         return {"map11": map11(scores, labels)}
     hits = (scores.argmax(1) == labels).double()

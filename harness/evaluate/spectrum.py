@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from harness.evaluate.measurement import Measurements, Unavailable
+from harness.evaluate.measurement import Measurements, Unavailable, finite
 from harness.evaluate.trained import Trained
 from harness.spec.registry import evaluation
 
@@ -48,7 +48,7 @@ def matrix(head: nn.Module) -> Tensor:
     linear = [layer for layer in head.modules() if isinstance(layer, nn.Linear)]
     if len(linear) != 1:
         raise Unavailable("the spectrum is that of a linear head")
-    weight = linear[0].weight.detach().double().cpu()
+    weight = finite(linear[0].weight.detach().double().cpu(), "the weights of the head")
     if weight.shape[0] != weight.shape[1]:
         raise Unavailable(f"the head maps {weight.shape[1]} to {weight.shape[0]} dimensions: no eigenvalues")
     return weight

@@ -14,6 +14,7 @@ from harness.data.datasets import Dataset, Split
 from harness.data.rng import ImageRng
 from harness.data.views import Batch, Views, batches
 from harness.evaluate.interim import Interim
+from harness.evaluate.measurement import finite
 from harness.methods.base import Method
 from harness.spec.errors import SpecError
 
@@ -89,13 +90,13 @@ class Trained:
         """Features of a split in its own order: (float32 [N, D], int64 [N]), resident on the device.
 
         Without augmentations they are computed once and kept; with them, every ``epoch`` is another draw.
-        Raises ``FloatingPointError`` if a feature is not finite: such a run has diverged and has no accuracy.
+        Raises :class:`~harness.evaluate.measurement.Divergence` if a feature is not finite: it has no accuracy.
         """
         if not augmentations and (split, at) in self._features:
             return self._features[split, at]
         if not augmentations and at == "z":
             h, labels = self.features(split, "h")
-            x = finite(self._projected(h), "z")
+            x = finite(self._projected(h), "the features z")
         else:
             (x,), labels = self.encode(split, Views(both=tuple(augmentations), count=1), at, epoch=epoch)
         if not augmentations:
@@ -113,7 +114,7 @@ class Trained:
             labels.append(batch.labels)
             for view, images in enumerate(batch.views):
                 h = self.method.represent(images)
-                rows = finite((self.method.project(h) if at == "z" else h).float(), at)
+                rows = finite((self.method.project(h) if at == "z" else h).float(), f"the features {at}")
                 if len(found) == view:  # one matrix, filled as it comes: of ImageNet's h a second one is 10 to 40 GiB
                     found.append(rows.new_empty(len(self.split(split)), *rows.shape[1:]))
                 found[view][done : done + len(rows)] = rows
@@ -133,7 +134,7 @@ class Trained:
                 del self._features[other]
             if at == "z":
                 h, labels = self.changed(split, "h", pretext)
-                x = finite(self._projected(h), "z")
+                x = finite(self._projected(h), "the features z")
             else:
                 rows, marks = [], []
                 for batch in self._passes(split, Views(count=1)):
@@ -141,7 +142,7 @@ class Trained:
                     images, marked = pretext(batch.views[0], rng.child("pretext").child(split))
                     rows.append(self.method.represent(images).float())
                     marks.append(marked.to(self.device))
-                x, labels = finite(torch.cat(rows), "h"), torch.cat(marks)
+                x, labels = finite(torch.cat(rows), "the features h"), torch.cat(marks)
             self._features[key] = x, labels
         return self._features[key]
 
@@ -163,10 +164,3 @@ class Trained:
     @torch.no_grad()
     def _projected(self, h: Tensor) -> Tensor:
         return torch.cat([self.method.project(rows).float() for rows in torch.split(h, _MOST_IMAGES_PER_PASS)])
-
-
-def finite(x: Tensor, at: Features) -> Tensor:
-    """``x``, or ``FloatingPointError`` if any of it is not a number."""
-    if not bool(torch.isfinite(x).all()):
-        raise FloatingPointError(f"the features {at} are not finite")
-    return x

@@ -7,7 +7,6 @@ training set), then trained again on both, and tested once.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, ClassVar
@@ -21,8 +20,9 @@ from harness.data.datasets import Dataset, Split
 from harness.evaluate import finetuning, logistic
 from harness.evaluate.finetuning import Classifier, Recipe, Weights
 from harness.evaluate.interim import Interim
-from harness.evaluate.measurement import Divergence, Unavailable
+from harness.evaluate.measurement import Divergence, Measurements, Unavailable
 from harness.evaluate.scores import Measure, measured
+from harness.evaluate.standard import Standard
 from harness.evaluate.trained import Trained
 from harness.spec import registry
 from harness.spec.errors import SpecError
@@ -90,24 +90,29 @@ class TransferLinear(Transfer):
     values are tried, spaced evenly in the logarithm from 1e-6 to 1e5: 45 in the paper. It does not say what the
     penalty is weighed against; here that is the sum of cross-entropies, as in scikit-learn (C = 1 / penalty), for
     which the middle of the range is what is useful. ``iterations`` bounds L-BFGS for each value. With several labels
-    per image (VOC 2007), one binary problem for each class, of one penalty; the paper does not say.
+    per image (VOC 2007), one binary problem for each class, of one penalty; the paper does not say. Features are taken
+    as they are, as there: the range of penalties spans a factor of 1e11, so that a scale of h moves the choice and
+    hardly the score. ``convergence`` says how far the last fit may be from its optimum, whatever ended it.
     """
 
     metrics: ClassVar[tuple[str, ...]] = (*Transfer.metrics, "log10_penalty", "converged")
     penalties: Annotated[int, Field(ge=1)] = 45
     iterations: Annotated[int, Field(ge=1)] = 200
 
-    def __call__(self, trained: Trained) -> Iterator[tuple[str, float]]:
+    def __call__(self, trained: Trained) -> Measurements:
         """Deterministic. Raises :class:`Unavailable` where the data set is not here."""
         data = self.load(trained)
         there, classes = trained.elsewhere(data), len(data.classes)
         x, y = there.features("train")
+        every = Standard.of(x)
+        x = every.kept(x)
         if data.validation is None:
             kept, held = held_out(y.cpu())
             fitted, chosen_on = (x[kept], y[kept]), (x[held], y[held])
             both = x, y
         else:
-            fitted, chosen_on = (x, y), there.features("validation")
+            v, w = there.features("validation")
+            fitted, chosen_on = (x, y), (every.kept(v), w)
             both = torch.cat([x, chosen_on[0]]), torch.cat([y, chosen_on[1]])
         penalties = [10.0 ** (-6 + 11 * i / max(self.penalties - 1, 1)) for i in range(self.penalties)]
         best, penalty, start = -math.inf, penalties[0], None
@@ -125,9 +130,11 @@ class TransferLinear(Transfer):
             trained.interim.keep(partial(dict, state), done / (len(penalties) + 1))
         final = logistic.fit(*both, classes, penalty, iterations=self.iterations, start=start)
         x, y = there.features("test")
-        yield from measured(final.scores(x), y).items()
+        yield from measured(final.scores(every.kept(x)), y).items()
         yield "log10_penalty", math.log10(penalty)
         yield "converged", float(final.converged)
+        yield "convergence", logistic.distance(final, *both, penalty).convergence
+        yield "collapsed", every.collapse
 
 
 def spaced(low: float, high: float, count: int = 7) -> tuple[float, ...]:
@@ -164,7 +171,7 @@ class TransferFineTune(Transfer):
     def variant(self) -> str:
         return super().variant + ("" if self.weights == "pretrained" else "@random")
 
-    def __call__(self, trained: Trained) -> Iterator[tuple[str, float]]:
+    def __call__(self, trained: Trained) -> Measurements:
         """Deterministic given ``trained.seed`` on a CPU. Raises :class:`Unavailable` (no data), :class:`Divergence`."""
         data = self.load(trained)
         if data.validation is None:
@@ -193,6 +200,7 @@ class TransferFineTune(Transfer):
         yield from self._score(trained, network, data.test).items()
         yield "lr", rate
         yield "weight_decay", decay
+        yield "convergence", finetuning.reached(network, both, seed=trained.seed, device=trained.device)
 
     def _trained(
         self, trained: Trained, data: Dataset, known: Split, rate: float, decay: float, interim: Interim

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from harness.evaluate.measurement import Measurements, Unavailable
+from harness.evaluate.standard import Standard
 from harness.evaluate.trained import Features, Trained
 from harness.spec.registry import evaluation
 
@@ -35,7 +36,10 @@ class TSNE:
     perplexity: Annotated[float, Field(gt=1)] = 30.0
 
     def __call__(self, trained: Trained) -> Measurements:
-        """Deterministic given ``trained.seed`` and one thread. Raises :class:`Unavailable` with too few images."""
+        """Deterministic given ``trained.seed`` and one thread.
+
+        Raises :class:`Unavailable` with too few images, and where h or z have collapsed.
+        """
         labels = trained.split(self.split).labels.cpu()
         places = self.chosen(labels, trained.seed)
         if len(places) <= 3 * self.perplexity:
@@ -44,8 +48,11 @@ class TSNE:
         planes = []
         both: tuple[Features, Features] = ("h", "z")
         for at in both:
-            x, _ = trained.features(self.split, at)
-            plane = self.plane(x[places.to(x.device)].cpu(), trained.seed)
+            x = trained.features(self.split, at)[0]
+            x = x[places.to(x.device)].cpu()
+            if not bool(Standard.of(x).varies.any()):
+                raise Unavailable(f"the features {at} have collapsed: all images are one point, and no picture")
+            plane = self.plane(x, trained.seed)
             yield f"same_class_{at}", same_class(plane, known)
             planes.append((at, plane))
         yield from planes

@@ -16,7 +16,7 @@ from harness.evaluate import finetuning
 from harness.evaluate.fine_tune import FineTune, few
 from harness.evaluate.finetuning import Classifier, Recipe, loss, ordinary, starting_from
 from harness.evaluate.interim import Interim, State
-from harness.evaluate.measurement import Divergence, Unavailable
+from harness.evaluate.measurement import Divergence, Unavailable, recorded
 from harness.evaluate.trained import EVALUATION_DRAWS, Trained
 from harness.models.encoders import Micro
 from harness.models.foreign import Timm
@@ -58,10 +58,10 @@ def test_the_subset_is_balanced_nested_and_fixed_by_the_seed() -> None:
 def test_the_weights_of_the_run_stay_as_they_are(make: Make, weights: finetuning.Weights) -> None:
     trained = make()
     before = copy.deepcopy(trained.method.state_dict())
-    values = dict(FineTune(labels=0.5, weights=weights, epochs=3, batch_size=10, base_lr=1.0)(trained))
+    found = recorded(FineTune(labels=0.5, weights=weights, epochs=3, batch_size=10, base_lr=1.0)(trained))
     after = trained.method.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before) and not trained.method.training
-    assert set(values) == {"top1", "top5"}
+    assert set(found["values"]) == {"top1", "top5"} and found["convergence"].keys() == {"loss"}
 
 
 def test_it_starts_from_the_run_or_from_its_initialisation(make: Make) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from harness.data.rng import ImageRng
 from harness.evaluate.head_information import Guess, HeadInformation, Task
+from harness.evaluate.measurement import recorded
 from harness.evaluate.trained import Trained
 
 Make = Callable[..., Trained]
@@ -60,8 +61,10 @@ def test_what_a_head_throws_away_cannot_be_guessed_from_z(make_trained: Make) ->
     trained = make_trained(data={"train_images": 400, "test_images": 300})
     with torch.no_grad():
         trained.method.head.weight.zero_()  # type: ignore[union-attr, operator]
-    ((_, h),) = HeadInformation(task="sobel", lr=1e-2)(trained)
-    ((_, z),) = HeadInformation(task="sobel", lr=1e-2, features="z")(trained)
+    h = recorded(HeadInformation(task="sobel", lr=1e-2)(trained))["values"]["top1"]
+    found = recorded(HeadInformation(task="sobel", lr=1e-2, features="z")(trained))
+    z = found["values"]["top1"]
+    assert found["collapsed"] == {"features": 5, "of": 5}
     _, answers = trained.changed("test", "h", Guess("sobel"))
     commonest = 100 * float(torch.bincount(answers).max()) / 300
     assert h > 90 and z in (pytest.approx(commonest), pytest.approx(100 - commonest))

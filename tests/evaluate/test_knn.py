@@ -11,6 +11,7 @@ from torch import Tensor
 
 from harness.evaluate import knn
 from harness.evaluate.knn import KNN
+from harness.evaluate.measurement import recorded
 
 CLASSES = 4
 
@@ -79,6 +80,23 @@ def test_the_protocol_asks_for_the_features_and_split_it_names(features: str, sp
         return vectors(0, 60)
 
     trained = SimpleNamespace(features=of, data=SimpleNamespace(classes=tuple("abcd")))
-    values = dict(KNN(k=1, features=features, split=split)(trained))  # type: ignore[arg-type]
+    found = recorded(KNN(k=1, features=features, split=split)(trained))  # type: ignore[arg-type]
     assert sorted(asked) == sorted([("train", features), (split, features)])
-    assert values == {"top1": 100.0}, "a query that is in the bank is its own nearest neighbour"
+    assert found == {"values": {"top1": 100.0}}, "a query that is in the bank is its own nearest neighbour"
+
+
+@pytest.mark.parametrize("scale", [1e-30, 0.01, 100.0, 1e30])
+def test_the_scale_of_the_features_does_not_matter(scale: float) -> None:
+    bank, labels = vectors(0, 120)
+    queries, _ = vectors(1, 50)
+    predicted = KNN(k=7).classify(queries, bank, labels, CLASSES)
+    assert torch.equal(KNN(k=7).classify(scale * queries, scale * bank, labels, CLASSES), predicted)
+
+
+def test_images_in_one_direction_are_equally_near_and_rounding_chooses_none() -> None:
+    """Vectors of one direction and other lengths: their cosines are 1, and what is left of them is rounding."""
+    _, labels = vectors(0, 120)
+    direction, lengths = torch.rand(1, 64, generator=torch.Generator().manual_seed(2)), 1 + torch.rand(120, 1)
+    bank = lengths * direction
+    predicted = KNN(k=7).classify(bank, bank, labels, CLASSES)
+    assert predicted.tolist() == [int(labels.bincount().argmax())] * 120

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.evaluate.interim import Interim
-from harness.evaluate.linear import Linear, SoftmaxRegression, accuracies, cosine
+from harness.evaluate.linear import Fitted, Linear, accuracies, cosine
+from harness.evaluate.measurement import recorded
 from harness.evaluate.trained import Trained
 
 CLASSES = 7
@@ -35,6 +36,7 @@ class Features:
     def __init__(self, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], seed: int = 3) -> None:
         self.seed, self.interim = seed, Interim()
         self.fitted: dict[Any, Any] = {}
+        self.device = torch.device("cpu")
         self.data = SimpleNamespace(classes=tuple(range(CLASSES)))
         self.asked: list[tuple[str, str, tuple[str, ...], int]] = []
         self._splits = {"train": train, "test": test, "validation": test}
@@ -106,7 +108,7 @@ def test_every_step_is_that_of_torch_sgd(linear: Linear) -> None:
 
 def test_a_separable_problem_is_solved() -> None:
     trained = Features(blobs(0, 1000, apart=6.0), blobs(1, 500, apart=6.0))
-    values = dict(Linear(epochs=20, batch_size=100, augment="none")(trained))  # type: ignore[arg-type]
+    values = recorded(Linear(epochs=20, batch_size=100, augment="none")(trained))["values"]  # type: ignore[arg-type]
     assert values == {"top1": 100.0, "top5": 100.0}
 
 
@@ -140,11 +142,13 @@ def test_augmented_features_are_drawn_anew_each_epoch_and_scored_on_plain_ones(f
     trained = Features(blobs(0, 60), blobs(1, 60))
     list(Linear(epochs=2, batch_size=30, features=features, split=split)(trained))  # type: ignore[arg-type]
     crops = ("Crop", "Flip")
-    assert trained.asked == [("train", features, crops, 0), ("train", features, crops, 1), (split, features, (), 0)]
+    trained_on = [("train", features, crops, 0), ("train", features, crops, 1)]
+    compared_on = [("train", features, crops, 2), ("train", features, (), 0)]
+    assert trained.asked == [*trained_on, *compared_on, (split, features, (), 0)]
 
 
 def test_equal_seeds_give_equal_probes_and_others_do_not() -> None:
-    def probe(seed: int) -> SoftmaxRegression:
+    def probe(seed: int) -> Fitted:
         trained = Features(blobs(0, 500), blobs(1, 300), seed)
         return Linear(epochs=2, batch_size=64, augment="none").fit(trained)  # type: ignore[arg-type]
 
@@ -217,4 +221,4 @@ def test_features_of_an_epoch_are_held_once(make_trained: Callable[..., Trained]
 
     monkeypatch.setattr(Trained, "features", watched)
     Linear(epochs=3, batch_size=30, augment="crop_flip").fit(trained)
-    assert len(alive) == 3
+    assert len(alive) == 3 + 2, "a further draw to fit the optimum on, and the plain images to compare it on"

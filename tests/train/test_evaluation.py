@@ -17,7 +17,7 @@ from harness.train.evaluation import Resumable
 from harness.train.stop import Interrupted, TakenOver
 from tests.train.test_loop import HERE, assert_same, tiny, tree
 
-CROPPED = {"linear": {"epochs": 6, "augment": "crop_flip"}}
+CROPPED = {"linear": {"solver": "sgd", "epochs": 6, "augment": "crop_flip"}}
 
 
 def trained(results: Path) -> tuple[RunFolder, list[Evaluation]]:

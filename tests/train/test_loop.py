@@ -36,7 +36,6 @@ TINY = {
     "encoder": {"micro": {"stem": 8, "widths": [8, 16], "depth": 1}},
     "head.nonlinear.out_dim": 8,
     "schedule": {"batch_size": 16, "epochs": 3, "warmup_epochs": 1},
-    "evaluations.linear.epochs": 5,
 }
 
 
