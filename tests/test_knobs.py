@@ -54,6 +54,7 @@ OTHER: dict[str, Any] = {
     "policy": "cifar10", "task": "noise", "threshold": 0.3, "weight_decays": [0.01], "weights": "random",
     "arguments": {"drop_path_rate": 0.5}, "drop_path": 0.5, "heads": 4, "mlp_ratio": 2.0, "patch_size": 16,
     "pool": "mean", "positions": "sincos",
+    "solver": "lbfgs", "standardize": True,
 }  # fmt: skip
 """A second value for each field, whichever component has it."""
 
@@ -70,6 +71,11 @@ SPECIAL: dict[tuple[str, str], Any] = {
     ("transfer_linear", "penalties"): 3,
 }
 """Where one value does not suit all components."""
+
+BESIDE: dict[tuple[str, str], Fields] = {
+    ("linear", "solver"): {"epochs": 100, "batch_size": 512, "augment": "none", "weight_decay": 0.1},
+}
+"""What stands beside both values of a field, where the second goes with some settings alone."""
 
 TRANSFER: Fields = {"data": {"synthetic": {"train_images": 40, "test_images": 30}}, "image_size": 16}
 
@@ -237,7 +243,7 @@ def differ(first: Tensor, second: Tensor) -> bool:
 
 @pytest.mark.parametrize(("kind", "name", "field"), [*knobs()])
 def test_every_field_changes_what_its_component_does(kind: str, name: str, field: str, pictures: Path) -> None:
-    registry, base = REGISTRIES[kind], dict(BASE.get((kind, name), {}))
+    registry, base = REGISTRIES[kind], BASE.get((kind, name), {}) | BESIDE.get((name, field), {})
     changed = base | {field: SPECIAL[name, field] if (name, field) in SPECIAL else OTHER[field]}
     before, after = ({name: fields} for fields in (base, changed))
     assert registry.resolve(before) != registry.resolve(after), "the second value is the first"

@@ -237,6 +237,7 @@ class Agrees:
                     started=any(ours.values for ours in cells),
                     planned=len({seed for ours in cells for seed in (*ours.values, *ours.states)}),
                     selecting=any(ours.selecting for ours in cells),
+                    unconverged=sum(any(seed in ours.unconverged for ours in cells) for seed in seeds),
                     step=4 / (len(pairs) * (len(pairs) - 1)),  # one pair of neighbours swapped
                     cells=tuple(tuple(ours.values[seed] for seed in seeds) for ours in cells),
                     printed=tuple(paper),

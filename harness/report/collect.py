@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from harness.causes import policy
 from harness.report import integrity
 from harness.report.entries import Metric
+from harness.report.probes import Fit, collapse_of, fit_of
 from harness.report.records import Experiment, Problem, Results, Run, State, inner
 from harness.report.same_data import set_aside
 from harness.store import RunFolder, Store, StoreError, read_json
@@ -223,6 +224,8 @@ class _Reader:
         arrays: dict[str, Mapping[str, Any]] = {}
         codes: dict[str, str] = {}
         seen: dict[str, str] = {}
+        fits: dict[str, Fit] = {}
+        collapsed: dict[str, tuple[int, int]] = {}
         for path in sorted((folder.path / "evaluations").glob("*.json")):
             data = self.json(path)
             if data is None:
@@ -243,6 +246,10 @@ class _Reader:
                 unavailable[handle] = reason
             if data.get("diverged") is True:
                 diverged.add(handle)
+            if fit := fit_of(data.get("convergence")):
+                fits[handle] = fit
+            if dead := collapse_of(data.get("collapsed")):
+                collapsed[handle] = dead
             if arrays_of := _mapping(data.get("arrays")):
                 arrays[handle] = arrays_of
             for fields in _mapping(data.get("evaluation")).values():
@@ -256,6 +263,8 @@ class _Reader:
             "arrays": arrays,
             "evaluated_by": codes,
             "evaluated_on": seen,
+            "fits": fits,
+            "collapsed": collapsed,
         }
 
 

@@ -16,7 +16,8 @@ class Comparison:
 
     ``planned`` seeds were asked for, ``diverged`` runs have no number, ``selecting`` says that a ``best_of`` behind it
     still lacks validation numbers, ``step`` is the least by which one value can change (0: continuous), ``started``
-    that some of the numbers that make up one value are there.
+    that some of the numbers that make up one value are there, ``unconverged`` how many of the values rest on a probe
+    that did not converge.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Comparison:
     planned: int = 0
     selecting: bool = False
     step: float = 0.0
+    unconverged: int = 0
 
     @property
     def mean(self) -> float:
@@ -51,11 +53,12 @@ class Comparison:
 
     @property
     def final(self) -> bool:
-        """Whether a verdict may rest on it: all planned seeds are in, none diverged, nothing is left to select.
+        """Whether a verdict may rest on it: all planned seeds are in, none diverged, all probes converged, nothing is
+        left to select.
 
         Looking after every seed and stopping at the first that pleases would be wrong more often than 5 %.
         """
-        return not (self.missing or self.diverged or self.selecting)
+        return not (self.missing or self.diverged or self.selecting or self.unconverged)
 
     def bounds(self, confidence: float) -> tuple[float, float] | None:
         """The t interval of the mean; None where the sample has no spread to judge by."""
@@ -155,4 +158,5 @@ def difference(name: str, first: Cell, second: Cell, above: float = -math.inf, b
     planned = len({*first.values, *first.states, *second.values, *second.states})
     selecting = first.selecting or second.selecting
     sample = paired(first.values, second.values)
-    return Comparison(name, sample, above, below, lost, planned=planned, selecting=selecting)
+    weak = len((first.unconverged | second.unconverged) & first.values.keys() & second.values.keys())
+    return Comparison(name, sample, above, below, lost, planned=planned, selecting=selecting, unconverged=weak)

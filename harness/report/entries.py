@@ -60,6 +60,11 @@ class Entry:
     drop: Estimate | None = None
 
     @property
+    def unconverged(self) -> int:
+        """How many of its numbers are of probes that did not converge."""
+        return len(self.cell.unconverged & self.cell.values.keys()) if self.cell else 0
+
+    @property
     def difference(self) -> float | None:
         return None if self.estimate is None or self.published is None else self.estimate.mean - self.published
 

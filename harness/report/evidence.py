@@ -57,7 +57,8 @@ class Evidence:
         rest = self.together(evidence.where(settings | minus))
         values = {seed: whole.values[seed] - rest.values[seed] for seed in whole.values if seed in rest.values}
         states = {**rest.states, **whole.states, **diverged(rest)}
-        return Cell(whole.settings, values, states, whole.arms + rest.arms, whole.selecting or rest.selecting)
+        selecting, lost = whole.selecting or rest.selecting, whole.unconverged | rest.unconverged
+        return Cell(whole.settings, values, states, whole.arms + rest.arms, selecting, lost)
 
     def _by(self, metric: str | None) -> Evidence:
         return self if metric is None else replace(self, cells=self.measured(metric))

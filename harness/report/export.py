@@ -23,7 +23,7 @@ def tidy(results: Results) -> pd.DataFrame:
                 for column, entry in zip(grid.columns, row.entries, strict=True):
                     records.append(_record(grid, number, row, column, entry))
     columns = ["experiment", "scale", "block", "row", "column", "metric", "mean", "low", "high", "n", "asked"]
-    more = ["chosen", "drop", "drop_low", "drop_high", "drop_n"]
+    more = ["chosen", "drop", "drop_low", "drop_high", "drop_n", "unconverged"]
     return pd.DataFrame(records, columns=[*columns, "state", "published", "difference", "runs", *more])
 
 
@@ -51,6 +51,7 @@ def _record(grid: Grid, number: int, row: Row, column: str, entry: Entry) -> dic
         "drop_low": entry.drop.low if entry.drop else None,
         "drop_high": entry.drop.high if entry.drop else None,
         "drop_n": entry.drop.n if entry.drop else None,
+        "unconverged": entry.unconverged,
     }
 
 
@@ -59,7 +60,8 @@ def cell_text(entry: Entry) -> str:
     chosen = f"; {entry.choice.note}" if entry.choice else ""
     if entry.estimate is None:
         return f"{entry.absent}{chosen}"
-    return f"{_measured(entry.estimate, entry.metric)}{chosen}"
+    weak = f"; probe not converged in {entry.unconverged}" if entry.unconverged else ""
+    return f"{_measured(entry.estimate, entry.metric)}{weak}{chosen}"
 
 
 def printed(entry: Entry) -> str:

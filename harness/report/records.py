@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from harness.report.probes import Fit
 from harness.spec.claim import TRAINING, BestOf
 from harness.spec.matching import matches as matches
 from harness.spec.matching import plain as plain
@@ -138,7 +139,9 @@ class Run:
     ``diverged`` are the handles of evaluations within which a training diverged, though the run did not;
     ``history`` is what was measured at the end of each epoch, ``last`` that of the last epoch of a whole training;
     ``evaluated_by`` maps a handle to the numeric code that evaluated, ``evaluated_on`` to the digest of what data;
-    ``other_data`` are the handles whose numbers are of other data than those of the other runs.
+    ``other_data`` are the handles whose numbers are of other data than those of the other runs; ``fits`` maps one to
+    how far its probe ended from the optimum, where that was written down, ``collapsed`` one to how many features did
+    not vary, and of how many.
     """
 
     id: str
@@ -156,6 +159,8 @@ class Run:
     evaluated_by: Mapping[str, str] = field(default_factory=dict)
     evaluated_on: Mapping[str, str] = field(default_factory=dict)
     other_data: Collection[str] = ()
+    fits: Mapping[str, Fit] = field(default_factory=dict)
+    collapsed: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def data(self) -> str:
@@ -208,7 +213,8 @@ class Run:
 class Cell:
     """Several runs of one setting, one per seed: the numbers there are, and the state of those there are not.
 
-    ``selecting`` marks the provisional winner of a selection that still lacks numbers.
+    ``selecting`` marks the provisional winner of a selection that still lacks numbers; ``unconverged`` are the seeds
+    whose number is that of a probe that did not converge.
     """
 
     settings: Mapping[str, Any]
@@ -216,6 +222,7 @@ class Cell:
     states: Mapping[int, State] = field(default_factory=dict)
     arms: tuple[int, ...] = ()
     selecting: bool = False
+    unconverged: frozenset[int] = frozenset()
 
     @property
     def planned(self) -> int:
@@ -262,7 +269,9 @@ class Results:
             read = {seed: runs[run].value(handle, name) for seed, run in sorted(arm.runs.items())}
             values = {seed: value for seed, value in read.items() if not isinstance(value, State)}
             states = {seed: value for seed, value in read.items() if isinstance(value, State)}
-            found.append(Cell(arm.settings, values, states, (index,)))
+            fits = {seed: self.runs[arm.runs[seed]].fits.get(handle or "") for seed in values}
+            lost = frozenset(seed for seed, fit in fits.items() if fit is not None and not fit.converged)
+            found.append(Cell(arm.settings, values, states, (index,), unconverged=lost))
         return found
 
     def splits(self, experiment: Experiment, metric: str) -> set[str]:

@@ -17,6 +17,7 @@ from harness.report.hearsay import Said, said
 from harness.report.inert import Inert, inert_arms
 from harness.report.names import arm_name, change_names, duration, path_name, slug, value_name
 from harness.report.pictures import Picture, pictures
+from harness.report.probes import Probes, probes
 from harness.report.records import Arm, Experiment, Results, Run, State, inner
 from harness.report.score import Score
 from harness.report.tables import Grid, Reference, grids
@@ -38,7 +39,7 @@ class ArmView:
     name: str
     baseline: bool
     changes: tuple[tuple[str, str, str], ...]
-    runs: tuple[tuple[int, Run, tuple[str, ...]], ...]
+    runs: tuple[tuple[int, Run, tuple[tuple[str, str], ...]], ...]
     command: str
 
 
@@ -146,12 +147,20 @@ class Section:
         command = f"python -m harness.sweep {file} --scale {self.experiment.scale}{override} --only {only}"
         return ArmView(f"{self.anchor}-arm-{index}", name, index == 0, self._changes(arm), tuple(runs), command)
 
-    def _values(self, run: Run) -> tuple[str, ...]:
+    @cached_property
+    def probes(self) -> list[Probes]:
+        """What is known of the probes behind its numbers, evaluation by evaluation."""
+        return probes(self.experiment.evaluations, self.runs)
+
+    def _values(self, run: Run) -> tuple[tuple[str, str], ...]:
+        """Each metric's number or state, and how its probe ended."""
         shown = []
         for metric in self.metrics:
             label, _, name = metric.path.rpartition("/")
             value = run.value(self.experiment.evaluations.get(label), name)
-            shown.append(str(value) if isinstance(value, State) else f"{value:.{metric.decimals}f}")
+            fit = run.fits.get(self.experiment.evaluations.get(label) or "")
+            told = str(value) if isinstance(value, State) else f"{value:.{metric.decimals}f}"
+            shown.append((told, fit.note if fit and not isinstance(value, State) else ""))
         return tuple(shown)
 
     def _changes(self, arm: Arm) -> tuple[tuple[str, str, str], ...]:

@@ -51,7 +51,8 @@ def pool(cells: Sequence[Cell]) -> Cell:
     for cell in cells:  # a diverged sibling is never hidden behind one that is merely missing
         states |= diverged(cell)
     arms = tuple(index for cell in cells for index in cell.arms)
-    return Cell(cells[0].settings, values, states, arms, any(cell.selecting for cell in cells))
+    lost = frozenset[int]().union(*(cell.unconverged for cell in cells))
+    return Cell(cells[0].settings, values, states, arms, any(cell.selecting for cell in cells), lost)
 
 
 def diverged(cell: Cell) -> dict[int, State]:
@@ -73,7 +74,8 @@ def choose(cells: Sequence[Cell], validation: Sequence[Cell], rule: BestOf) -> C
     test, scores = max(known, key=_score) if known else (pairs or lost)[0]
     led = bool(known) and any(one[1].values and _score(one) > _score((test, scores)) for one in lost)
     settings = {path: test.settings.get(path) for path in rule.over}
-    cell = Cell(test.settings, test.values, test.states, test.arms, selecting=waiting > 0 or led)
+    lost_probes = test.unconverged.union(*(one.unconverged for _, one in known))  # of the choice as well
+    cell = Cell(test.settings, test.values, test.states, test.arms, waiting > 0 or led, lost_probes)
     return Choice(cell, settings, len(pairs) + len(lost), waiting, len(lost))
 
 
@@ -94,15 +96,16 @@ def cross_chosen(cells: Sequence[Cell], validation: Sequence[Cell], rule: BestOf
     seeds = sorted({*chosen.values, *chosen.states})
     if chosen.selecting or len(pairs) < 2 or len(seeds) < 2:
         return chosen
-    values, states, arms = {}, {}, set(chosen.arms)
+    values, states, arms, lost = {}, {}, set(chosen.arms), set(chosen.unconverged)
     for seed in seeds:
         test, _ = max(pairs, key=lambda one: mean([v for s, v in one[1].values.items() if s != seed]))
         arms |= {*test.arms}
+        lost |= test.unconverged & {seed}
         if seed in test.values:
             values[seed] = test.values[seed]
         else:
             states[seed] = test.states.get(seed, State.NOT_RUN)
-    return Cell(chosen.settings, values, states, tuple(sorted(arms)))
+    return Cell(chosen.settings, values, states, tuple(sorted(arms)), unconverged=frozenset(lost))
 
 
 def _candidates(

@@ -10,8 +10,9 @@
   How a table *ranks* is refuted by pairs that are surely reversed (:class:`~harness.report.comparison.Agreement`).
 * INCONCLUSIVE: neither; or some comparison lacks planned seeds (who looks after every seed and stops when it suits is
   wrong more often than he says), rests on one seed or on equal numbers (no spread), on a selection that is not
-  complete, or on a diverged run, whose number is unknown and certainly not like those of its siblings. None of these
-  can be REPRODUCED, and such a comparison refutes nothing either: of a diverged one what is left are the survivors.
+  complete, on a probe that did not converge (what that costs is alike in every seed, so that no interval shows it), or
+  on a diverged run, whose number is unknown and certainly not like those of its siblings. None of these can be
+  REPRODUCED, and such a comparison refutes nothing either: of a diverged one what is left are the survivors.
 * NOT COMPARABLE: the claim is that we come close to a number that the paper measured in another setting (data,
   network, length). Ours is shown beside it, but an interval around the difference would test nothing.
 * NOT RUN: no comparison has a number.
@@ -134,6 +135,8 @@ def _would_decide(comparisons: Sequence[Comparison], level: float) -> str:
     of = f" of {total} comparisons" if total > 1 else ""
     if lost := sum(comparison.diverged > 0 for comparison in comparisons):
         return f"diverged runs leave {lost}{of or ' comparison'} without all its numbers"
+    if weak := sum(comparison.unconverged > 0 for comparison in comparisons):
+        return f"probes that converge: {weak}{of or ' comparison'} rest{'s' if weak == 1 else ''} on some that did not"
     if sum(comparison.selecting for comparison in comparisons):
         return "the validation numbers of every setting that is selected from: of one that diverged, too, if it leads"
     if total == 1 and comparisons[0].started and not comparisons[0].sample:
