@@ -92,24 +92,18 @@ def execute(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> Non
             trained_on = (read_json(folder.provenance) or {}).get("data")
             check_same_data(trained_on, data, place, "this run was trained on")
             method.load_state_dict(checkpoint.load(folder.weights, device)["method"])
-        try:
-            trained = Trained(
-                method=method.eval(),
-                data=dataset,
-                views=parts.views,
-                batch_size=run.schedule.batch_size,
-                seed=run.seed,
-                device=device,
-                root=place.data,
-                own=data,
-                untrained=partial(seeded_method, parts, dataset, device),
-            )
-            evaluate(folder, asked, trained, place, stop)
-        except FloatingPointError as infinite:  # a finite loss over features that overflow in inference mode
-            if any(folder.path.glob("evaluations/*.json")):
-                raise  # some of its numbers stand: the run is not lost, this evaluation is
-            print(f"diverged: {infinite}", flush=True)
-            finish(folder, run, status="diverged", at_step=read_json(folder.outcome)["steps"])
+        trained = Trained(
+            method=method.eval(),
+            data=dataset,
+            views=parts.views,
+            batch_size=run.schedule.batch_size,
+            seed=run.seed,
+            device=device,
+            root=place.data,
+            own=data,
+            untrained=partial(seeded_method, parts, dataset, device),
+        )
+        evaluate(folder, asked, trained, place, stop)
 
 
 def check_same_data(known: Mapping[str, Any] | None, here: Mapping[str, Any], place: Place, whose: str) -> None:
