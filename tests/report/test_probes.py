@@ -60,7 +60,7 @@ def test_no_verdict_rests_on_a_probe_that_did_not_converge(fake: FakeResults) ->
     page = text(fake.root)
     assert "Not converged. 49 of 147 linear probes" in page and "0.45 at most" in page
     assert "not converged: gap 0.45, gradient 0.19" in page
-    assert page.count(" †") > 49, "every number of the heatmap has its mark"
+    assert page.count(" ‡") >= 49, "every number of the heatmap has its mark"
 
 
 def test_the_mark_stands_in_tables_and_exports(fake: FakeResults) -> None:
