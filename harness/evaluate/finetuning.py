@@ -27,6 +27,7 @@ from harness.data.views import Batch, Views, batches
 from harness.evaluate import logistic
 from harness.evaluate.interim import Interim, State
 from harness.evaluate.measurement import Convergence, Unavailable, finite
+from harness.evaluate.standard import Standard
 from harness.evaluate.trained import EVALUATION_DRAWS, Trained
 from harness.models.norm import BatchNorm
 from harness.models.stochastic import drawing
@@ -59,18 +60,58 @@ class Classifier(nn.Module):
 
     def __init__(self, encoder: nn.Module, classes: int) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder, self.level = encoder, cast(nn.Module, nn.Identity())
         self.logits = nn.Linear(cast(int, encoder.out_dim), classes)
         nn.init.zeros_(self.logits.weight)
         nn.init.zeros_(self.logits.bias)
 
     def forward(self, images: Tensor) -> Tensor:
         """[N, classes] of images [N, 3, H, W]."""
-        return cast(Tensor, self.logits(self.encoder(images.contiguous(memory_format=torch.channels_last))))
+        h = self.encoder(images.contiguous(memory_format=torch.channels_last))
+        return cast(Tensor, self.logits(self.level(h)))
 
 
-def starting_from(trained: Trained, weights: Weights, classes: int, bn_momentum: float | None = None) -> Classifier:
-    """A copy to train, on the run's device. ``bn_momentum`` (torch's convention) replaces the run's.
+class Level(nn.Module):
+    """h [N, D] less the ``mean`` [D], over one ``deviation`` for all features: what h is multiplied by cancels.
+
+    Fixed: the rate of the classifier and the gradient that the encoder gets then do not depend on the scale that its
+    pretraining happened to leave h in.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, mean: Tensor, deviation: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("deviation", deviation)
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, encoder: nn.Module, split: Split, *, seed: int, device: torch.device) -> Level:
+        """Of the plain images of a split as the training will see them: batch norm by the batch, on a copy.
+
+        The deviation is the root of the mean square over features; of those that do not vary, or where none does, 1.
+        """
+        seen = copy.deepcopy(encoder).train()
+        h = torch.cat([seen(batch.views[0]) for batch in plain(split, seed, device)]).float()
+        standard = Standard.of(h)
+        deviation = standard.deviation[standard.varies].square().mean().sqrt().nan_to_num(1.0)
+        return cls(standard.mean.float(), deviation.float())
+
+    def forward(self, h: Tensor) -> Tensor:
+        return (h - self.mean) / self.deviation
+
+
+def starting_from(
+    trained: Trained,
+    weights: Weights,
+    classes: int,
+    bn_momentum: float | None = None,
+    level_on: Split | None = None,
+) -> Classifier:
+    """A copy to train, on the run's device. ``bn_momentum`` (torch's convention) replaces the run's; ``level_on`` are
+    the images over which h gets zero mean and unit deviation, if it is to (:class:`Level`).
 
     Batch statistics are those of the whole batch whatever groups pretraining used: the paper gives none for
     fine-tuning, and a study of groups should see their effect on the pretraining alone.
@@ -85,7 +126,10 @@ def starting_from(trained: Trained, weights: Weights, classes: int, bn_momentum:
     for layer in encoder.modules():
         if bn_momentum is not None and isinstance(layer, nn.BatchNorm2d):
             layer.momentum = bn_momentum
-    return Classifier(encoder, classes).to(trained.device)
+    network = Classifier(encoder, classes).to(trained.device)
+    if level_on is not None:
+        network.level = Level.of(network.encoder, level_on, seed=trained.seed, device=trained.device)
+    return network
 
 
 def ordinary(module: nn.Module) -> None:
@@ -158,6 +202,13 @@ def endless(
             yield batch, rng.child("network")
 
 
+def plain(split: Split, seed: int, device: torch.device) -> Iterator[Batch]:
+    """The images of a split in its own order, as they are."""
+    return batches(
+        split, Views(count=1), batch_size=_ROWS, seed=seed, epoch=0, device=device, shuffle=False, drop_last=False
+    )
+
+
 def loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Softmax cross-entropy of labels [B]; of labels [B, C] in {1, 0, -1} the logistic loss of those that count."""
     if labels.ndim == 1:
@@ -168,8 +219,7 @@ def loss(logits: Tensor, labels: Tensor) -> Tensor:
 def reached(network: Classifier, split: Split, *, seed: int, device: torch.device) -> Convergence:
     """What is left of the training loss, per plain image and batch norm in inference mode.
 
-    A whole network has no single optimum to be held against. How far it comes depends on the scale of h: the classifier
-    learns from features as they are, at the rate of all the other weights.
+    A whole network has no single optimum to be held against.
     """
     return Convergence(loss=float(loss(*predictions(network, split, seed=seed, device=device))))
 
@@ -181,8 +231,6 @@ def predictions(network: Classifier, split: Split, *, seed: int, device: torch.d
     Raises :class:`Divergence` where the logits are not finite: this training diverged, the run has not.
     """
     network.eval()
-    passes = batches(
-        split, Views(count=1), batch_size=_ROWS, seed=seed, epoch=0, device=device, shuffle=False, drop_last=False
-    )
+    passes = plain(split, seed, device)
     logits, labels = zip(*((network(batch.views[0]), batch.labels) for batch in passes), strict=True)
     return finite(torch.cat(logits), "fine-tuning diverged: its logits"), torch.cat(labels)

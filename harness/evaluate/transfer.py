@@ -26,7 +26,7 @@ from harness.evaluate.standard import Standard
 from harness.evaluate.trained import Trained
 from harness.spec import registry
 from harness.spec.errors import SpecError
-from harness.spec.registry import Entry, evaluation, split_entry
+from harness.spec.registry import Entry, evaluation, knob, split_entry
 
 _HELD_OUT = 5
 """Every fifth image is held out where a data set has no validation split; the paper says "a subset"."""
@@ -152,7 +152,8 @@ class TransferFineTune(Transfer):
     defaults are the paper's 7 x (7 + none); a decay is divided by the rate, so it is what a step at the peak takes off.
     ``weights: random`` starts where pretraining did (the paper gives it 40 000 steps, rates 1e-3 to 1, decays 1e-5 to
     10^-1.5: with the defaults ours is the weaker baseline).
-    Rates fall along a cosine, which the paper does not say. A pair that diverges is out of the choice.
+    Rates fall along a cosine, which the paper does not say. A pair that diverges is out of the choice. ``standardize``
+    is that of ``fine_tune``.
     """
 
     metrics: ClassVar[tuple[str, ...]] = (*Transfer.metrics, "lr", "weight_decay")
@@ -161,6 +162,7 @@ class TransferFineTune(Transfer):
     batch_size: Annotated[int, Field(ge=2)] = 256
     learning_rates: tuple[Annotated[float, Field(gt=0)], ...] = spaced(-4, -1)
     weight_decays: tuple[Annotated[float, Field(ge=0)], ...] = (0.0, *spaced(-6, -3))
+    standardize: bool = knob(False, neutral=False)
 
     @staticmethod
     def resize(image_size: int) -> int:
@@ -207,7 +209,13 @@ class TransferFineTune(Transfer):
     ) -> Classifier:
         """What a training on ``known`` makes of the networks."""
         momentum = min(10 / max(len(known) // self.batch_size, 1), 0.1)
-        network = finetuning.starting_from(trained, self.weights, len(data.classes), bn_momentum=momentum)
+        network = finetuning.starting_from(
+            trained,
+            self.weights,
+            len(data.classes),
+            bn_momentum=momentum,
+            level_on=known if self.standardize else None,
+        )
         recipe = Recipe(steps=self.steps, batch_size=self.batch_size, lr=rate, weight_decay=decay / rate)
         finetuning.train(network, known, recipe, seed=trained.seed, device=trained.device, interim=interim)
         return network

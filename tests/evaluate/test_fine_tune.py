@@ -152,3 +152,45 @@ def test_labels_that_do_not_count_have_no_part_in_the_loss() -> None:
     labels_changed: Tensor = logits.clone()
     labels_changed[:, 2] = 99.0
     torch.testing.assert_close(loss(labels_changed, labels), by_hand)
+
+
+class Scaled(nn.Module):
+    """An encoder whose h is multiplied by a constant, and moved by another."""
+
+    def __init__(self, encoder: nn.Module, by: float, less: float = 0.0) -> None:
+        super().__init__()
+        self.encoder, self.by, self.less, self.out_dim = encoder, by, less, encoder.out_dim
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.by * (self.encoder(images) - self.less)
+
+
+@pytest.mark.parametrize("weights", ["pretrained", "random"])
+def test_standardised_the_scale_of_h_has_no_part_in_the_training(make: Make, weights: finetuning.Weights) -> None:
+    def logits(by: float, standardize: bool) -> Tensor:
+        trained = make()
+        fresh = trained.untrained()  # type: ignore[misc]
+        for method in (trained.method, fresh):
+            method.encoder = Scaled(method.encoder, by, less=0.1 if standardize else 0.0)
+        trained.untrained = lambda: fresh
+        split = trained.data.train
+        network = starting_from(trained, weights, 7, level_on=split if standardize else None)
+        finetuning.train(network, split, Recipe(steps=6, batch_size=30, lr=0.5), seed=5, device=CPU)
+        return finetuning.predictions(network, trained.data.test, seed=5, device=CPU)[0]
+
+    torch.testing.assert_close(logits(8.0, True), logits(1.0, True), rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(logits(8.0, False), logits(1.0, False), rtol=1e-1, atol=1e-2)
+
+
+def test_levelled_features_have_no_mean_and_one_deviation_where_the_training_sees_them(make: Make) -> None:
+    trained = make()
+    encoder, split = Scaled(trained.method.encoder, 100.0), trained.data.train
+    state = copy.deepcopy(encoder.state_dict())
+    level = finetuning.Level.of(encoder, split, seed=0, device=CPU)
+    assert all(torch.equal(state[name], value) for name, value in encoder.state_dict().items()), "on a copy"
+    h = encoder.train()(split.images.float() / 255)  # type: ignore[attr-defined]
+    seen = level(h.detach()).double()
+    assert float(seen.mean(0).abs().max()) < 1e-4
+    assert float(seen.var(0, correction=0).mean().sqrt()) == pytest.approx(1.0, abs=1e-3)
+    collapsed = finetuning.Level.of(Scaled(trained.method.encoder, 0.0), split, seed=0, device=CPU)
+    assert float(collapsed.deviation) == 1.0
