@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from harness.data.augment import Color, Crop
 from harness.data.datasets import Synthetic
-from harness.data.views import Views
+from harness.data.views import Batch, Views
 from harness.evaluate.trained import Trained
-from harness.methods.base import Method
+from harness.methods.base import Method, Update
 from harness.methods.objectives import NTXent
+from harness.optim.schedules import Progress
 
 
 class TinyMethod(Method):
@@ -29,7 +30,7 @@ class TinyMethod(Method):
         self.objective = objective
         self.passes: list[int] = []
 
-    def forward(self, views: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def training_step(self, batch: Batch, progress: Progress) -> Iterator[Update]:
         raise AssertionError("an evaluation never trains")
 
     def represent(self, images: Tensor) -> Tensor:
