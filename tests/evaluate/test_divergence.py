@@ -14,7 +14,7 @@ from harness import components
 from harness.data.augment import Color, Crop
 from harness.data.datasets import Synthetic
 from harness.data.views import Views
-from harness.evaluate.linear import Linear
+from harness.evaluate.linear import Linear, accuracies
 from harness.evaluate.measurement import recorded
 from harness.evaluate.scores import measured
 from harness.evaluate.trained import Trained
@@ -99,5 +99,6 @@ def test_scores_that_are_not_finite_have_no_measure(several: bool, value: float)
     scores = torch.eye(4)
     assert measured(scores, labels)
     scores[1, 2] = value
-    with pytest.raises(FloatingPointError, match="scores are not finite"):
-        measured(scores, labels)
+    for measure in (measured,) if several else (measured, lambda *given: list(accuracies(*given))):
+        with pytest.raises(FloatingPointError, match="scores are not finite"):
+            measure(scores, labels)
