@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from harness.models.heads import Head
+from harness.models.heads import Directions, Head
 from harness.models.norm import BatchNorm, Norm
 from harness.spec.registry import head
 
@@ -26,7 +27,7 @@ def test_maps_h_to_z_and_learns(name: str) -> None:
     assert z.shape == (8, network.out_dim)
     (z * torch.randn_like(z)).sum().backward()
     assert h.grad.abs().sum() > 0
-    assert all(parameter.grad.abs().sum() > 0 for parameter in network.parameters())
+    assert all(one.grad is not None and one.grad.abs().sum() > 0 for one in network.parameters() if one.requires_grad)
 
 
 def test_no_head_is_the_identity() -> None:
@@ -72,12 +73,35 @@ def test_the_hidden_layer_is_as_wide_as_h_unless_told() -> None:
     assert build("nonlinear")[0].weight.shape == (48, 48)
 
 
-CHANGES = {"out_dim": 7, "hidden_layers": 2, "hidden_dim": 5, "batch_norm": False}
+@pytest.mark.parametrize("hidden_layers", [0, 1, 2])
+@pytest.mark.parametrize("batch_norm", [True, False])
+@pytest.mark.parametrize("output_norm", ["none", "plain", "affine"])
+def test_mlp_is_torchs_layers_in_a_row(hidden_layers: int, batch_norm: bool, output_norm: str) -> None:
+    fields = {"hidden_layers": hidden_layers, "batch_norm": batch_norm, "output_norm": output_norm}
+    network, h = build("mlp", out_dim=6, hidden_dim=10, **fields), torch.randn(9, 48)
+    weights = [layer for layer in network if isinstance(layer, nn.Linear)]
+    widths = [48] + [10] * hidden_layers + [6]
+    assert [(one.in_features, one.out_features) for one in weights] == [*zip(widths, widths[1:], strict=False)]
+    z = h
+    for index, layer in enumerate(weights):
+        z = layer(z)
+        if (batch_norm and index < hidden_layers) or (index == hidden_layers and output_norm != "none"):
+            z = (z - z.mean(0)) / (z.var(0, correction=0) + 1e-5).sqrt()
+        z = z.relu() if index < hidden_layers else z
+    torch.testing.assert_close(network(h), z)
+    assert [one.bias is None for one in weights] == [batch_norm] * hidden_layers + [False]
 
 
-@pytest.mark.parametrize(("name", "field"), [(name, field) for name in head.names() for field in head.fields(name)])
-def test_every_field_changes_the_network(name: str, field: str) -> None:
-    def shapes(network: Head) -> list[torch.Size]:
-        return [tensor.shape for tensor in network.state_dict().values()]
-
-    assert shapes(build(name)) != shapes(build(name, **{field: CHANGES[field]}))
+@pytest.mark.parametrize("learned", [False, True])
+def test_prototypes_are_torchs_weight_norm_of_unit_rows(learned: bool) -> None:
+    """As DINOHead: weight-normalised, lengths 1 and frozen unless learned; z lies in [-1, 1]."""
+    network, h = build("prototypes", out_dim=20, hidden_dim=16, bottleneck=8, learned_norm=learned), torch.randn(9, 48)
+    last, before = network[-1], network[:-1]
+    assert isinstance(last, Directions)
+    theirs = nn.Linear(8, 20, bias=False)
+    theirs.weight.data.copy_(last.weight)
+    theirs = nn.utils.parametrizations.weight_norm(theirs)
+    theirs.parametrizations.weight.original0.data.fill_(1.0)  # type: ignore[index, union-attr]
+    torch.testing.assert_close(network(h), theirs(F.normalize(before(h), dim=1)))
+    assert network(h).abs().max() <= 1 + 1e-6
+    assert last.length.requires_grad is learned
