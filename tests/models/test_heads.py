@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -81,7 +82,7 @@ def test_mlp_is_torchs_layers_in_a_row(hidden_layers: int, batch_norm: bool, out
     network, h = build("mlp", out_dim=6, hidden_dim=10, **fields), torch.randn(9, 48)
     weights = [layer for layer in network if isinstance(layer, nn.Linear)]
     widths = [48] + [10] * hidden_layers + [6]
-    assert [(one.in_features, one.out_features) for one in weights] == [*zip(widths, widths[1:], strict=False)]
+    assert [(one.in_features, one.out_features) for one in weights] == [*pairwise(widths)]
     z = h
     for index, layer in enumerate(weights):
         z = layer(z)
@@ -96,7 +97,7 @@ def test_mlp_is_torchs_layers_in_a_row(hidden_layers: int, batch_norm: bool, out
 def test_prototypes_are_torchs_weight_norm_of_unit_rows(learned: bool) -> None:
     """As DINOHead: weight-normalised, lengths 1 and frozen unless learned; z lies in [-1, 1]."""
     network, h = build("prototypes", out_dim=20, hidden_dim=16, bottleneck=8, learned_norm=learned), torch.randn(9, 48)
-    last, before = network[-1], network[:-1]
+    last, before = network[-1], nn.Sequential(*list(network)[:-1])
     assert isinstance(last, Directions)
     theirs = nn.Linear(8, 20, bias=False)
     theirs.weight.data.copy_(last.weight)
