@@ -10,7 +10,7 @@ defaults are what the panels of Figure 4 measure to.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, ClassVar, Literal, Protocol
 
 import torch
 from pydantic import AfterValidator, Field
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from harness.data import color, geometry
 from harness.data.rng import ImageRng
-from harness.spec.registry import augmentation
+from harness.spec.registry import Examples, augmentation
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -68,6 +68,13 @@ class Crop:
     torchvision bilinearly, our default.
     """
 
+    tiny: ClassVar[Examples] = (
+        {},
+        {"scale": (0.5, 0.6)},
+        {"ratio": (0.5, 2.0)},
+        {"flip": 0.5},
+        {"interpolation": "bicubic"},
+    )
     scale: Annotated[tuple[Fraction, Fraction], AfterValidator(ascending)] = (0.08, 1.0)
     ratio: Annotated[tuple[Positive, Positive], AfterValidator(ascending)] = (0.75, 1.3333333333333333)
     flip: Probability = 0.0
@@ -95,6 +102,7 @@ class Crop:
 class Flip:
     """Horizontal mirror image with probability ``p`` (appendix A)."""
 
+    tiny: ClassVar[Examples] = ({}, {"p": 0.3})
     p: Probability = 0.5
 
     def draw(self, rng: ImageRng) -> Tensor:
@@ -119,6 +127,14 @@ class Color:
     to its own mean and its saturation works in HSV.
     """
 
+    tiny: ClassVar[Examples] = (
+        {},
+        {"strength": 0.3},
+        {"jitter_p": 0.2},
+        {"gray_p": 0.7},
+        {"order": "fixed"},
+        {"brightness": "additive"},
+    )
     strength: NonNegative = 1.0
     jitter_p: Probability = 0.8
     gray_p: Probability = 0.2
@@ -158,6 +174,7 @@ class Blur:
     with zeros.
     """
 
+    tiny: ClassVar[Examples] = ({}, {"p": 0.3}, {"sigma": (3.0, 4.0)}, {"kernel": 0.5})
     p: Probability = 0.5
     sigma: Annotated[tuple[Positive, Positive], AfterValidator(ascending)] = (0.1, 2.0)
     kernel: Fraction = 0.1
@@ -176,6 +193,7 @@ class Cutout:
     Not parametrised in the paper. Figure 4's panel: ``size``, side over image side, 136 / 272; ``fill`` 149 / 255.
     """
 
+    tiny: ClassVar[Examples] = ({}, {"p": 0.3}, {"size": 0.2}, {"fill": 0.1})
     p: Probability = 1.0
     size: Fraction = 0.5
     fill: Probability = 0.584
@@ -200,6 +218,7 @@ class Sobel:
     and is not the magnitude of the gradient (R^2 0.94 against 0.01). Borders repeat the edge pixels, our choice.
     """
 
+    tiny: ClassVar[Examples] = ({}, {"p": 0.3}, {"gain": 0.3}, {"offset": 0.1})
     p: Probability = 1.0
     gain: Positive = 0.125
     offset: Probability = 0.467
@@ -217,6 +236,7 @@ class Noise:
     so we draw ``std`` uniformly from 0 to about twice that.
     """
 
+    tiny: ClassVar[Examples] = ({}, {"p": 0.3}, {"std": (0.3, 0.4)})
     p: Probability = 1.0
     std: Annotated[tuple[NonNegative, NonNegative], AfterValidator(ascending)] = (0.0, 0.2)
 
@@ -234,6 +254,7 @@ class Rotate:
     ``upright``: draw 0 degrees as well, as the prediction task of Table 3 does. Square images only.
     """
 
+    tiny: ClassVar[Examples] = ({}, {"p": 0.3}, {"upright": True})
     p: Probability = 1.0
     upright: bool = False
 

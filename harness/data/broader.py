@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from harness.data import tone
 from harness.data.augment import Fraction, Probability, on_some
 from harness.data.motion import motion_blur
 from harness.data.rng import ImageRng
-from harness.spec.registry import augmentation
+from harness.spec.registry import Examples, augmentation
 
 
 @augmentation("equalize")
@@ -29,6 +30,7 @@ class Equalize:
     brightest level (any of an image smaller than 16 x 16, say) stays as it is, as in Pillow.
     """
 
+    tiny: ClassVar[Examples] = ({"p": 0.8}, {"p": 0.3})
     p: Probability = 0.2
 
     def __call__(self, images: Tensor, rng: ImageRng) -> Tensor:
@@ -44,6 +46,7 @@ class Solarize:
     to be rounded to levels for this.
     """
 
+    tiny: ClassVar[Examples] = ({"p": 0.8}, {"p": 0.3}, {"threshold": 0.3})
     p: Probability = 0.2
     threshold: Probability = 0.5
 
@@ -61,6 +64,7 @@ class MotionBlur:
     along the line are equal, its direction is uniform, borders reflect.
     """
 
+    tiny: ClassVar[Examples] = ({"p": 0.8}, {"p": 0.3}, {"kernel": 0.5})
     p: Probability = 0.2
     kernel: Fraction = 0.1
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Protocol
+from typing import Annotated, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from harness.data import fetch, folder, identity, layout
+from harness.data import fetch, folder, identity, layout, standins
 from harness.data.rng import ImageRng
 from harness.data.text import FILE, Captions, Sentences, Vocabulary, read_captions
 from harness.spec.errors import SpecError
-from harness.spec.registry import dataset, knob
+from harness.spec.registry import Examples, dataset, knob
 
 Window = folder.Window
 """A crop that a decoder may do in place of the augmentation, the random stream it draws from, its size."""
@@ -149,6 +149,8 @@ class Cifar10:
     taken from the others, balanced over the classes.
     """
 
+    tiny: ClassVar[Examples] = ({"train_images": 100}, {"train_images": 60}, {"validation_images": 20})
+    tiny_files = staticmethod(standins.cifar10)
     train_images: Annotated[int, Field(ge=1, le=50_000)] = 50_000
     validation_images: Annotated[int, Field(ge=0, lt=50_000)] = 0
 
@@ -193,6 +195,16 @@ class ImageFolder:
     are ``train/<class>/<file><TAB>caption``, an image as often as it has captions. Every training image has one.
     """
 
+    tiny: ClassVar[Examples] = (
+        {"path": "pictures", "image_size": 8, "resize": 20},
+        {"path": "others"},
+        {"image_size": 16},
+        {"resize": 24},
+        {"interpolation": "bicubic"},
+        {"train_images": 12},
+        {"validation_images": 6},
+    )
+    tiny_files = staticmethod(standins.image_folders)
     path: str = "imagenet"
     image_size: Annotated[int, Field(ge=8)] = 224
     resize: Annotated[int, Field(ge=8)] = 256
@@ -276,6 +288,14 @@ class Synthetic:
     column ``text``, so many words of each of three captions that say the direction and the tint in degrees.
     """
 
+    tiny: ClassVar[Examples] = (
+        {"train_images": 40, "test_images": 30, "image_size": 16},
+        {"train_images": 20},
+        {"validation_images": 10},
+        {"test_images": 20},
+        {"classes": 3},
+        {"image_size": 24},
+    )
     train_images: Annotated[int, Field(ge=1)] = 512
     validation_images: Annotated[int, Field(ge=0)] = 0
     test_images: Annotated[int, Field(ge=1)] = 256

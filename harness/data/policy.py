@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from harness.data import tone, warp
 from harness.data.rng import ImageRng
-from harness.spec.registry import augmentation
+from harness.spec.registry import Examples, augmentation
 
 Step = tuple[str, float, int | None]
 """Operator, probability, strength (None where it has none)."""
@@ -156,6 +156,7 @@ class AutoAugment:
     ``policy``: ``imagenet``, the paper's, or ``cifar10``, learned on CIFAR-10, for our smaller scales.
     """
 
+    tiny: ClassVar[Examples] = ({}, {"policy": "cifar10"})
     policy: Literal["imagenet", "cifar10"] = "imagenet"
 
     def draw(self, rng: ImageRng, height: int, width: int) -> Steps:

@@ -9,19 +9,19 @@ from __future__ import annotations
 import xml.etree.ElementTree as xml
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from PIL import Image
 from pydantic import AfterValidator, Field
 from torch import Tensor
 
-from harness.data import identity, pictures
+from harness.data import identity, pictures, standins
 from harness.data.datasets import Cifar10, Dataset, Resident, balanced_at_random
 from harness.data.folder import Files, Frame, Listing
 from harness.data.sources import SOURCES, Arguments
 from harness.spec.errors import SpecError, nearest
-from harness.spec.registry import dataset
+from harness.spec.registry import Examples, dataset
 
 CALTECH_TRAIN = 30
 """Training images per class of Caltech-101, "randomly chosen", the others for testing (appendix B.8.1)."""
@@ -96,6 +96,14 @@ class Torchvision:
     Departures: torchvision's Caltech-101 leaves out the background class.
     """
 
+    tiny: ClassVar[Examples] = (
+        {"name": "mnist", "image_size": 20},
+        {"name": "cifar10"},
+        {"image_size": 16},
+        {"resize": 24},
+        {"interpolation": "bilinear"},
+    )
+    tiny_files = staticmethod(standins.torchvision)
     name: Annotated[str, AfterValidator(_known)]
     image_size: Annotated[int, Field(ge=8)] = 224
     resize: Annotated[int, Field(ge=8)] | None = None

@@ -12,7 +12,7 @@ from torch import Tensor
 from harness.evaluate.measurement import Measurements, Unavailable, finite
 from harness.evaluate.trained import Trained
 from harness.methods.objectives import Contrastive as Objective
-from harness.spec.registry import evaluation
+from harness.spec.registry import Examples, evaluation
 
 _ROWS = 1024
 
@@ -32,6 +32,7 @@ class Contrastive:
     ``candidates`` then says.
     """
 
+    tiny: ClassVar[Examples] = ({}, {"split": "validation"}, {"examples": 10})
     metrics: ClassVar[tuple[str, ...]] = ("top1", "entropy", "candidates")
     split: Literal["test", "validation"] = "test"
     examples: Annotated[int, Field(ge=2)] = 4096

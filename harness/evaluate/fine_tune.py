@@ -14,7 +14,7 @@ from harness.evaluate.finetuning import Recipe, Weights
 from harness.evaluate.linear import accuracies
 from harness.evaluate.measurement import Measurements
 from harness.evaluate.trained import Trained
-from harness.spec.registry import evaluation, knob
+from harness.spec.registry import Examples, evaluation, knob
 
 
 @evaluation("fine_tune")
@@ -36,6 +36,16 @@ class FineTune:
     ``standardize`` takes the scale out (:class:`~harness.evaluate.finetuning.Level`); the paper does not.
     """
 
+    tiny: ClassVar[Examples] = (
+        {"labels": 1.0, "epochs": 2, "batch_size": 20},
+        {"labels": 0.3},
+        {"weights": "random"},
+        {"split": "validation"},
+        {"epochs": 3},
+        {"batch_size": 10},
+        {"base_lr": 0.5},
+        {"momentum": 0.5},
+    )
     metrics: ClassVar[tuple[str, ...]] = ("top1", "top5")
     labels: Annotated[float, Field(gt=0, le=1)] = 0.01
     weights: Weights = "pretrained"

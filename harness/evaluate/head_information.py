@@ -23,7 +23,7 @@ from harness.evaluate.linear import accuracies
 from harness.evaluate.measurement import Convergence, Measurements
 from harness.evaluate.standard import Standard
 from harness.evaluate.trained import Features, Trained
-from harness.spec.registry import evaluation
+from harness.spec.registry import Examples, evaluation
 
 Task = Literal["color", "rotation", "noise", "sobel"]
 Change = Callable[[Tensor, ImageRng], Tensor]
@@ -77,6 +77,18 @@ class HeadInformation:
     verdict hangs on it.
     """
 
+    tiny: ClassVar[Examples] = (
+        {"epochs": 2},
+        {"task": "color"},
+        {"task": "noise"},
+        {"task": "sobel"},
+        {"features": "z"},
+        {"split": "validation"},
+        {"hidden_dim": 24},
+        {"epochs": 3},
+        {"batch_size": 10},
+        {"lr": 0.7},
+    )
     metrics: ClassVar[tuple[str, ...]] = ("top1",)
     task: Task = "rotation"
     features: Features = "h"

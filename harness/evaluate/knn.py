@@ -17,7 +17,7 @@ from torch import Tensor
 from harness.evaluate.measurement import Measurements, finite
 from harness.evaluate.standard import Standard
 from harness.evaluate.trained import Features, Trained
-from harness.spec.registry import evaluation
+from harness.spec.registry import Examples, evaluation
 
 _MOST_VOTES = 2**25
 """Elements of the largest temporary, [rows, k, classes]: 128 MiB."""
@@ -33,6 +33,14 @@ class KNN:
     ``k`` votes as a whole.
     """
 
+    tiny: ClassVar[Examples] = (
+        {"k": 60, "temperature": 0.02},
+        {"features": "z"},
+        {"split": "validation"},
+        {"k": 1},
+        {"temperature": 0.002},
+        {"temperature": None},
+    )
     metrics: ClassVar[tuple[str, ...]] = ("top1",)
     features: Features = "h"
     split: Literal["test", "validation"] = "test"

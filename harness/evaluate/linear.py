@@ -20,7 +20,7 @@ from harness.evaluate import logistic
 from harness.evaluate.measurement import Collapse, Convergence, Measurements, finite
 from harness.evaluate.standard import Standard
 from harness.evaluate.trained import Features, Trained
-from harness.spec.registry import evaluation, knob
+from harness.spec.registry import Examples, evaluation, knob
 
 Augment = Literal["crop_flip", "none"]
 Solver = Literal["sgd", "lbfgs"]
@@ -63,6 +63,18 @@ class Linear:
     nothing, if any do.
     """
 
+    tiny: ClassVar[Examples] = (
+        {"augment": "none", "epochs": 3, "batch_size": 20},
+        {"features": "z"},
+        {"split": "validation"},
+        {"epochs": 4},
+        {"batch_size": 10},
+        {"base_lr": 0.5},
+        {"weight_decay": 0.3},
+        {"momentum": 0.5},
+        {"nesterov": False},
+        {"augment": "crop_flip"},
+    )
     metrics: ClassVar[tuple[str, ...]] = ("top1", "top5")
     features: Features = "h"
     split: Literal["test", "validation"] = "test"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from harness.evaluate.measurement import Measurements, Unavailable, finite
 from harness.evaluate.trained import Trained
-from harness.spec.registry import evaluation
+from harness.spec.registry import Examples, evaluation
 
 
 @evaluation("spectrum")
@@ -27,6 +27,7 @@ class Spectrum:
     Raises :class:`Unavailable` where the head is not linear, or not square: eigenvalues need z as wide as h.
     """
 
+    tiny: ClassVar[Examples] = ({}, {"share": 0.5})
     metrics: ClassVar[tuple[str, ...]] = ("width", "rank", "stable_rank")
     arrays: ClassVar[tuple[str, ...]] = ("squared_eigenvalues", "singular_values")
     share: Annotated[float, Field(gt=0, lt=1)] = 0.9

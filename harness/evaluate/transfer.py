@@ -7,9 +7,10 @@ training set), then trained again on both, and tested once.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -26,8 +27,10 @@ from harness.evaluate.standard import Standard
 from harness.evaluate.trained import Trained
 from harness.spec import registry
 from harness.spec.errors import SpecError
-from harness.spec.registry import Entry, evaluation, knob, split_entry
+from harness.spec.registry import Entry, Examples, evaluation, knob, split_entry
 
+SMALL: Mapping[str, Any] = {"data": {"synthetic": {"train_images": 40, "test_images": 33}}, "image_size": 16}
+"""Settings of a tiny example."""
 _HELD_OUT = 5
 """Every fifth image is held out where a data set has no validation split; the paper says "a subset"."""
 
@@ -95,6 +98,16 @@ class TransferLinear(Transfer):
     hardly the score. ``convergence`` says how far the last fit may be from its optimum, whatever ended it.
     """
 
+    tiny: ClassVar[Examples] = (
+        {**SMALL, "penalties": 2, "iterations": 4},
+        {"data": {"synthetic": {"classes": 5}}},
+        {"image_size": 24},
+        {"image_size": None},
+        {"measure": "mean_per_class"},
+        {"measure": "map11"},
+        {"penalties": 3},
+        {"iterations": 2},
+    )
     metrics: ClassVar[tuple[str, ...]] = (*Transfer.metrics, "log10_penalty", "converged")
     penalties: Annotated[int, Field(ge=1)] = 45
     iterations: Annotated[int, Field(ge=1)] = 200
@@ -156,6 +169,19 @@ class TransferFineTune(Transfer):
     is that of ``fine_tune``.
     """
 
+    tiny: ClassVar[Examples] = (
+        {**SMALL, "steps": 3, "batch_size": 20, "learning_rates": (0.1,), "weight_decays": (0.0,)},
+        {"data": {"synthetic": {"classes": 5}}},
+        {"image_size": 24},
+        {"image_size": None},
+        {"measure": "mean_per_class"},
+        {"measure": "map11"},
+        {"weights": "random"},
+        {"steps": 5},
+        {"batch_size": 10},
+        {"learning_rates": (0.02,)},
+        {"weight_decays": (0.01,)},
+    )
     metrics: ClassVar[tuple[str, ...]] = (*Transfer.metrics, "lr", "weight_decay")
     weights: Weights = "pretrained"
     steps: Annotated[int, Field(ge=1)] = 20_000

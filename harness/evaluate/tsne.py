@@ -12,7 +12,7 @@ from torch import Tensor
 from harness.evaluate.measurement import Measurements, Unavailable
 from harness.evaluate.standard import Standard
 from harness.evaluate.trained import Features, Trained
-from harness.spec.registry import evaluation
+from harness.spec.registry import Examples, evaluation
 
 NEIGHBOURS = 10
 
@@ -28,6 +28,13 @@ class TSNE:
     plane that are of a point's own class, a number for "better separated" as the eye judges it.
     """
 
+    tiny: ClassVar[Examples] = (
+        {"images": 40, "perplexity": 5.0},
+        {"split": "validation"},
+        {"classes": 3},
+        {"images": 45},
+        {"perplexity": 8.0},
+    )
     metrics: ClassVar[tuple[str, ...]] = ("same_class_h", "same_class_z")
     arrays: ClassVar[tuple[str, ...]] = ("h", "z", "labels")
     split: Literal["test", "validation"] = "test"

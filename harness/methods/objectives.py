@@ -14,7 +14,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ from pydantic import Field
 from torch import Tensor
 
 from harness.methods.contrast import mean_cross_entropy
-from harness.spec.registry import objective
+from harness.spec.registry import Examples, objective
 from harness.train import distributed
 
 Temperature = Annotated[float, Field(gt=0)]
@@ -103,6 +103,7 @@ class NTXent(Contrastive):
     ``normalize: false`` compares dot products instead of cosines (Table 5, where the temperature is 10 or 100).
     """
 
+    tiny: ClassVar[Examples] = ({}, {"temperature": 0.05}, {"normalize": False}, {"negatives": "other_view"})
     temperature: Temperature = 0.5
     normalize: bool = True
     negatives: Negatives = "both_views"
@@ -129,6 +130,7 @@ class NTLogistic(Contrastive):
     per anchor, only the closest negative that is farther than the positive.
     """
 
+    tiny: ClassVar[Examples] = ({}, {"temperature": 0.05}, {"negatives": "other_view"}, {"mining": "semi_hard"})
     temperature: Temperature = 0.5
     negatives: Negatives = "both_views"
     mining: Literal["all", "semi_hard"] = "all"
@@ -157,6 +159,7 @@ class MarginTriplet(Contrastive):
     and 1.6 (appendix B.10); which one Table 4 shows is not said.
     """
 
+    tiny: ClassVar[Examples] = ({}, {"margin": 0.1}, {"negatives": "other_view"}, {"mining": "semi_hard"})
     margin: Annotated[float, Field(ge=0)] = 0.8
     negatives: Negatives = "both_views"
     mining: Literal["all", "semi_hard"] = "all"
@@ -180,6 +183,7 @@ class MarginTriplet(Contrastive):
 class CrossEntropy:
     """Softmax cross-entropy on labels: the objective of the supervised baseline."""
 
+    tiny: ClassVar[Examples] = ({}, {"label_smoothing": 0.2})
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from harness.models.encoder import Encoder
 from harness.models.norm import Norm
-from harness.spec.registry import encoder
+from harness.spec.registry import Examples, encoder
 
 # The standard deviation of a standard normal truncated at two, which TensorFlow's initialiser divides out.
 TRUNCATED_STD = 0.87962566103423978
@@ -150,6 +150,7 @@ class ResNet:
     (torchvision's ``wide_resnet`` widens the 3x3 convolutions only).
     """
 
+    tiny: ClassVar[Examples] = ({}, {"stem": "cifar"}, {"width": 2})
     depths: ClassVar[tuple[int, int, int, int]]
     block: ClassVar[type[BasicBlock] | type[Bottleneck]]
 
@@ -226,6 +227,7 @@ class Micro:
     stage. Without residual blocks by default: at equal time per image, width bought more than depth.
     """
 
+    tiny: ClassVar[Examples] = ({"widths": (8, 16)}, {"stem": 8}, {"widths": (8, 24)}, {"depth": 1})
     stem: ChannelsOf8 = 16
     widths: Annotated[tuple[ChannelsOf8, ...], Field(min_length=1)] = (40, 80, 160)
     depth: Annotated[int, Field(ge=0)] = 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, ClassVar, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from harness.models.norm import Norm
-from harness.spec.registry import head
+from harness.spec.registry import Examples, head
 
 Width = Annotated[int, Field(ge=1)]
 
@@ -61,6 +61,7 @@ class NoHead:
 class LinearHead:
     """z = W h (Figure 8)."""
 
+    tiny: ClassVar[Examples] = ({"out_dim": 8}, {"out_dim": 16}, {"batch_norm": False})
     out_dim: Width = 128
     batch_norm: bool = True
 
@@ -80,6 +81,13 @@ class NonlinearHead:
     ``hidden_layers: 2`` is the three-layer head that later versions of the official code default to.
     """
 
+    tiny: ClassVar[Examples] = (
+        {"out_dim": 8},
+        {"out_dim": 16},
+        {"hidden_layers": 2},
+        {"hidden_dim": 24},
+        {"batch_norm": False},
+    )
     out_dim: Width = 128
     hidden_layers: Annotated[int, Field(ge=1)] = 1
     hidden_dim: Width | None = None

@@ -5,9 +5,11 @@ A component is a frozen, keyword-only dataclass whose fields are its YAML keys (
     @augmentation("solarize")
     @dataclass(frozen=True, kw_only=True)
     class Solarize:
+        tiny: ClassVar[Examples] = ({}, {"threshold": 0.3})
         threshold: float = 0.5
 
-An *entry* is how YAML names one: ``solarize`` or ``{solarize: {threshold: 0.3}}``.
+``tiny`` are the examples that its digest is computed of (:mod:`harness.digests`). An *entry* is how YAML names one:
+``solarize`` or ``{solarize: {threshold: 0.3}}``.
 """
 
 from __future__ import annotations
@@ -178,6 +180,20 @@ class Registry:
         nested = self.nested(name, field)
         plain = nested is None or found.default is None or isinstance(found.default, int | float)
         return found.default if plain or nested is None else nested.written(found.default)
+
+    def examples(self, name: str) -> tuple[Resolved, ...]:
+        """The entries that show what a component does: those that its class gives, every default filled in.
+
+        ``tiny`` of the class are settings that make it small, and then changes of these, one each. A class without
+        fields needs none. Raises ``LookupError`` where others have none, :class:`SpecError` where one is not valid.
+        """
+        cls = self.get(name)
+        given: Examples = getattr(cls, "tiny", () if self.fields(name) else ({},))
+        if not given:
+            said = "settings that make it small, then changes of them, one each, until every field and branch occurs"
+            raise LookupError(f"{self.kind} {name!r}: give {_defined(cls)} `tiny: ClassVar[Examples]`, {said}")
+        base, *changes = given
+        return tuple(self.resolve({name: {**base, **change}}) for change in ({}, *changes))
 
     def _complaint(self, name: str, error: Any) -> Complaint:
         path = ".".join(str(part) for part in (name, *error["loc"]))

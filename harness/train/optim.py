@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from harness.optim.schedules import Positive, Progress, Schedule, Scheduled, scheduled, value_of
-from harness.spec.registry import knob, optimizer
+from harness.spec.registry import Examples, knob, optimizer
 
 Rate = Annotated[float, Field(gt=0)]
 Decay = Annotated[Scheduled, scheduled(low=0.0)]
@@ -160,6 +160,16 @@ class Rates:
 class LarsOptimizer(Optimizer):
     """LARS (You et al. 2017) as SimCLR uses it: lr 0.3 * B / 256, weight decay 1e-6 (section 2.2)."""
 
+    tiny: ClassVar[Examples] = (
+        {"weight_decay": 0.01},
+        {"lr": 0.7},
+        {"lr_scaling": "sqrt"},
+        {"lr_scaling": "none"},
+        {"weight_decay": 0.3},
+        {"momentum": 0.5},
+        {"trust_coefficient": 0.1},
+        {"nesterov": True},
+    )
     lr: Positive = 0.3
     momentum: Fraction = 0.9
     trust_coefficient: Rate = 0.001
@@ -181,6 +191,15 @@ class LarsOptimizer(Optimizer):
 class SGD(Optimizer):
     """Stochastic gradient descent with momentum; batch norm and biases are not decayed."""
 
+    tiny: ClassVar[Examples] = (
+        {},
+        {"lr": 0.7},
+        {"lr_scaling": "sqrt"},
+        {"lr_scaling": "none"},
+        {"weight_decay": 0.3},
+        {"momentum": 0.5},
+        {"nesterov": True},
+    )
     lr: Positive = 0.1
     momentum: Fraction = 0.9
     nesterov: bool = False
@@ -197,6 +216,16 @@ class SGD(Optimizer):
 class Adam(Optimizer):
     """Adam with L2 regularisation in the gradient; batch norm and biases are not decayed."""
 
+    tiny: ClassVar[Examples] = (
+        {"lr": 0.01},
+        {"lr": 0.7},
+        {"lr_scaling": "linear"},
+        {"lr_scaling": "sqrt"},
+        {"weight_decay": 0.3},
+        {"beta1": 0.5},
+        {"beta2": 0.5},
+        {"eps": 0.1},
+    )
     lr: Positive = 1e-3
     lr_scaling: Scaling = "none"
     beta1: Fraction = 0.9

@@ -1,0 +1,211 @@
+"""What a component does on one of its examples, as words and tensors: one observer for every kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness import components
+from harness.data.datasets import Dataset, Resident
+from harness.data.rng import ImageRng
+from harness.digests import rehearsal
+from harness.evaluate.interim import Interim, State
+from harness.evaluate.measurement import recorded
+from harness.evaluate.trained import Trained
+from harness.models.norm import Norm
+from harness.spec import registry
+from harness.spec.registry import REGISTRIES, Resolved
+from harness.train import loop, trace
+
+Parts = Iterator[str | Tensor]
+Observer = Callable[[Any, Path], Parts]
+
+BATCH = 16
+CLASSES = 7
+WARM = 20
+LARGEST = 30_000_000
+"""Parameters of the largest network that is computed with; of a larger one the structure is compared."""
+
+
+def observed(kind: str, entry: Resolved, folder: Path) -> list[str | Tensor]:
+    """What the component of ``entry`` does, the same at every call; ``folder`` is empty and may be written to.
+
+    torch's global random numbers and its number of threads are left as they were.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # another number splits sums in other places
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            if kind == "method":
+                ((name, fields),) = entry.items()
+                return list(rehearsal.whole(rehearsal.method_run(name, fields), folder))
+            return list(OBSERVERS[kind](REGISTRIES[kind].build(entry), folder))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def pixels(count: int = BATCH, size: int = 32) -> Tensor:
+    """float32 [count, 3, size, size] in [0, 1]: shapes and some noise, so that a blur has something to see."""
+    random = torch.Generator().manual_seed(0)
+    coarse = nn.functional.interpolate(torch.rand(count, 3, 8, 8, generator=random), size=(size, size), mode="bilinear")
+    return 0.7 * coarse + 0.3 * torch.rand(count, 3, size, size, generator=random)
+
+
+def of_augmentation(component: Any, folder: Path) -> Parts:
+    yield component(pixels(), ImageRng(seed=0, epoch=0, images=torch.arange(BATCH)))
+
+
+def of_dataset(component: Any, folder: Path) -> Parts:
+    """Sizes and labels of the splits, and four images of each: whole."""
+    files: Callable[[Path], AbstractContextManager[None]] = getattr(component, "tiny_files", lambda _: nullcontext())
+    with files(folder):
+        data = component.load(folder)
+        yield from data.classes
+        for name in ("train", "validation", "test"):
+            if (split := getattr(data, name)) is not None:
+                (images,) = split.stream([torch.arange(4)], (), seed=0, epoch=0, workers=1)
+                yield name
+                yield from (split.labels, *(images if isinstance(images, list) else [images]))
+
+
+def of_network(network: nn.Module, images: Tensor) -> Parts:
+    """Structure; output in training and then in inference mode; the gradient with respect to the images."""
+    yield trace.structure(network)
+    if next((one for one in network.parameters() if one.is_meta), None) is not None:
+        return
+    images.requires_grad_()
+    output = network.train()(images)
+    yield output.detach()
+    if network.parameters():
+        (gradient,) = torch.autograd.grad((output * torch.linspace(-1, 1, output.shape[1])).square().sum(), images)
+        yield gradient
+    with torch.no_grad():
+        yield network.eval()(images)
+
+
+def of_encoder(component: Any, folder: Path) -> Parts:
+    norm = Norm()
+    with torch.device("meta"):
+        network = component.build(norm)
+    if sum(one.numel() for one in network.parameters()) <= LARGEST:
+        network = component.build(norm)
+    images = pixels(4).contiguous(memory_format=torch.channels_last)
+    yield from of_network(network, images)
+
+
+def of_head(component: Any, folder: Path) -> Parts:
+    yield from of_network(component.build(32, Norm()), torch.randn(12, 32))
+
+
+def of_objective(component: Any, folder: Path) -> Parts:
+    """The value and its gradient: of two views, or of logits where it takes labels."""
+    z = [torch.randn(12, 5).requires_grad_() for _ in range(2)]
+    if "label_smoothing" in vars(component):
+        z = z[:1]
+        loss = component(z[0], torch.arange(12) % 5)
+    else:
+        loss = component(z)
+    yield loss.detach()
+    yield from torch.autograd.grad(loss, z)
+
+
+def of_optimizer(component: Any, folder: Path) -> Parts:
+    """The weights after three steps at the peak rate of a batch of 1024."""
+    network = nn.Linear(6, 4)
+    optimizer = component.build(network)
+    for group in optimizer.param_groups:
+        group["lr"] = component.peak_lr(1024)
+    for _ in range(3):
+        optimizer.zero_grad()
+        network(torch.linspace(-1, 1, 30).view(5, 6)).square().mean().backward()
+        optimizer.step()
+    yield from (one.detach() for one in network.parameters())
+
+
+def of_evaluation(component: Any, folder: Path) -> Parts:
+    """What it yields, and every state it could resume from: accuracies of a few images show too little."""
+    run = rehearsal.tiny({**HOST, **getattr(component, "tiny_run", {})}, seed=5)
+    parts = components.build(run)
+    train = stripes(90)
+    data = Dataset(train, stripes(211, 1), stripes(307, 2), tuple(map(str, range(CLASSES))))
+    device = torch.device("cpu")
+    method = loop.seeded_method(parts, data, device)
+    with torch.no_grad():  # running statistics near those of the data: else all features would be alike
+        for _ in range(WARM):
+            method.train().project(method.represent(train.images / 255))
+    states: list[State] = []
+
+    trained = Trained(
+        method=method.eval(),
+        data=data,
+        views=parts.views,
+        batch_size=64,
+        seed=run.seed,
+        device=device,
+        root=folder,
+        untrained=lambda: loop.seeded_method(parts, data, device),
+        interim=Interim(keep=lambda make, done: states.append(_copied({"done": done, **make()}))),
+    )
+    found = recorded(component(trained))
+    yield from _flat(found)
+    for state in states:
+        yield from _flat(state)
+
+
+HOST: Mapping[str, Any] = {"encoder": {"micro": {"stem": 8, "widths": [8]}}}
+"""What evaluations are shown, unlike the tiny run."""
+
+
+def stripes(count: int, seed: int = 0) -> Resident:
+    """``count`` images uint8 [3, 16, 16] of :data:`CLASSES` classes, each a tint and much noise."""
+    random = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % CLASSES
+    tint = torch.rand(CLASSES, 3, 1, 1, generator=torch.Generator().manual_seed(9))
+    noise = torch.rand(count, 3, 16, 16, generator=random)
+    return Resident((255 * (0.3 * tint[labels] + 0.7 * noise)).to(torch.uint8), labels)
+
+
+def _copied(value: Any) -> Any:
+    """A training goes on in the tensors that it offers to be kept."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, Mapping):
+        return {key: _copied(inner) for key, inner in value.items()}
+    return [_copied(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _flat(value: Any) -> Parts:
+    """Names and words as they are, numbers as tensors."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield str(key)
+            yield from _flat(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _flat(inner)
+    elif isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, int | float):
+        yield torch.tensor(float(value), dtype=torch.float64)
+    else:
+        yield str(value)
+
+
+OBSERVERS: dict[str, Observer] = {
+    "augmentation": of_augmentation,
+    "dataset": of_dataset,
+    "encoder": of_encoder,
+    "head": of_head,
+    "objective": of_objective,
+    "optimizer": of_optimizer,
+    "evaluation": of_evaluation,
+}
+"""Of every kind but methods, which are run by the loop itself."""
+
+assert {*OBSERVERS, registry.method.kind} == {*REGISTRIES}
