@@ -296,8 +296,13 @@ class Store:
 
     @property
     def sources(self) -> Path:
-        """Digests of every numeric file, one JSON file for each code that made a result."""
+        """Sums of every numeric file, one JSON file for each code that made a result."""
         return self.root / "sources"
+
+    @property
+    def digests(self) -> Path:
+        """What each code computes on tiny examples, one JSON file for each code and place."""
+        return self.root / "digests"
 
     def run(self, run_id: str) -> RunFolder:
         """The folder of one run (which need not exist)."""

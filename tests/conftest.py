@@ -9,6 +9,7 @@ import os
 from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HARNESS_DIGESTS"] = "off"  # half a minute for every sweep of a test; tests of digests switch them on
 settings.register_profile("everything", derandomize=True)
 if os.environ.get("HARNESS_REQUIRE_ALL") == "1":
     settings.load_profile("everything")

@@ -7,6 +7,7 @@ one of them explains is not laid at the door of the component itself.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,8 +18,11 @@ from harness.spec.run import identity
 RECIPE = 1
 """Raise it when what the examples are shown changes (inputs, what is looked at): digests of two recipes are no pair."""
 
-TOLERANCE = 1e-3
+TOLERANCE = 1e-4
 """Relative difference that another processor or another version of torch may make without a word."""
+
+LAST_DIGITS = 1e-6
+"""Relative differences below it are of float32's rounding, and their size says nothing."""
 
 LOOP, RESUMED, SHARED = "loop", "loop resumed", "loop on two processes"
 LOOPS = (LOOP, RESUMED, SHARED)
@@ -41,7 +45,8 @@ class Example:
     """What one example came to.
 
     ``bits`` are of all results exactly, ``form`` of their names and shapes alone; ``numbers`` are their root mean
-    square and then projections on fixed directions, from which a relative difference is estimated.
+    square and then projections on fixed directions, from which a relative difference is estimated; there are none where
+    rounding alone changes everything (t-SNE), which is compared to the bit or not at all.
     """
 
     key: str
@@ -57,6 +62,8 @@ class Example:
             return None
         if self.form != other.form or len(self.numbers) != len(other.numbers):
             return math.inf
+        if not self.numbers:
+            return 0.0 if exactly else None
         size = max(self.numbers[0], other.numbers[0])
         apart = [(a - b) ** 2 for a, b in zip(self.numbers[1:], other.numbers[1:], strict=True)]
         by = math.sqrt(sum(apart) / len(apart)) / size if size and apart else 0.0
@@ -72,15 +79,21 @@ class Record:
     components: Mapping[str, tuple[Example, ...]]
     recipe: int = RECIPE
     seconds: float = 0.0
+    """Of processor time that they took."""
 
     @property
     def name(self) -> str:
         """Of its file, without the suffix."""
         return file_stem(self.code, self.place)
 
-    def as_json(self) -> dict[str, Any]:
-        """What its file holds."""
-        return asdict(self)
+    def as_text(self) -> str:
+        """What its file holds: JSON, one example a line."""
+        head = json.dumps({"recipe": self.recipe, "code": self.code, "place": self.place, "seconds": self.seconds})
+        labels = []
+        for label, examples in self.components.items():
+            lines = ",\n".join(f"   {json.dumps(asdict(one))}" for one in examples)
+            labels.append(f"  {json.dumps(label)}: [\n{lines}\n  ]")
+        return f'{head[:-1]},\n "components": {{\n' + ",\n".join(labels) + "\n }}\n"
 
     @classmethod
     def of(cls, held: Any) -> Record | None:
@@ -125,7 +138,7 @@ def amount(by: float) -> str:
     """In words."""
     if math.isinf(by):
         return "yields other names or shapes"
-    return f"differs by {by:.0e}".replace("e-0", "e-") if by >= 1e-9 else "differs in the last bits"
+    return f"differs by {by:.0e}".replace("e-0", "e-") if by >= LAST_DIGITS else "differs in the last digits"
 
 
 @dataclass(frozen=True)

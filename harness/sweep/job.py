@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,6 +17,7 @@ from harness.liveness import machine
 from harness.spec.run import Evaluation
 from harness.store import RunFolder, Store, StoreError, read_json
 from harness.sweep.attempts import Cause, fail, fingerprint
+from harness.sweep.digesting import Recording
 from harness.sweep.evidence import Evidence
 from harness.sweep.live import Watch
 from harness.sweep.machine import gpus
@@ -93,7 +95,10 @@ class Job:
                 ranks=ranks,
                 evidence=_evidence(task),
             )
-            outcome = self.pool.run(own_signals=False)
+            with Recording(store, partial(print, flush=True), code.environment) as recording:
+                outcome = self.pool.run(own_signals=False)
+                if outcome.stopped:
+                    recording.drop()
         if outcome.stopped:
             _await_the_end(task.get("killed_within_s", 120.0))
         if ranks is not None:

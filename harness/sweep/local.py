@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from harness.components import Evaluation
 from harness.spec.errors import SpecError
 from harness.store import Store
 from harness.sweep import snapshot, worker
+from harness.sweep.digesting import Recording
 from harness.sweep.leases import Leases
 from harness.sweep.live import Watch, clock, many, say, were
 from harness.sweep.machine import Crew, gpus
@@ -65,13 +67,16 @@ def run_here(
     place = Place(data=data, device=device, threads=here.threads, images_per_pass=images_per_pass, compile=compile)
     ranks = ProcessesHere(here.processes) if here.processes > 1 else None
     code = snapshot.take(plan.store, plan.experiment.document.path)
-    with Watch(console, len(runs), here.jobs, cost.mean, labels) as watch:
-        folders = [one.folder for one in runs]
-        pool = Pool(
-            folders, plan.evaluations, place, watch,
-            jobs=here.jobs, gpus=here.gpus, execute=execute, code=code, leases=Leases(), ranks=ranks,
-        )  # fmt: skip
-        outcome = pool.run()
+    folders = [one.folder for one in runs]
+    with Recording(plan.store, partial(say, console), code.environment) as recording:
+        with Watch(console, len(runs), here.jobs, cost.mean, labels) as watch:
+            pool = Pool(
+                folders, plan.evaluations, place, watch,
+                jobs=here.jobs, gpus=here.gpus, execute=execute, code=code, leases=Leases(), ranks=ranks,
+            )  # fmt: skip
+            outcome = pool.run()
+        if outcome.stopped:
+            recording.drop()
     show_failures(console, [plan.store.run(run) for run in outcome.failed], labels)
     if outcome.held:
         say(console, f"{were(len(outcome.held), 'run')} held back. Mend the fault, then sweep again.", style="red")

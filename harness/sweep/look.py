@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+from harness.digests.compare import Use, evaluated_with, trained_with
 from harness.spec.run import Run
 from harness.store import RunFolder, Seen, State, Store, StoreError, read_json
+from harness.sweep.digesting import Digests, Verdict
 from harness.sweep.gaps import Gap, gaps
-from harness.sweep.snapshot import why_stale
+from harness.sweep.snapshot import what_changed
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,8 @@ class PlannedRun:
     label: str
     state: State
     why: str = ""  # why it is broken, failed or unknown
-    stale: str = ""  # why it counts as made by other numeric code than today's
+    stale: str = ""  # what of its numbers would come out otherwise by today's code
+    other_code: str = ""  # by other code than today's, and yet not stale: what is said of all such runs
     also_in: tuple[str, ...] = ()  # other experiments that ask for it
     lacking: tuple[str, ...] = ()  # evaluations that a trained run does not have
     weightless: bool = False  # and cannot get: its weights are elsewhere (they are not committed)
@@ -42,7 +46,8 @@ class Look:
     code: str | None
     others: Mapping[str, tuple[str, ...]]
     present: frozenset[str]  # listed once: to ask for ten thousand folders one by one is slow on a network
-    reasons: dict[str, str] = field(default_factory=dict)  # why a fingerprint is stale, found out once
+    digests: Digests | None = None
+    reasons: dict[str, str] = field(default_factory=dict)  # in what another code differs, found out once
 
     def at(self, run_id: str, run: Run, name: str) -> PlannedRun:
         folder = self.store.run(run_id)
@@ -53,14 +58,15 @@ class Look:
         state = seen.state
         try:
             why = self._why(folder, state)
-            stale = self._stale(folder, seen) if state in (State.DONE, State.DIVERGED, State.TRAINED) else ""
+            trained = state in (State.DONE, State.DIVERGED, State.TRAINED)
+            stale, other = self._code(folder, run, seen) if trained else ("", "")
         except StoreError as error:
-            state, why, stale = State.BROKEN, str(error), ""
+            state, why, stale, other = State.BROKEN, str(error), "", ""
         if state is State.TRAINED:
             lacking = tuple(handle for handle, held in seen.evaluations.items() if held is None)
             weightless = not folder.weights.exists()
-            return PlannedRun(run, folder, name, state, why, stale, also_in, lacking, weightless, gaps(seen))
-        return PlannedRun(run, folder, name, state, why, stale, also_in, gaps=gaps(seen))
+            return PlannedRun(run, folder, name, state, why, stale, other, also_in, lacking, weightless, gaps(seen))
+        return PlannedRun(run, folder, name, state, why, stale, other, also_in, gaps=gaps(seen))
 
     def _why(self, folder: RunFolder, state: State) -> str:
         if state is State.BROKEN:
@@ -77,24 +83,35 @@ class Look:
             raise StoreError(f"{folder.spec}: belongs to another run; move {folder.path} away")
         return ""
 
-    def _stale(self, folder: RunFolder, seen: Seen) -> str:
-        """Of the pretraining, or of what other code has begun, or else of the first evaluation that other code made."""
+    def _code(self, folder: RunFolder, run: Run, seen: Seen) -> tuple[str, str]:
+        """Why it is stale, or else what there is to say of the other code that made it; both empty for today's."""
         about = folder.read("provenance.json") or {}
         if self.code is None:
-            return ""
-        if about.get("code") != self.code:
-            return self._changed(about)
-        for earlier in about.get("codes", ()):
-            if earlier != self.code:
-                return f"trained in part by other code, {self._changed({'code': earlier})}"
+            return "", ""
+        found: list[tuple[Verdict, Mapping[str, Any]]] = []
+        for code in about.get("codes") or [about.get("code")]:
+            if code != self.code:
+                found.append((self._verdict(code, partial(trained_with, run.spec(), about.get("processes", 1))), about))
         for handle in self.handles:
             made = seen.evaluations[handle] if seen.evaluations else read_json(folder.evaluation(handle))
             if made is not None and made.get("code", self.code) != self.code:
-                return f"{handle} {self._changed(made)}"
-        return ""
+                found.append((self._verdict(made["code"], partial(evaluated_with, made.get("evaluation", {}))), made))
+        if stale := list(dict.fromkeys(one.said for one, _ in found if one.kind == "stale")):
+            return f"{', '.join(stale)} from the code that made it", ""
+        for one, _ in found:
+            if one.kind == "unknown":
+                return "", f"of earlier code {one.said}; still counted as done"
+        for _, made in found:
+            return "", f"of other code ({self._changed(made)}); the digests of all that was used are equal"
+        return "", ""
 
-    def _changed(self, about: dict[str, Any]) -> str:
+    def _verdict(self, code: Any, used: Callable[[], list[Use]]) -> Verdict:
+        if self.digests is None or not isinstance(code, str):
+            return Verdict("unknown", "that was not recorded")
+        return self.digests.verdict(code, used)
+
+    def _changed(self, about: Mapping[str, Any]) -> str:
         key = str(about.get("code"))
         if key not in self.reasons:
-            self.reasons[key] = why_stale(self.store, about)
+            self.reasons[key] = what_changed(self.store, about)
         return self.reasons[key]

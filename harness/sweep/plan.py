@@ -21,6 +21,7 @@ from harness.spec.experiment import Experiment
 from harness.spec.grid import Arm, expand, lookup
 from harness.spec.run import Run, identity
 from harness.store import State, Store, read_json
+from harness.sweep.digesting import Digests
 from harness.sweep.look import Look
 from harness.sweep.look import PlannedRun as PlannedRun
 from harness.sweep.references import References, check_references
@@ -72,8 +73,8 @@ def make_plan(
 ) -> Plan:
     """Expand, resolve, build and check everything, then look at ``store``.
 
-    ``code`` is today's fingerprint of the numeric code; runs finished by another are stale. Raises
-    :class:`SpecError` with every complaint.
+    ``code`` is today's fingerprint of the numeric code. Runs that another finished are stale where digests of what
+    they used differ; today's are computed if need be. Raises :class:`SpecError` with every complaint.
     """
     with collecting_nothing():
         return _planned(experiment, store, dict(overrides or {}), code)
@@ -123,7 +124,8 @@ def _planned(experiment: Experiment, store: Store, overrides: dict[str, Any], co
     if complaints:
         raise SpecError(complaints)
     others = _other_experiments(store, manifest_path(store, experiment, overrides).stem)
-    look = Look(store, [one.handle for one in evaluations], code, others, frozenset(store.run_ids()))
+    digests = None if code is None else Digests(store, code)
+    look = Look(store, [one.handle for one in evaluations], code, others, frozenset(store.run_ids()), digests)
     return Plan(
         experiment=experiment,
         overrides=overrides,

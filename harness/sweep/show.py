@@ -48,6 +48,8 @@ def show_plan(console: Console, plan: Plan, cost: Bill, place: str, queued: int 
     evaluations = ", ".join(one.label for one in plan.evaluations)
     say(console, f"Each run is trained once, then evaluated: {evaluations}.")
     say(console, price_line(cost, place, len(plan.to_do) - queued, left_out=len(plan.left_out)))
+    for what, count in Counter(one.other_code for one in plan.runs.values() if one.other_code).items():
+        say(console, f"{many(count, 'run')} {'is' if count == 1 else 'are'} {what}.")
     for title, runs in _remarks(plan):
         remark(console, title, runs)
     found = [gap for one in plan.runs.values() for gap in one.gaps]
@@ -77,7 +79,7 @@ def _counts(plan: Plan, queued: int, chosen: int) -> Iterable[tuple[int, str]]:
     }
     yield from ((states[state], text) for state, text in words.items() if states[state])
     if stale := sum(bool(one.stale) for one in plan.runs.values()):
-        yield stale, "of them made by other numeric code than today's (stale, still counted as done)"
+        yield stale, "of them stale: what they used computes something else today (still counted as done)"
     weightless = sum(one.weightless for one in plan.runs.values())
     if evaluable := states[State.TRAINED] - weightless:
         yield evaluable, "trained, evaluations missing"
@@ -125,7 +127,7 @@ def _show_inert(console: Console, plan: Plan) -> None:
 
 def _remarks(plan: Plan) -> Iterable[tuple[str, list[PlannedRun]]]:
     runs = list(plan.runs.values())
-    yield "Stale: the numeric code has changed since", [one for one in runs if one.stale and not one.weightless]
+    yield "Stale: what the code computes has changed since", [one for one in runs if one.stale and not one.weightless]
     yield WEIGHTLESS, [one for one in runs if one.weightless]
     yield "Unreadable", [one for one in runs if one.state is State.BROKEN]
     yield "Failed", [one for one in runs if one.state is State.FAILED]

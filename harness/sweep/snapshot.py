@@ -4,7 +4,7 @@
     results/code/origins/<hash>.json        what it came from: commit, diff, untracked files, numeric fingerprint
     results/code/diffs/<hash>.diff          ``git diff HEAD``, at most :data:`DIFF_CAP` bytes of it
     results/code/experiments/<name>-<hash>.yaml
-    results/sources/<fingerprint>.json      a digest of every numeric file: what names the files that differ
+    results/sources/<fingerprint>.json      a sum of every numeric file: what names the files that differ
 
 All but the last stay out of git: it is small, and committed with the results that it explains.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,8 +128,8 @@ def _hash(content: bytes) -> str:
 # --- results of other code -----------------------------------------------------------------------------------------
 
 
-def why_stale(store: Store, about: dict[str, Any]) -> str:
-    """Why today's numeric code is not what ``about``, a run's provenance, says; names the files that differ."""
+def what_changed(store: Store, about: Mapping[str, Any]) -> str:
+    """In which files today's numeric code is not what ``about``, the provenance of a result, says."""
     made_by, commit = about.get("code"), about.get("commit")
     if made_by is None:
         return "by code that was not recorded"

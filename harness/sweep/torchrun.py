@@ -13,7 +13,8 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -27,6 +28,7 @@ from harness.sweep import worker
 from harness.sweep.__main__ import COMPILE_HELP, OVERRIDE_HELP, folder, ids_of, positive, said
 from harness.sweep.attempts import Attempt, cause_of
 from harness.sweep.command import check_choice, read_overrides
+from harness.sweep.digesting import Recording
 from harness.sweep.live import say
 from harness.sweep.machine import cores, gpus
 from harness.sweep.plan import make_plan
@@ -118,12 +120,15 @@ def work(asked: argparse.Namespace, me: Rank, console: Console) -> int:
         images_per_pass=asked.images_per_pass,
         compile=asked.compile,
     )
-    for run in runs:
-        folder = plan.store.run(run)
-        code = _share(Assignment(folder, tuple(plan.evaluations), place, rank=me))
-        say(console, f"{run}  {_ended(folder, code) if me.rank == 0 else ''}")
-        if code not in (0, worker.EXIT_ELSEWHERE):
-            return code
+    with Recording(plan.store, partial(say, console)) if me.rank == 0 and runs else nullcontext() as recording:
+        for run in runs:
+            folder = plan.store.run(run)
+            code = _share(Assignment(folder, tuple(plan.evaluations), place, rank=me))
+            say(console, f"{run}  {_ended(folder, code) if me.rank == 0 else ''}")
+            if code not in (0, worker.EXIT_ELSEWHERE):
+                if recording is not None:
+                    recording.drop()
+                return code
     return 0
 
 

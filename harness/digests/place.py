@@ -1,0 +1,15 @@
+"""Where digests are computed: what the last bits of a number depend on, beside the code."""
+
+from __future__ import annotations
+
+import platform
+
+import torch
+
+from harness import provenance
+
+
+def place() -> dict[str, str]:
+    """The libraries, and the type of this machine as torch sees it: processor architecture and instruction set."""
+    found = {name: version for name, version in provenance.versions().items() if name != "python"}
+    return found | {"machine": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"}
