@@ -240,26 +240,29 @@ def trained_with(spec: Mapping[str, Any], processes: int = 1) -> list[Use]:
     """The components that a run's training used, from its specification, and the loop."""
     found = [Use(LOOP), Use(RESUMED), *([Use(SHARED)] if processes > 1 else [])]
     for key, kind in PARTS.items():
-        for name, fields in (spec.get(key) or {}).items():
-            found += [Use(f"{kind} {name}", fields or {}), *_nested(fields)]
+        for name, fields in _mapping(spec.get(key)).items():
+            found += [Use(f"{kind} {name}", _mapping(fields)), *_nested(fields)]
     found += [Use(f"augmentation {name}", fields) for name, fields in _entries(spec.get("views"))]
     return found
 
 
 def evaluated_with(evaluation: Mapping[str, Any]) -> list[Use]:
     """The components that an evaluation used, from the ``evaluation`` of its file."""
-    return [one for name, fields in evaluation.items() for one in (Use(f"evaluation {name}", fields), *_nested(fields))]
+    return [
+        one
+        for name, fields in evaluation.items()
+        for one in (Use(f"evaluation {name}", _mapping(fields)), *_nested(fields))
+    ]
 
 
 def _nested(fields: Any) -> Iterator[Use]:
     """Components that are settings of another: under a key that names a kind, or the key of a run."""
-    for key, value in (fields or {}).items():
+    for key, value in _mapping(fields).items():
         kind = PARTS.get(key, key if key in PARTS.values() else "head" if key == "predictor" else "")
-        if kind and isinstance(value, Mapping):
-            for name, inner in value.items():
-                if isinstance(inner, Mapping):
-                    yield Use(f"{kind} {name}", inner)
-                    yield from _nested(inner)
+        for name, inner in _mapping(value).items() if kind else ():
+            if isinstance(inner, Mapping):
+                yield Use(f"{kind} {name}", inner)
+                yield from _nested(inner)
 
 
 def _entries(value: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -273,3 +276,8 @@ def _entries(value: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
                 yield next(iter(one.items()))
             else:
                 yield from _entries(one)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """What a file says may be anything."""
+    return value if isinstance(value, Mapping) else {}

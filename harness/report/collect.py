@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.causes import policy
+from harness.digests.compare import RECIPE, Record
 from harness.report import integrity
 from harness.report.entries import Metric
 from harness.report.probes import Fit, collapse_of, fit_of
@@ -52,8 +53,9 @@ def collect(root: Path) -> Results:
     aside = {one.key: reader.same_data(one, runs) for one in experiments}
     present = set(store.run_ids())
     sources = {path.stem: reader.json(path) or {} for path in sorted(store.sources.glob("*.json"))}
+    digests = reader.digests(sorted(store.digests.glob("*.json")))
     left = len(present - wanted.keys())
-    return Results(tuple(experiments), runs, tuple(reader.problems), left, sources, aside)
+    return Results(tuple(experiments), runs, tuple(reader.problems), left, sources, aside, digests)
 
 
 def _order(experiment: Experiment) -> tuple[str, float, str]:
@@ -197,6 +199,19 @@ class _Reader:
                 return tuple(found), False
         return tuple(found), True
 
+    def digests(self, paths: Iterable[Path]) -> dict[str, list[Record]]:
+        """By code. What another recipe made is passed over: it is no pair with ours."""
+        found: dict[str, list[Record]] = {}
+        for path in paths:
+            held = self.json(path)
+            if held is None or held.get("recipe") != RECIPE:
+                continue
+            if (made := Record.of(held)) is None:
+                self.complain(path, "does not hold digests; it was left out")
+            else:
+                found.setdefault(made.code, []).append(made)
+        return found
+
     def progress(self, folder: RunFolder) -> str:
         data = self.json(folder.progress) or {}
         return f"epoch {data['epoch']} of {data['epochs']}" if {"epoch", "epochs"} <= data.keys() else ""
@@ -226,6 +241,7 @@ class _Reader:
         seen: dict[str, str] = {}
         fits: dict[str, Fit] = {}
         collapsed: dict[str, tuple[int, int]] = {}
+        asked: dict[str, Mapping[str, Any]] = {}
         for path in sorted((folder.path / "evaluations").glob("*.json")):
             data = self.json(path)
             if data is None:
@@ -242,6 +258,7 @@ class _Reader:
                 codes[handle] = code
             if isinstance(digest := inner(data, "data").get("digest"), str):
                 seen[handle] = digest
+            asked[handle] = _mapping(data.get("evaluation"))
             if isinstance(reason := data.get("unavailable"), str):
                 unavailable[handle] = reason
             if data.get("diverged") is True:
@@ -265,6 +282,7 @@ class _Reader:
             "evaluated_on": seen,
             "fits": fits,
             "collapsed": collapsed,
+            "asked": asked,
         }
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from harness.digests.compare import Record
 from harness.report.probes import Fit
 from harness.spec.claim import TRAINING, BestOf
 from harness.spec.matching import matches as matches
@@ -138,7 +139,8 @@ class Run:
     ``unavailable`` a handle to the reason why it could not be had, ``arrays`` a handle to what figures are drawn from;
     ``diverged`` are the handles of evaluations within which a training diverged, though the run did not;
     ``history`` is what was measured at the end of each epoch, ``last`` that of the last epoch of a whole training;
-    ``evaluated_by`` maps a handle to the numeric code that evaluated, ``evaluated_on`` to the digest of what data;
+    ``evaluated_by`` maps a handle to the numeric code that evaluated, ``asked`` to the evaluation with its
+    settings, ``evaluated_on`` to the digest of what data;
     ``other_data`` are the handles whose numbers are of other data than those of the other runs; ``fits`` maps one to
     how far its probe ended from the optimum, where that was written down, ``collapsed`` one to how many features did
     not vary, and of how many.
@@ -174,6 +176,8 @@ class Run:
             f"{split} {count}" for split, count in inner(inner(self.provenance, "data"), "images").items()
         )
         return f"{counts} images; " if counts else ""
+
+    asked: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def epochs(self) -> int:
@@ -253,6 +257,9 @@ class Results:
         """The same as one experiment may use it."""
         aside = self.aside.get(experiment.key)
         return replace(self, runs={**self.runs, **aside}) if aside else self
+
+    sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # code -> numeric file -> its sum
+    digests: Mapping[str, Sequence[Record]] = field(default_factory=dict)  # code -> what it computes, at every place
 
     def changed(self, codes: Iterable[str]) -> list[str]:
         """Numeric files that are not the same in all of these codes, as far as their files were written down."""

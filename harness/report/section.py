@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from harness.report import figures, heatmap, words
+from harness.report import digests, figures, heatmap, words
 from harness.report.curves import Curves, curves
 from harness.report.entries import Entry, Metric
 from harness.report.hearsay import Said, said
@@ -267,6 +267,11 @@ class Section:
     def changed_code(self) -> list[str]:
         """The files in which those numeric sources differ."""
         return self.results.changed(code for run in self.runs for code in run.all_codes)
+
+    @cached_property
+    def digests(self) -> str:
+        """Whether those sources compute the same, as far as that was recorded."""
+        return digests.said(self.runs, self.results.digests)
 
     @cached_property
     def broken(self) -> list[Run]:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from harness.digests.compare import Record, trained_with
+from harness.digests.place import place
+from harness.digests.record import example
 from harness.report import collect
 from harness.spec.errors import SpecError
 from harness.spec.experiment import load_experiment
-from harness.store import State, Store, write_json
+from harness.store import State, Store, read_json, write_atomic, write_json
 from harness.sweep.plan import Plan, label, make_plan
 from harness.sweep.price import bill
 from harness.sweep.record import manifest, record
@@ -73,18 +78,74 @@ def test_states_are_read_off_the_results(write: Write, tmp_path: Path) -> None:
     write_json(first.store.run(d).failure, {"type": "ValueError", "message": "no", "cause": "code"})
     again = plan(write(), tmp_path, code="today")
     assert [again.runs[run].state for run in (a, b, c, d)] == [State.DONE, State.DIVERGED, State.DONE, State.FAILED]
-    assert [run for run, one in again.runs.items() if one.stale] == [c], "counted as done, but named"
+    assert [run for run, one in again.runs.items() if one.other_code] == [c], "counted as done, but said"
+    assert again.runs[c].other_code.startswith("of earlier code whose digests were not recorded")
     assert again.to_do == [] and again.runs[d].why == "code: ValueError: no"
 
 
-def test_a_run_that_another_code_began_is_stale(write: Write, tmp_path: Path) -> None:
+def digests(store: Store, code: str, **changed: float) -> None:
+    """Recorded digests at this place: 1 for all that the runs use, but for what is ``changed``."""
+    labels = {use.label for use in trained_with(RUN)} | {"evaluation linear"}
+    values = dict.fromkeys(labels, 1.0) | {label.replace("__", " "): value for label, value in changed.items()}
+    made = Record(code, place(), {label: (example({}, [torch.full((9,), value)]),) for label, value in values.items()})
+    write_atomic(store.digests / f"{made.name}.json", made.as_text())
+
+
+RUN = {
+    "data": {"synthetic": {}}, "encoder": {"micro": {}}, "head": {"nonlinear": {}}, "method": {"simclr": {}},
+    "objective": {"nt_xent": {}}, "optimizer": {"lars": {}},
+    "views": {"both": [{name: {}} for name in ("crop", "flip", "color")]},
+}  # fmt: skip
+"""What the runs of these plans are made of."""
+
+
+def test_a_run_is_stale_where_something_that_it_used_computes_another_number(write: Write, tmp_path: Path) -> None:
+    first = plan(write(), tmp_path, code="today")
+    a, b, c, d = first.runs
+    for run, code in ((a, "alike"), (b, "unlike"), (c, "unused"), (d, "evaluated")):
+        finish(first, run, code=code)
+        path = first.store.run(run).evaluation(first.evaluations[0].handle)
+        write_json(path, read_json(path) | {"code": code, "evaluation": first.evaluations[0].resolved})
+    digests(first.store, "today")
+    digests(first.store, "alike")
+    digests(first.store, "unlike", objective__nt_xent=1.01, loop=1.5)
+    digests(first.store, "unused", objective__nt_logistic=3.0)
+    digests(first.store, "evaluated", evaluation__linear=1.5)
+    again = plan(write(), tmp_path, code="today").runs
+    assert again[a].stale == again[c].stale == ""
+    by = r"differs by \de-\d"
+    assert re.fullmatch(f"loop: {by}, objective nt_xent: {by} from the code that made it", again[b].stale)
+    assert re.fullmatch(f"evaluation linear: {by} from the code that made it", again[d].stale)
+    for run in (a, c):
+        assert again[run].other_code.endswith("the digests of all that was used are equal")
+        assert again[run].other_code.startswith("of other code (by code ")
+    assert all(one.state is State.DONE for one in again.values())
+
+
+def test_a_component_without_digests_is_said_and_nothing_is_claimed(write: Write, tmp_path: Path) -> None:
+    first = plan(write(), tmp_path, code="today")
+    a, *_ = first.runs
+    finish(first, a, code="before")
+    for code in ("before", "today"):
+        digests(first.store, code)
+        (path,) = first.store.digests.glob(f"{code}-*.json")
+        path.write_text(path.read_text(encoding="utf-8").replace("augmentation color", "augmentation other"))
+    found = plan(write(), tmp_path, code="today").runs[a]
+    assert not found.stale and "that used augmentation color, of which there are no digests" in found.other_code
+
+
+def test_a_run_that_another_code_began_is_compared_with_it_too(write: Write, tmp_path: Path) -> None:
     first = plan(write(), tmp_path, code="today")
     a, b, *_ = first.runs
     for run, codes in ((a, ["yesterday", "today"]), (b, ["today"])):
         finish(first, run)
         write_json(first.store.run(run).provenance, {"code": "today", "codes": codes})
     again = plan(write(), tmp_path, code="today")
-    assert again.runs[a].stale.startswith("trained in part by other code, by code yesterday; which files differ")
+    assert again.runs[a].other_code and not again.runs[b].other_code
+    digests(first.store, "today")
+    digests(first.store, "yesterday", optimizer__lars=2.0)
+    again = plan(write(), tmp_path, code="today")
+    assert again.runs[a].stale.startswith("optimizer lars: differs by ")
     assert again.runs[a].state is State.DONE and not again.runs[b].stale
 
 

@@ -1,4 +1,4 @@
-"""A run executes the code it was submitted with, and stale results are named with the files that changed."""
+"""A run executes the code it was submitted with, and results of other code are named with the files that changed."""
 
 from __future__ import annotations
 
@@ -227,22 +227,22 @@ def test_a_large_diff_is_cut(as_imported: tuple[Store, snapshot.Snapshot], monke
     assert len(about["untracked"]) == snapshot.LISTED + 1 and about["untracked"][-1] == "and 100 more"
 
 
-def test_stale_results_name_the_files_that_changed(as_imported: tuple[Store, snapshot.Snapshot]) -> None:
+def test_results_of_other_code_name_the_files_that_changed(as_imported: tuple[Store, snapshot.Snapshot]) -> None:
     store, _ = as_imported
     today = dict(provenance.numeric_files())
-    assert snapshot.why_stale(store, {"code": provenance.code_fingerprint()}) == "changed since: "
+    assert snapshot.what_changed(store, {"code": provenance.code_fingerprint()}) == "changed since: "
     write_json(store.sources / "0123456789ab.json", {**today, "train/loop.py": "x", "data/gone.py": "y"})
-    assert snapshot.why_stale(store, {"code": "0123456789ab"}) == "changed since: data/gone.py, train/loop.py"
-    assert "of commit 00000; which files" in snapshot.why_stale(store, {"code": "ffffffffffff", "commit": "0" * 5})
-    assert snapshot.why_stale(store, {}) == "by code that was not recorded"
+    assert snapshot.what_changed(store, {"code": "0123456789ab"}) == "changed since: data/gone.py, train/loop.py"
+    assert "of commit 00000; which files" in snapshot.what_changed(store, {"code": "ffffffffffff", "commit": "0" * 5})
+    assert snapshot.what_changed(store, {}) == "by code that was not recorded"
 
 
 def test_a_commit_says_what_its_files_were_where_nothing_was_recorded(tmp_path: Path) -> None:
     before = provenance.numeric_files_at("HEAD")
     assert before is not None, "the tests run in a checkout"
-    said = snapshot.why_stale(Store(tmp_path), {"code": "ffffffffffff", "commit": "HEAD", "dirty": False})
+    said = snapshot.what_changed(Store(tmp_path), {"code": "ffffffffffff", "commit": "HEAD", "dirty": False})
     assert said == f"changed since: {', '.join(provenance.differing(before))}"
-    assert "which files differ is not known" in snapshot.why_stale(
+    assert "which files differ is not known" in snapshot.what_changed(
         Store(tmp_path), {"code": "ffffffffffff", "commit": "HEAD", "dirty": True}
     )
 
