@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,16 @@ from harness.spec.run import Run, identity
 from harness.train import trace
 
 PROJECTIONS = 6
+LOOP_EXAMPLES: dict[str, list[tuple[dict[str, Any], dict[str, Any], Callable[[Run, Path], rehearsal.Parts]]]] = {
+    LOOP: [
+        ({}, rehearsal.LOOP, rehearsal.whole),
+        ({"images_per_pass": 4}, rehearsal.LOOP, partial(rehearsal.whole, images_per_pass=4)),
+    ],
+    RESUMED: [({}, rehearsal.LOOP, rehearsal.resumed)],
+    SHARED: [({}, rehearsal.LOOP, rehearsal.shared), ({}, rehearsal.ONE_GROUP, rehearsal.shared)],
+}
+"""Of each label of the loop: settings to tell its examples by, the run, and how it is executed."""
+
 DIGITS = 8
 """Significant digits of a number that is written down."""
 
@@ -52,10 +63,10 @@ def record(wanted: Collection[str] | None = None, said: Callable[[str], None] = 
 def examples_of(label: str) -> Iterator[Example]:
     """What every example of ``label`` comes to. Raises ``LookupError`` for a component without examples."""
     if label in LOOPS:
-        whole = rehearsal.tiny(rehearsal.LOOP)
-        act = {LOOP: rehearsal.whole, RESUMED: rehearsal.resumed, SHARED: rehearsal.shared}[label]
-        with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
-            yield example({}, act(whole, Path(folder)), whole)
+        for fields, whole, act in LOOP_EXAMPLES[label]:
+            tried = rehearsal.tiny(whole)
+            with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
+                yield example(fields, act(tried, Path(folder)), tried)
         return
     kind, _, name = label.partition(" ")
     known = REGISTRIES[kind]

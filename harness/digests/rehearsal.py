@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,9 @@ LOOP: dict[str, Any] = {
 }
 """What the loop itself is tried with: branches of views, groups, and a warm-up that is no whole number of steps."""
 
+ONE_GROUP: dict[str, Any] = {**LOOP, "norm.groups": 1}
+"""Whose batch statistics two processes share."""
+
 HERE = Place(device="cpu", threads=1)
 STOPPED_AFTER = 3
 """Steps: the third of four is the first of the second epoch."""
@@ -76,10 +80,10 @@ def folder_of(run: Run, root: Path) -> RunFolder:
     return folder
 
 
-def whole(run: Run, root: Path) -> Parts:
+def whole(run: Run, root: Path, images_per_pass: int = 0) -> Parts:
     """What the loop leaves of ``run``: its losses and its final state."""
     folder = folder_of(run, root / "whole")
-    _execute(folder, HERE)
+    _execute(folder, replace(HERE, images_per_pass=images_per_pass))
     yield from _left(folder)
 
 
