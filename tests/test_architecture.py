@@ -21,6 +21,7 @@ ABOVE_PARTS = (
     "harness.spec.grid",
     "harness.spec.run",
     "harness.components",
+    "harness.digests",
     "harness.sweep",
     "harness.report",
     "harness.train.loop",
@@ -49,7 +50,9 @@ def touches(found: set[str], *names: str) -> set[str]:
     return {one for one in found for name in names if one == name or one.startswith(name + ".")}
 
 
-@pytest.mark.parametrize("module", [one for one in MODULES if inside(one, "spec", *FILES, "report", "provenance")])
+@pytest.mark.parametrize(
+    "module", [one for one in MODULES if inside(one, "spec", *FILES, "report", "provenance", "digests.compare")]
+)
 def test_spec_store_and_report_know_nothing_of_torch(module: str) -> None:
     assert not touches(imports(module), "torch", "torchvision", "submitit")
 
@@ -78,7 +81,10 @@ def test_loop_sweep_and_report_are_siblings(module: str) -> None:
     if inside(module, "sweep"):
         assert not touches(found, "harness.report")
         assert not touches(imports(module, top_level_only=True), "harness.train.loop")  # a job imports it when it runs
+    if inside(module, "digests"):
+        assert not touches(found, "harness.sweep", "harness.report")
     if inside(module, "report"):
+        assert not {one for one in touches(found, "harness.digests") if not one.startswith("harness.digests.compare")}
         assert not touches(found, "harness.sweep", "harness.train", "harness.components", "harness.data")
 
 

@@ -26,12 +26,13 @@ from harness.methods.base import Update
 from harness.methods.simclr import ContrastiveMethod
 from harness.models.encoders import Micro
 from harness.optim.schedules import Positive, Schedule, value_of
-from harness.spec.registry import augmentation, dataset, encoder, evaluation, method, schedule
+from harness.spec.registry import Examples, augmentation, dataset, encoder, evaluation, method, schedule
 
 
 @augmentation("invert")
 @dataclass(frozen=True, kw_only=True)
 class Invert:
+    tiny: ClassVar[Examples] = ({}, {"p": 0.2})
     p: float = 0.5
 
     def __call__(self, images, rng):
@@ -42,6 +43,7 @@ class Invert:
 @method("heavier")
 @dataclass(frozen=True, kw_only=True)
 class Heavier:
+    tiny: ClassVar[Examples] = ({}, {"weight": 2.0})
     weight: Positive = 3.0
 
     def build(self, task, encoder, head, objective):
@@ -95,6 +97,7 @@ class Norms:
 @dataset("ramps")
 @dataclass(frozen=True, kw_only=True)
 class Ramps:
+    tiny: ClassVar[Examples] = ({}, {"images": 32})
     images: int = 64
 
     def load(self, root: Path) -> Dataset:
@@ -182,8 +185,9 @@ def run(study: Path, *command: str, **variables: str) -> subprocess.CompletedPro
     )
 
 
-def sweep(study: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    return run(study, "harness.sweep", "experiments/inverted.yaml", "--cluster", "local", "--jobs", "1", "--yes", *more)
+def sweep(study: Path, *more: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    here = ("harness.sweep", "experiments/inverted.yaml", "--cluster", "local", "--jobs", "1", "--yes")
+    return run(study, *here, *more, **variables)
 
 
 def test_one_part_of_each_kind_and_a_table(study: Path) -> None:
@@ -204,13 +208,22 @@ def test_one_part_of_each_kind_and_a_table(study: Path) -> None:
         assert wanted in page.stdout.lower()
 
 
-def test_the_files_of_the_other_package_count_for_what_is_stale(study: Path) -> None:
-    sweep(study)
-    assert "stale" not in sweep(study, "--plan").stdout.lower()
+def test_what_the_other_package_computes_counts_for_what_is_stale(study: Path) -> None:
+    digests = {"HARNESS_DIGESTS": "on", "XDG_CACHE_HOME": str(study / "cache")}
+    done = sweep(study, "-o", "schedule.epochs=1", **digests)
+    assert done.returncode == 0 and "No digests" not in done.stdout, done.stdout + done.stderr
+    (recorded,) = study.glob("results/digests/*.json")
+    assert {"augmentation invert", "method heavier", "evaluation norms", "dataset ramps"} <= json.loads(
+        recorded.read_text(encoding="utf-8")
+    )["components"].keys()
     parts = study / "site" / "outside_study" / "parts.py"
     parts.write_text(PARTS.replace("1.0 - images", "0.9 - images"), encoding="utf-8")
-    assert "stale" in sweep(study, "--plan").stdout.lower()
+    planned = sweep(study, "-o", "schedule.epochs=1", "--plan", **digests)
     parts.write_text(PARTS, encoding="utf-8")
+    assert "1   of them stale" in planned.stdout, planned.stdout + planned.stderr
+    assert "augmentation invert: differs by" in planned.stdout
+    assert "1 run is of other code (changed since: outside/outside_study/parts.py)" in planned.stdout
+    assert not study.joinpath("results", "digests", "cache").exists() and len([*study.glob("cache/*/*/*.json")]) == 1
 
 
 def test_a_broken_module_is_named(study: Path) -> None:

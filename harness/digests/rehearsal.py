@@ -6,7 +6,6 @@ import contextlib
 import io
 import json
 import multiprocessing
-import os
 import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -99,7 +98,7 @@ def resumed(run: Run, root: Path) -> Parts:
         nonlocal steps
         steps += 1
         if steps == STOPPED_AFTER:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
 
     hook = register_optimizer_step_post_hook(stop)
     try:
@@ -122,7 +121,7 @@ def shared(run: Run, root: Path) -> Parts:
     other.start()
     try:
         _take_part(str(folder.path), meeting, 0)
-        other.join(60)
+        other.join(300)  # it has nothing left to do, but a busy machine may let it wait
         if other.exitcode != 0:
             raise RuntimeError(f"the second of two processes ended with {other.exitcode}")
     finally:

@@ -252,14 +252,12 @@ class Results:
     sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # code -> numeric file -> digest
     aside: Mapping[str, Mapping[str, Run]] = field(default_factory=dict)
     """Experiment -> those of its runs whose numbers do not count in it, without them."""
+    digests: Mapping[str, Sequence[Record]] = field(default_factory=dict)  # code -> what it computes, at every place
 
     def of(self, experiment: Experiment) -> Results:
         """The same as one experiment may use it."""
         aside = self.aside.get(experiment.key)
         return replace(self, runs={**self.runs, **aside}) if aside else self
-
-    sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # code -> numeric file -> its sum
-    digests: Mapping[str, Sequence[Record]] = field(default_factory=dict)  # code -> what it computes, at every place
 
     def changed(self, codes: Iterable[str]) -> list[str]:
         """Numeric files that are not the same in all of these codes, as far as their files were written down."""

@@ -13,8 +13,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +24,7 @@ from harness import provenance
 from harness.digests.compare import Comparison, Record, Use, file_stem
 from harness.digests.place import place
 from harness.store import Store, StoreError, read_json, write_atomic
+from harness.sweep.snapshot import Snapshot
 
 SWITCH = "HARNESS_DIGESTS"
 """Environment variable: ``off`` neither records nor computes any."""
@@ -54,12 +55,12 @@ def read(path: Path) -> Record | None:
 class Recording:
     """Within, a process beside the trainings writes down the digests of this code, unless they are there.
 
-    ``environment`` is added for it: that of the snapshot that the runs execute. ``say`` hears what is worth a word.
+    ``code`` is the snapshot that the runs execute, if they do. ``say`` hears what is worth a word.
     At the end they are waited for, unless the block raises or :meth:`drop` was called.
     """
 
-    def __init__(self, store: Store, say: Callable[[str], None], environment: Mapping[str, str] | None = None) -> None:
-        self.store, self.say, self.environment = store, say, environment or {}
+    def __init__(self, store: Store, say: Callable[[str], None], code: Snapshot | None = None) -> None:
+        self.store, self.say, self.code = store, say, code
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Recording:
@@ -77,7 +78,8 @@ class Recording:
             write_atomic(self.path, known.as_text())
             return
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (until drop)
-        self._process = _start(self.path, self._said.fileno(), self.environment)
+        with nullcontext() if self.code is None else self.code.exported():
+            self._process = _start(self.path, self._said.fileno())
 
     def drop(self) -> None:
         """They are not waited for: another sweep will do it."""
@@ -102,10 +104,10 @@ class Recording:
         self.drop()
 
 
-def _start(path: Path, errors: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _start(path: Path, errors: int) -> subprocess.Popen[bytes]:
     """One thread, no GPU: the digests are of the CPU's arithmetic."""
     command = [sys.executable, "-m", "harness.digests", str(path.resolve())]
-    variables = {**os.environ, **environment, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):  # of torchrun
         variables.pop(name, None)
     return subprocess.Popen(command, env=variables, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors)
@@ -178,7 +180,7 @@ class Digests:
         with tempfile.TemporaryDirectory() as made_in, tempfile.TemporaryFile() as said:
             path = Path(made_in) / f"{stem}.json"
             try:
-                _start(path, said.fileno(), {}).wait(PATIENCE_S)
+                _start(path, said.fileno()).wait(PATIENCE_S)
             except subprocess.TimeoutExpired:
                 return Verdict("unknown", f"that was not compared: today's digests took more than {PATIENCE_S:.0f} s")
             if (made := read(path)) is None:

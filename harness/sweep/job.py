@@ -95,7 +95,7 @@ class Job:
                 ranks=ranks,
                 evidence=_evidence(task),
             )
-            with Recording(store, partial(print, flush=True), code.environment) as recording:
+            with Recording(store, partial(print, flush=True), code) as recording:
                 outcome = self.pool.run(own_signals=False)
                 if outcome.stopped:
                     recording.drop()

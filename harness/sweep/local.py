@@ -68,7 +68,7 @@ def run_here(
     ranks = ProcessesHere(here.processes) if here.processes > 1 else None
     code = snapshot.take(plan.store, plan.experiment.document.path)
     folders = [one.folder for one in runs]
-    with Recording(plan.store, partial(say, console), code.environment) as recording:
+    with Recording(plan.store, partial(say, console), code) as recording:
         with Watch(console, len(runs), here.jobs, cost.mean, labels) as watch:
             pool = Pool(
                 folders, plan.evaluations, place, watch,

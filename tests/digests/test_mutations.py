@@ -239,7 +239,11 @@ INSIDE: dict[str, tuple[str, Break, set[str]]] = {
         ),
         set(),
     ),
-    "order of batches": (LOOP, reverse_steps, {"evaluation fine_tune", "evaluation transfer_fine_tune"}),
+    "order of batches": (
+        LOOP,
+        reverse_steps,
+        {"evaluation contrastive", "evaluation fine_tune", "evaluation transfer_fine_tune"},
+    ),
     "warm-up rounded up": (
         LOOP,
         lambda patch: wrap(patch, "harness.train.loop.schedule_steps", lambda steps: (steps[0] + 1, steps[1])),
