@@ -16,7 +16,6 @@ from harness.sweep import digesting
 from harness.sweep.digesting import Digests, Recording, Verdict, read
 
 CODE = provenance.code_fingerprint()
-EXAMPLE = Example("0", {}, "bits", "form", (1.0, 1.0))
 
 
 def record(code: str = CODE, bits: str = "bits") -> Record:
