@@ -203,6 +203,7 @@ class ImageFolder:
         {"interpolation": "bicubic"},
         {"train_images": 12},
         {"validation_images": 6},
+        {"captions": 3},
     )
     tiny_files = staticmethod(standins.image_folders)
     path: str = "imagenet"
@@ -294,6 +295,7 @@ class Synthetic:
         {"validation_images": 10},
         {"test_images": 20},
         {"classes": 3},
+        {"captions": 3},
         {"image_size": 24},
     )
     train_images: Annotated[int, Field(ge=1)] = 512

@@ -37,7 +37,7 @@ def cifar10(root: Path) -> Iterator[None]:
 
 @contextmanager
 def image_folders(root: Path) -> Iterator[None]:
-    """Two folders of pictures, 24 wide and 16 high, of two classes: ``pictures`` and ``others``."""
+    """Two folders of pictures, 24 wide and 16 high, of two classes, with captions: ``pictures`` and ``others``."""
     draw = np.random.RandomState(0)
     for name in ("pictures", "others"):
         for part in ("train", "val"):
@@ -46,6 +46,8 @@ def image_folders(root: Path) -> Iterator[None]:
                 for number in range(PER_CLASS):
                     pixels = draw.randint(0, 256, (16, 24, 3)).astype(np.uint8)
                     Image.fromarray(pixels).save(folder / f"{number}.png")
+                    with (root / name / "captions.tsv").open("a", encoding="utf-8") as captions:
+                        captions.write(f"{part}/{label}/{number}.png\tPicture {number} of {label} in {part}\n")
     yield
 
 

@@ -18,6 +18,7 @@ from harness.evaluate.interim import Interim, State
 from harness.evaluate.measurement import recorded
 from harness.evaluate.trained import Trained
 from harness.models.norm import Norm
+from harness.optim.schedules import Progress
 from harness.spec import registry
 from harness.spec.registry import REGISTRIES, Resolved
 from harness.train import loop, trace
@@ -71,12 +72,14 @@ def of_dataset(component: Any, folder: Path) -> Parts:
             if (split := getattr(data, name)) is not None:
                 (images,) = split.stream([torch.arange(4)], (), seed=0, epoch=0, workers=1)
                 yield name
-                yield from (split.labels, *(images if isinstance(images, list) else [images]))
+                yield from (column for _, column in sorted(split.columns.items()))
+                yield from images if isinstance(images, list) else [images]
 
 
 def of_network(network: nn.Module, images: Tensor) -> Parts:
-    """Structure, output in training and then in inference mode. Of gradients the loop's digests know."""
+    """Structure, what is learned, output in training and then in inference mode. Of gradients the loop's digests know."""
     yield trace.structure(network)
+    yield from (name for name, one in network.named_parameters() if one.requires_grad)
     if next((one for one in network.parameters() if one.is_meta), None) is not None:
         return
     with torch.no_grad():
@@ -112,15 +115,31 @@ def of_objective(component: Any, folder: Path) -> Parts:
 
 def of_optimizer(component: Any, folder: Path) -> Parts:
     """The weights after three steps at the peak rate of a batch of 1024."""
-    network = nn.Linear(6, 4)
+    network = Layers(nn.Linear(6, 5), nn.Linear(5, 4))
     optimizer = component.build(network)
     for group in optimizer.param_groups:
-        group["lr"] = component.peak_lr(1024)
+        group["lr"] = component.peak_lr(1024) * group["lr_scale"]
     for _ in range(3):
         optimizer.zero_grad()
         network(torch.linspace(-1, 1, 30).view(5, 6)).square().mean().backward()
         optimizer.step()
     yield from (one.detach() for one in network.parameters())
+
+
+class Layers(nn.Sequential):
+    """Two layers that say which is the upper one, as encoders with layers do."""
+
+    depth = 1
+
+    def depth_of(self, name: str) -> int:
+        """0 of the lower, 1 of the upper."""
+        return int(name.partition(".")[0])
+
+
+def of_schedule(component: Any, folder: Path) -> Parts:
+    """The value at every step of four epochs of three steps each, and its bounds."""
+    values = [component(Progress(step, 12, 3)) for step in range(12)]
+    yield torch.tensor([*values, *component.extremes], dtype=torch.float64)
 
 
 def of_evaluation(component: Any, folder: Path) -> Parts:
@@ -199,6 +218,7 @@ OBSERVERS: dict[str, Observer] = {
     "head": of_head,
     "objective": of_objective,
     "optimizer": of_optimizer,
+    "schedule": of_schedule,
     "evaluation": of_evaluation,
 }
 """Of every kind but methods, which are run by the loop itself."""

@@ -123,6 +123,17 @@ class MLPHead:
     * MoCo v2 (``moco/builder.py``): ``{out_dim: 128, batch_norm: false}``; v1: ``{hidden_layers: 0, out_dim: 128}``.
     """
 
+    tiny: ClassVar[Examples] = (
+        {"out_dim": 8},
+        {"out_dim": 16},
+        {"hidden_layers": 0},
+        {"hidden_layers": 2},
+        {"hidden_dim": 24},
+        {"batch_norm": False},
+        {"output_norm": "affine"},
+        {"output_norm": "plain"},
+        {"output_bias": False},
+    )
     out_dim: Width = 128
     hidden_layers: Annotated[int, Field(ge=0)] = 1
     hidden_dim: Width | None = None
@@ -155,6 +166,15 @@ class PrototypeHead:
     does. ``batch_norm``: after each hidden layer, as the ResNet recipes of others have it (official: none).
     """
 
+    tiny: ClassVar[Examples] = (
+        {"out_dim": 16, "hidden_dim": 16, "bottleneck": 8},
+        {"out_dim": 24},
+        {"hidden_layers": 1},
+        {"hidden_dim": 24},
+        {"bottleneck": 4},
+        {"batch_norm": True},
+        {"learned_norm": True},
+    )
     out_dim: Width = 4096
     hidden_layers: Annotated[int, Field(ge=1)] = 2
     hidden_dim: Width = 2048

@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from harness.spec.errors import SpecError
-from harness.spec.registry import Nested, schedule
+from harness.spec.registry import Examples, Nested, schedule
 
 Epochs = Annotated[float, Field(ge=0)]
 
@@ -94,6 +94,7 @@ def _portion(progress: Progress, epochs: float | None) -> float:
 class _Between(Schedule):
     """From ``start`` to ``end`` over the run, or over its first ``epochs``; then it stays at ``end``."""
 
+    tiny: ClassVar[Examples] = ({"start": 0.5, "end": 1.0}, {"start": 0.2}, {"end": 0.0}, {"epochs": 2})
     start: float
     end: float
     epochs: Epochs | None = None
@@ -132,6 +133,7 @@ class Step(Schedule):
     MoCo v1's rate is ``{start: 0.03, factor: 0.1, epochs: [120, 160]}`` of 200 epochs (section 4.1).
     """
 
+    tiny: ClassVar[Examples] = ({"start": 1.0, "epochs": (1, 2)}, {"start": 0.5}, {"factor": 0.5}, {"epochs": (3,)})
     start: float
     factor: Annotated[float, Field(gt=0)] = 0.1
     epochs: Annotated[tuple[Epochs, ...], Field(min_length=1)]
@@ -153,6 +155,14 @@ class Warmup(Schedule):
     A step of ``then`` counts its epochs from the beginning of the run; everything else, from the end of the warm-up.
     """
 
+    tiny: ClassVar[Examples] = (
+        {"epochs": 1, "then": {"cosine": {"start": 1.0, "end": 0.0}}},
+        {"epochs": 2},
+        {"start": 0.2},
+        {"then": {"linear": {"start": 1.0, "end": 0.0}}},
+        {"then": {"step": {"start": 1.0, "epochs": [3]}}},
+        {"then": 1.0},
+    )
     epochs: Epochs
     start: float = 0.0
     then: Annotated[Scheduled, scheduled()]

@@ -166,6 +166,8 @@ class LarsOptimizer(Optimizer):
         {"lr_scaling": "sqrt"},
         {"lr_scaling": "none"},
         {"weight_decay": 0.3},
+        {"decay_all": True},
+        {"layer_decay": 0.5},
         {"momentum": 0.5},
         {"trust_coefficient": 0.1},
         {"nesterov": True},
@@ -192,11 +194,13 @@ class SGD(Optimizer):
     """Stochastic gradient descent with momentum; batch norm and biases are not decayed."""
 
     tiny: ClassVar[Examples] = (
-        {},
+        {"weight_decay": 0.01},
         {"lr": 0.7},
         {"lr_scaling": "sqrt"},
         {"lr_scaling": "none"},
         {"weight_decay": 0.3},
+        {"decay_all": True},
+        {"layer_decay": 0.5},
         {"momentum": 0.5},
         {"nesterov": True},
     )
@@ -217,11 +221,13 @@ class Adam(Optimizer):
     """Adam with L2 regularisation in the gradient; batch norm and biases are not decayed."""
 
     tiny: ClassVar[Examples] = (
-        {"lr": 0.01},
+        {"lr": 0.01, "weight_decay": 0.01},
         {"lr": 0.7},
         {"lr_scaling": "linear"},
         {"lr_scaling": "sqrt"},
         {"weight_decay": 0.3},
+        {"decay_all": True},
+        {"layer_decay": 0.5},
         {"beta1": 0.5},
         {"beta2": 0.5},
         {"eps": 0.1},

@@ -78,7 +78,7 @@ def given(patch: pytest.MonkeyPatch, target: str, before_call: Callable[..., tup
 # --- one per cent on what each component gives ---------------------------------------------------------------------
 
 GIVES = {"augmentation": "__call__", "objective": "__call__", "optimizer": "peak_lr", "evaluation": "__call__",
-         "dataset": "load", "head": "build", "encoder": "build", "method": "build"}  # fmt: skip
+         "dataset": "load", "schedule": "__call__", "head": "build", "encoder": "build", "method": "build"}  # fmt: skip
 
 
 def moved(kind: str, result: Any) -> Any:
