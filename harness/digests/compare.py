@@ -172,7 +172,7 @@ class Comparison:
                     same.add(label)
                 else:
                     raw.setdefault(label, []).append((one, Difference(label, one.fields, by)))
-        own: dict[str, list[Difference]] = {label: [b for _, b in raw[label]] for label in raw if _alone(label)}
+        own: dict[str, list[Difference]] = {}
         doubtful: dict[str, set[str]] = {}
 
         def settle(labels: Iterable[str], explains: Iterable[str]) -> None:
@@ -181,7 +181,7 @@ class Comparison:
             for label in labels:
                 causes: set[str] = set()
                 for example, difference in raw.get(label, ()):
-                    if found := known_causes.intersection(example.uses):
+                    if found := known_causes.intersection(example.uses) - {label}:
                         causes |= found
                     else:
                         own.setdefault(label, []).append(difference)
@@ -189,7 +189,8 @@ class Comparison:
                     doubtful[label] = causes
 
         methods = [label for label in known if label.startswith("method ")]
-        parts = list(own)
+        parts = [label for label in raw if _alone(label)]
+        settle(parts, parts)
         settle([*methods, LOOP], parts)
         if LOOP in own:
             moved = [label for label in methods if label in own]
@@ -241,7 +242,7 @@ def trained_with(spec: Mapping[str, Any], processes: int = 1) -> list[Use]:
     found = [Use(LOOP), Use(RESUMED), *([Use(SHARED)] if processes > 1 else [])]
     for key, kind in PARTS.items():
         for name, fields in _mapping(spec.get(key)).items():
-            found += [Use(f"{kind} {name}", _mapping(fields)), *_nested(fields)]
+            found += [Use(f"{kind} {name}", _mapping(fields)), *nested(fields)]
     found += [Use(f"augmentation {name}", fields) for name, fields in _entries(spec.get("views"))]
     return found
 
@@ -251,18 +252,18 @@ def evaluated_with(evaluation: Mapping[str, Any]) -> list[Use]:
     return [
         one
         for name, fields in evaluation.items()
-        for one in (Use(f"evaluation {name}", _mapping(fields)), *_nested(fields))
+        for one in (Use(f"evaluation {name}", _mapping(fields)), *nested(fields))
     ]
 
 
-def _nested(fields: Any) -> Iterator[Use]:
-    """Components that are settings of another: under a key that names a kind, or the key of a run."""
+def nested(fields: Any) -> Iterator[Use]:
+    """Components that are settings of another: of the kind that the key names, and under any other key a schedule."""
     for key, value in _mapping(fields).items():
-        kind = PARTS.get(key, key if key in PARTS.values() else "head" if key == "predictor" else "")
-        for name, inner in _mapping(value).items() if kind else ():
+        kind = PARTS.get(key, key if key in PARTS.values() else "head" if key == "predictor" else "schedule")
+        for name, inner in _mapping(value).items():
             if isinstance(inner, Mapping):
                 yield Use(f"{kind} {name}", inner)
-                yield from _nested(inner)
+                yield from nested(inner)
 
 
 def _entries(value: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -77,7 +77,7 @@ def of_dataset(component: Any, folder: Path) -> Parts:
 
 
 def of_network(network: nn.Module, images: Tensor) -> Parts:
-    """Structure, what is learned, output in training and then in inference mode. Of gradients the loop's digests know."""
+    """Structure, what is learned, output in training and in inference mode. Of gradients the loop's digests know."""
     yield trace.structure(network)
     yield from (name for name, one in network.named_parameters() if one.requires_grad)
     if next((one for one in network.parameters() if one.is_meta), None) is not None:

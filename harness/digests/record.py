@@ -16,7 +16,7 @@ from torch import Tensor
 
 from harness import provenance
 from harness.digests import rehearsal
-from harness.digests.compare import LOOP, LOOPS, RESUMED, SHARED, Example, Record, trained_with
+from harness.digests.compare import LOOP, LOOPS, RESUMED, SHARED, Example, Record, nested, trained_with
 from harness.digests.observe import HOST, observed
 from harness.digests.place import place
 from harness.spec.registry import REGISTRIES
@@ -89,7 +89,7 @@ def example(fields: Any, parts: Iterable[str | Tensor], run: Run | None = None) 
     seen = list(parts)
     tensors = [one.detach().cpu() for one in seen if isinstance(one, Tensor)]
     form = [one if isinstance(one, str) else f"{one.dtype} {list(one.shape)}" for one in seen]
-    uses = sorted({use.label for use in trained_with(run.spec())} - {*LOOPS}) if run else []
+    uses = sorted({use.label for use in (*nested(fields), *(trained_with(run.spec()) if run else ()))} - {*LOOPS})
     key = identity([fields, run.id if run else None], 8)
     return Example(key, fields, trace.digest(seen), trace.digest(form), numbers(tensors), tuple(uses))
 

@@ -31,6 +31,8 @@ USES = {
     "augmentation color": (),
     "objective nt_xent": (),
     "head linear": (),
+    "schedule cosine": (),
+    "schedule warmup": ("schedule cosine",),
     "method simclr": ("augmentation color", "objective nt_xent", "head linear", "method simclr"),
     "method supervised": ("method supervised",),
     LOOP: ("objective nt_xent", "method simclr"),
@@ -104,6 +106,7 @@ def test_what_rounding_alone_changes_is_compared_to_the_bit_or_not_at_all() -> N
         (["method_supervised"], {"method supervised"}),
         (["head_linear", "evaluation_linear"], {"head linear"}),
         (["evaluation_linear"], {"evaluation linear"}),
+        (["schedule_cosine", "schedule_warmup"], {"schedule cosine"}),
         (["augmentation_color", "head_linear"], {"augmentation color", "head linear"}),
     ],
 )
@@ -153,7 +156,7 @@ def test_a_record_is_what_its_file_says() -> None:
 
 
 SPEC: dict[str, Any] = {
-    "data": {"cifar10": {}}, "encoder": {"micro": {"depth": 1}}, "method": {"byol": {"predictor": {"nonlinear": {}}}},
+    "data": {"cifar10": {}}, "encoder": {"micro": {"depth": 1}}, "method": {"byol": {"predictor": {"nonlinear": {}}, "momentum": {"cosine": {"start": 0.9, "end": 1.0}}}},
     "views": {"both": [{"crop": {"flip": 0.0}}], "branches": [{"augment": [{"blur": {}}], "count": 2}]},
     "norm": {"groups": 1},
 }  # fmt: skip
@@ -162,7 +165,7 @@ SPEC: dict[str, Any] = {
 def test_what_a_run_used_is_read_off_its_specification() -> None:
     labels = [use.label for use in trained_with(SPEC)]
     assert sorted(labels) == sorted(
-        [LOOP, RESUMED, "dataset cifar10", "encoder micro", "method byol", "head nonlinear", "augmentation crop",
+        [LOOP, RESUMED, "dataset cifar10", "encoder micro", "method byol", "head nonlinear", "schedule cosine", "augmentation crop",
          "augmentation blur"]
     )  # fmt: skip
     assert SHARED in [use.label for use in trained_with(SPEC, processes=2)]
