@@ -53,6 +53,12 @@ class DINO:
     )
     tiny_run: ClassVar[Mapping[str, Any]] = {
         "head": {"prototypes": {"out_dim": 16, "hidden_dim": 16, "bottleneck": 8}},
+        "views": {
+            "shared": [],
+            "both": [],
+            "targeted": [],
+            "branches": [{"augment": [{"crop": {}}], "count": 2}, {"augment": [{"crop": {}}], "count": 2, "size": 8}],
+        },
         "objective": None,
     }
 
