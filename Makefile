@@ -44,7 +44,7 @@ test-slurm: data ## the tests against a real Slurm of their own (root, Debian); 
 	tests/slurm/lab.sh install || test "$$HARNESS_REQUIRE_SLURM" != 1
 	HARNESS_DATA=$(abspath $(DATA)) $(BIN)/python -m pytest -m slurm tests/slurm -rs --durations=10
 
-bench: install   ## speed beside lightly, kornia, timm, torchvision (installs them)
+bench: install   ## speed beside lightly, kornia, timm, torchvision (installs what is missing)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m benchmarks
 

@@ -218,7 +218,8 @@ def _replace_drop_paths(network: nn.Module) -> None:
 def _form(name: str, arguments: str, image_size: int, channels: int) -> Form:
     """Two images through a network without values: in training to see what it draws, then for its shapes.
 
-    timm's ``num_features`` is the width of the maps, and not that of h in a quarter of its families.
+    timm's ``num_features`` is the width of the maps, and not that of h in a quarter of its families. The generator is
+    put back: only the first of equal networks is looked at, and must start from the same values as the next.
     """
     images = torch.empty(2, channels, image_size, image_size, device="meta")
     with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
@@ -275,7 +276,7 @@ class _NoDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _refusal(name: str, error: Exception) -> SpecError:
-    said = next(iter(str(error).strip().splitlines()), "") or "no reason given"
+    said = next(iter(str(error).strip().splitlines()), type(error).__name__)
     return refused(f"timm's {name} cannot be built for these arguments and images: {said}")
 
 

@@ -57,7 +57,7 @@ def test_networks_of_many_kinds_train_a_step_on_small_images(name: str) -> None:
     with torch.no_grad():
         if ARCHITECTURES[name] == "NLC":
             tokens = network.tokens(images())
-            assert tokens.shape == (4, 1 + 4, network.out_dim)
+            assert tokens.shape == (4, 1 + 4, network.out_dim) and network.class_tokens == 1
             torch.testing.assert_close(network(images()), tokens[:, 0])
         else:
             maps = network.maps(images())

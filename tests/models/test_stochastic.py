@@ -87,6 +87,7 @@ def test_a_copy_of_a_network_draws_as_the_network_does() -> None:
     both = nn.ModuleList([network, copy.deepcopy(network)])
     with drawing(both, streams(range(4))):
         first, second = (one(images) for one in both)
+        assert torch.equal(network(images), first), "a second pass draws what the first one drew"
     assert torch.equal(first, second)
     with drawing(network, streams(range(4, 8))):
         assert not torch.equal(network(images), first)

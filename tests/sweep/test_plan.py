@@ -62,6 +62,8 @@ def test_counts_and_labels(write: Write, tmp_path: Path) -> None:
     assert label({"views.targeted": ["crop", "blur"], "head": {"linear": {"out_dim": 3}}, "a.b": True}) == (
         "targeted [crop, blur], head linear(out_dim 3), b true"
     )
+    timm = {"timm": {"name": "resnet18", "arguments": {"drop_path_rate": 0.1}}}  # a field that is a mapping
+    assert label({"encoder": timm}) == "encoder timm(name resnet18, arguments drop_path_rate 0.1)"
 
 
 def test_planning_writes_nothing(write: Write, tmp_path: Path) -> None:
