@@ -65,6 +65,7 @@ class Weighted(ContrastiveMethod):
 @schedule("halving")
 @dataclass(frozen=True, kw_only=True)
 class Halving(Schedule):
+    tiny: ClassVar[Examples] = ({"start": 1.0}, {"start": 0.5})
     start: float
 
     def __call__(self, progress):
@@ -78,6 +79,7 @@ class Halving(Schedule):
 @encoder("narrow")
 @dataclass(frozen=True, kw_only=True)
 class Narrow:
+    tiny: ClassVar[Examples] = ({}, {"channels": 16})
     channels: int = 8
 
     def build(self, norm, *about, **more):

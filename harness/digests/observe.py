@@ -18,6 +18,7 @@ from harness.evaluate.interim import Interim, State
 from harness.evaluate.measurement import recorded
 from harness.evaluate.trained import Trained
 from harness.models.norm import Norm
+from harness.models.stochastic import drawing
 from harness.optim.schedules import Progress
 from harness.spec import registry
 from harness.spec.registry import REGISTRIES, Resolved
@@ -82,8 +83,10 @@ def of_network(network: nn.Module, images: Tensor) -> Parts:
     yield from (name for name, one in network.named_parameters() if one.requires_grad)
     if next((one for one in network.parameters() if one.is_meta), None) is not None:
         return
+    rng = ImageRng(seed=0, epoch=0, images=torch.arange(len(images)))
     with torch.no_grad():
-        yield network.train()(images)
+        with drawing(network, rng):
+            yield network.train()(images)
         yield network.eval()(images)
 
 

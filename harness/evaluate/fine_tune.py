@@ -45,6 +45,7 @@ class FineTune:
         {"batch_size": 10},
         {"base_lr": 0.5},
         {"momentum": 0.5},
+        {"standardize": True},
     )
     metrics: ClassVar[tuple[str, ...]] = ("top1", "top5")
     labels: Annotated[float, Field(gt=0, le=1)] = 0.01

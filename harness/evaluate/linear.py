@@ -64,16 +64,18 @@ class Linear:
     """
 
     tiny: ClassVar[Examples] = (
-        {"augment": "none", "epochs": 3, "batch_size": 20},
+        {"augment": "none", "weight_decay": 0.1},
         {"features": "z"},
         {"split": "validation"},
         {"epochs": 4},
         {"batch_size": 10},
         {"base_lr": 0.5},
-        {"weight_decay": 0.3},
+        {"weight_decay": 0.0},
         {"momentum": 0.5},
         {"nesterov": False},
         {"augment": "crop_flip"},
+        {"solver": "lbfgs"},
+        {"standardize": True},
     )
     metrics: ClassVar[tuple[str, ...]] = ("top1", "top5")
     features: Features = "h"

@@ -181,6 +181,7 @@ class TransferFineTune(Transfer):
         {"batch_size": 10},
         {"learning_rates": (0.02,)},
         {"weight_decays": (0.01,)},
+        {"standardize": True},
     )
     metrics: ClassVar[tuple[str, ...]] = (*Transfer.metrics, "lr", "weight_decay")
     weights: Weights = "pretrained"

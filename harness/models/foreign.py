@@ -15,7 +15,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ from harness.models.encoder import Encoder, refused
 from harness.models.norm import BatchNorm, Norm
 from harness.models.stochastic import DropPath
 from harness.spec.errors import SpecError, nearest
-from harness.spec.registry import encoder
+from harness.spec.registry import Examples, encoder
 
 FETCHES = "nothing is fetched: every network starts from the run's seed"
 OURS = {
@@ -51,6 +51,7 @@ class Timm:
     size of the images (and take no other, unless an argument such as ``dynamic_img_size`` lets them).
     """
 
+    tiny: ClassVar[Examples] = ({"name": "test_vit"}, {"name": "test_resnet"}, {"arguments": {"drop_path_rate": 0.5}})
     name: str
     arguments: dict[str, Any] = field(default_factory=dict)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from harness.models.encoder import Encoder, refused
 from harness.models.norm import Norm
 from harness.models.stochastic import DropPath
-from harness.spec.registry import encoder
+from harness.spec.registry import Examples, encoder
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -39,6 +39,17 @@ class ViT:
     branch of an image, rising linearly from 0 at the first block to this at the last; two draws per block.
     """
 
+    tiny: ClassVar[Examples] = (
+        {"patch_size": 8, "width": 16, "depth": 2, "heads": 2},
+        {"patch_size": 16},
+        {"width": 32},
+        {"depth": 1},
+        {"heads": 4},
+        {"mlp_ratio": 2.0},
+        {"pool": "mean"},
+        {"positions": "sincos"},
+        {"drop_path": 0.5},
+    )
     patch_size: Count = 16
     width: Count = 384
     depth: Count = 12

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.test_knobs import BASE
 from torch import nn
 
 from harness import components
@@ -21,7 +22,6 @@ from harness.evaluate.trained import Trained
 from harness.methods.objectives import NTXent
 from harness.spec.registry import REGISTRIES
 from tests.evaluate.conftest import TinyMethod
-from tests.test_knobs import BASE
 
 assert components  # its import registers every component
 DIVERGED = {"values": {}, "diverged": True}
