@@ -176,6 +176,13 @@ class Section:
         return {path: value for path, value in flat(spec or arm.settings) if path != "seed"}
 
     @cached_property
+    def other_networks(self) -> list[tuple[str, str, int]]:
+        """(method, network, runs) where evaluations see another network than the one that gradients train."""
+        told = [(run.spec.get("method", {}), run.provenance.get("evaluates")) for run in self.runs]
+        found = Counter((", ".join(method), str(network)) for method, network in told if network)
+        return [(method, network, count) for (method, network), count in found.items()]
+
+    @cached_property
     def other_precision(self) -> list[tuple[str, str, int]]:
         """(asked for, used, runs) where a run was computed in another precision than its specification says."""
         pairs = [(run.spec.get("precision"), run.provenance.get("precision")) for run in self.runs]

@@ -304,6 +304,8 @@ class Pretraining:
         gpu = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None
         about: dict[str, Any] = provenance.describe(gpu=gpu, threads=torch.get_num_threads())
         about |= {"processes": distributed.world(), "compile": self.place.compile, "precision": self.precision}
+        if self.method.evaluates != "encoder":
+            about["evaluates"] = self.method.evaluates
         about["started"] = clock.started_at
         about["data"] = self.data
         if len(self.codes) > 1:

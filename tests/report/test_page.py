@@ -312,6 +312,18 @@ def test_a_run_of_two_codes_is_named(fake: FakeResults) -> None:
     assert f"before, then {held['code']} (1)" in told
 
 
+def test_a_teacher_that_is_evaluated_is_said(fake: FakeResults) -> None:
+    arm = add(fake, {TAU: 0.5}, 2, fate_of(1.0), lambda settings, seed: {"linear": {"top1": 50.0}})
+    fake.experiment("one", arms=[arm])
+    assert "Evaluated network" not in render(collect(fake.root))
+    path = fake.folder(next(iter(arm["runs"].values()))) / "provenance.json"
+    path.write_text(
+        json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"evaluates": "teacher"}), encoding="utf-8"
+    )
+    text = re.sub(r"\s+", " ", Outline(render(collect(fake.root))).text)
+    assert "Evaluated network. Of 1 run with method" in text and "the teacher is evaluated" in text
+
+
 def test_another_precision_than_was_asked_for_is_said(fake: FakeResults) -> None:
     settings = {TAU: 0.5, "precision": "bfloat16"}
     arm = add(fake, settings, 2, fate_of(1.0), lambda settings, seed: {"linear": {"top1": 50.0}})
