@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from harness.spec.document import read_yaml
+from harness.spec.document import Document, read_yaml
 from harness.spec.errors import Complaint, SpecError, nearest
+from harness.sweep.passthrough import broken, sbatch_faults, srun_faults
 from harness.train.place import Compile
 
 Positive = Annotated[int, Field(ge=1)]
@@ -44,8 +46,30 @@ class Cluster(BaseModel):
     )
     signal_seconds: Positive = Field(default=180, description="Warning before the time limit: a step and a checkpoint.")
     setup: list[str] = Field(default=[], description="Shell lines before the job, e.g. module load cuda")
-    sbatch: Flags = Field(default={}, description="Further sbatch options, as they are.")
-    srun: list[str] = Field(default=[], description="Further srun options, as they are.")
+    sbatch: Flags = Field(default={}, description="Further sbatch options; none that the sweep writes itself.")
+    srun: list[str] = Field(default=[], description="Further srun options; none that the sweep writes itself.")
+
+    @field_validator("partition", "account", "qos", "constraint", "gres", "mem")
+    @classmethod
+    def one_line(cls, asked: str | None) -> str | None:
+        """Raises ``ValueError`` on a line break: a job's script would be read on from there."""
+        if broken(asked):
+            raise ValueError("has a line break: write it on one line")
+        return asked
+
+    @field_validator("sbatch")
+    @classmethod
+    def nothing_said_twice(cls, flags: Flags) -> Flags:
+        """Raises ``ValueError`` on what the sweep writes itself; keys as sbatch spells them."""
+        _refuse(f"{key}: {fault}" for key, fault in sbatch_faults(flags))
+        return {key.replace("_", "-"): value for key, value in flags.items()}
+
+    @field_validator("srun")
+    @classmethod
+    def nothing_told_twice(cls, words: list[str]) -> list[str]:
+        """Raises ``ValueError`` on what the sweep tells srun itself."""
+        _refuse(fault for _, fault in srun_faults(words))
+        return words
 
     @field_validator("time")
     @classmethod
@@ -98,20 +122,37 @@ class Cluster(BaseModel):
         return int(days or 0) * 1440 + hours * 60 + minutes + (seconds > 0)
 
 
+def _refuse(faults: Iterable[str]) -> None:
+    if found := "; ".join(faults):
+        raise ValueError(found)
+
+
 def load_cluster(path: Path) -> Cluster:
     """Read and check one file. Raises :class:`SpecError` with a line for every complaint."""
     document = read_yaml(path)
     try:
         return Cluster.model_validate(document.data)
     except ValidationError as error:
-        complaints = []
+        complaints = list(_passed_through(document))
         for one in error.errors():
+            if complaints and one["loc"] in (("sbatch",), ("srun",)) and one["type"] == "value_error":
+                continue
             keys = [part for part in one["loc"] if isinstance(part, int) or part in document.data]
             said = one["msg"].removeprefix("Value error, ")
             if one["type"] == "extra_forbidden":
                 said = f"unknown key: {nearest(str(one['loc'][-1]), Cluster.model_fields)}"
             complaints.append(document.complaint(keys, f"{'.'.join(map(str, one['loc'][:2]))}: {said}"))
         raise SpecError(complaints) from None
+
+
+def _passed_through(document: Document) -> Iterator[Complaint]:
+    """What is wrong with further options, each at its own line."""
+    flags, words = document.data.get("sbatch"), document.data.get("srun")
+    for key, fault in sbatch_faults(flags) if isinstance(flags, dict) else ():
+        yield document.complaint(("sbatch", key), f"sbatch.{key}: {fault}")
+    if isinstance(words, list) and all(isinstance(word, str) for word in words):
+        for index, fault in srun_faults(words):
+            yield document.complaint(("srun", index), f"srun: {fault}")
 
 
 def altered(cluster: Cluster, **changes: int | str) -> Cluster:

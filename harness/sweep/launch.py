@@ -30,6 +30,7 @@ from harness.sweep import scheduler, site, snapshot
 from harness.sweep.cluster import Cluster, describe
 from harness.sweep.job import Job
 from harness.sweep.live import clock, say
+from harness.sweep.passthrough import overruled
 from harness.sweep.plan import Plan, PlannedRun
 from harness.sweep.preflight import check_data, check_processes
 from harness.sweep.price import Prices, bill
@@ -206,7 +207,7 @@ def submit(
         executor.update_parameters(**parameters(cluster, chunk, after=[*after, *map(str, earlier)], code=code))
         orders = [str(submission.task_file(number, index).resolve()) for index in range(len(chunk.tasks))]
         try:
-            with _outside_of_jobs():
+            with _undisturbed(cluster):
                 jobs = executor.map_array(Job(cluster.processes_per_run), orders)
         except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError, OSError) as error:
             raise _not_submitted(submission, number, error) from None
@@ -268,7 +269,7 @@ def rehearse(cluster: Cluster, *, longest: bool = False) -> tuple[bool, str]:
         executor.parameters["map_count"] = len(chunk.tasks)  # as map_array does it
         script = Path(folder) / "script.sh"
         script.write_text(executor._make_submission_file_text("true", "doctor"), encoding="utf-8")
-        with _outside_of_jobs():
+        with _undisturbed(cluster):
             done = subprocess.run(
                 ["sbatch", "--test-only", str(script)], capture_output=True, text=True, timeout=120, check=False
             )
@@ -276,9 +277,17 @@ def rehearse(cluster: Cluster, *, longest: bool = False) -> tuple[bool, str]:
 
 
 @contextmanager
-def _outside_of_jobs() -> Iterator[None]:
-    """sbatch called from within a job inherits that job's array id and limits; SLURM_CONF must stay."""
-    inherited = {key: value for key, value in os.environ.items() if key.startswith(("SLURM_", "SUBMITIT_", "SRUN_"))}
+def _undisturbed(cluster: Cluster) -> Iterator[None]:
+    """sbatch called from within a job inherits that job's array id and limits; SLURM_CONF must stay.
+
+    Nor do variables such as ``SBATCH_TIMELIMIT`` overrule the cluster file.
+    """
+    asked = describe(cluster)
+    inherited = {
+        key: value
+        for key, value in os.environ.items()
+        if key.startswith(("SLURM_", "SUBMITIT_", "SRUN_")) or overruled(key, asked)
+    }
     inherited.pop("SLURM_CONF", None)
     for key in inherited:
         del os.environ[key]

@@ -85,7 +85,7 @@ def parameters(
         "array_parallelism": chunk.cap,
         "signal_delay_s": cluster.signal_seconds,
         "setup": [*COUNT_LAUNCHES, _end_time(chunk), *cluster.setup, *_environment(cluster, code), *BEFORE_SRUN],
-        "teardown": None if "error" in cluster.sbatch else LAUNCH_AGAIN,  # which reads the job's own log
+        "teardown": LAUNCH_AGAIN,
         "additional_parameters": _flags(cluster),
         "srun_args": [f"--cpus-per-task={cluster.cpus_per_task}", *together, *cluster.srun],
     }

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -87,7 +88,7 @@ class Disturbance:
 
     act: Callable[[Sweep], object]
     came: Callable[[Sweep], object]
-    sbatch: dict[str, str | bool]
+    asks: dict[str, Any]
     cause: str
 
 
@@ -113,15 +114,13 @@ def again(sweep: Sweep) -> bool:
     return sweep.lab.says("Restarts=1", "scontrol", "show", "job", sweep.job)
 
 
-HERE, THERE = {"nodelist": "node1"}, {"exclude": "node[1,4]"}
-LOW: dict[str, str | bool] = {"partition": "low", "nodelist": "node4", "exclusive": True}
+HERE, THERE = {"sbatch": {"nodelist": "node1"}}, {"sbatch": {"exclude": "node[1,4]"}}
+LOW = {"partition": "low", "sbatch": {"nodelist": "node4", "exclusive": True}}
 DISTURBANCES = {
     "nothing": Disturbance(at_once, at_once, HERE, "done"),
     "USR2": Disturbance(lambda one: one.lab.ask("scancel", "--signal=USR2", one.job), warned, HERE, "interrupted"),
     "requeue": Disturbance(lambda one: one.lab.ask("scontrol", "requeue", one.job), again, HERE, "interrupted"),
-    "preempted": Disturbance(
-        preempt, warned, {"partition": "low", "nodelist": "node4", "exclusive": True}, "interrupted"
-    ),
+    "preempted": Disturbance(preempt, warned, LOW, "interrupted"),
     "node down": Disturbance(crash, at_once, THERE, "node failure"),
 }
 
@@ -134,7 +133,7 @@ def disturbed(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[di
         sweeps = {}
         for name, one in DISTURBANCES.items():
             folder = tmp_path_factory.mktemp(name.replace(" ", "-"))
-            sweeps[name] = Sweep(folder, lab, epochs=LONG, sbatch=one.sbatch)
+            sweeps[name] = Sweep(folder, lab, epochs=LONG, **one.asks)
             assert sweeps[name]() == 0
         with ExitStack() as all_of_them:
             for sweep in sweeps.values():

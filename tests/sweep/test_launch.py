@@ -442,7 +442,7 @@ def test_submitting_from_within_a_job_hides_that_job(
 ) -> None:
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "7")
     monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
-    with launch._outside_of_jobs():
+    with launch._undisturbed(Cluster()):
         assert "SLURM_ARRAY_TASK_ID" not in os.environ and os.environ["SLURM_CONF"] == "/etc/slurm.conf"
     assert os.environ["SLURM_ARRAY_TASK_ID"] == "7"
 
@@ -670,11 +670,6 @@ def test_a_step_that_srun_could_not_start_is_tried_again_and_nothing_else_is(
     assert (tmp_path / "asked").read_text() == "x\n" * launches
     assert done.returncode == (7 if failures >= launches else 0)
     assert log.read_text().count(words) - (words in log.read_text().splitlines()[0]) == min(failures, launches)
-
-
-def test_a_log_that_jobs_share_says_nothing_of_one_of_them() -> None:
-    asked = request.parameters(Cluster(sbatch={"error": "/shared/all.err"}), Chunk("n", [["a"]], 1, 30))
-    assert "teardown" not in asked
 
 
 def test_the_end_of_a_job_is_known_where_slurm_does_not_tell() -> None:
