@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import io
+import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from harness.spec.document import read_yaml
+from harness.spec.errors import SpecError
 from harness.sweep.__main__ import main
+from harness.sweep.cluster import load_cluster
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
 FILES = sorted(EXPERIMENTS.glob("*.yaml"))
@@ -101,3 +105,57 @@ def test_no_file_ends_in_a_traceback(text: str, tmp_path: Path, capsys: pytest.C
     assert "Traceback" not in said.out + said.err
     assert code == 0 or said.err.strip()
     assert not results.exists()
+
+
+NODES = (
+    "!mine [linear]", "!mine {a: 1}", "!!omap [{a: 1}]", "!!set {a, b}", "!!binary aGk=", "{<<: {a: 1}}", "{<<: 3}",
+    "&a [*a]", "&a {b: *a}", "2026-01-31", ".nan", "1e400", "null", "''", "-1", "1.5", "true", "[]", "{}", "[[]]",
+    "[{}]", "[null]", "{1: 2}", "{null: 1}", "{str: 1}", "{'dict[': 1}", "{'': 1}", '"\\0"', '"\\ud800"', "{pairs: 3}",
+    "999999999999999999999999", "100000000", "[" * 200 + "]" * 200, "{image_folder: {}}", "{linear: {}}", "'a\\nb'",
+)  # fmt: skip
+"""One of each kind of YAML node, and of what is most easily taken for something else."""
+
+
+def planted(data: Any, draw: random.Random) -> str:
+    """``data`` as YAML, with one of :data:`NODES` in the place of a value or, if it is one line, of a key."""
+    data = copy.deepcopy(data)
+    *trail, last = draw.choice(places(data))
+    node = data
+    for key in trail:
+        node = node[key]
+    planted, as_key = draw.choice(NODES), draw.random() < 0.2 and isinstance(node, dict)
+    if as_key:
+        node["@@"] = node.pop(last)
+    else:
+        node[last] = "@@"
+    return json.dumps(data).replace('"@@"', f"? {planted}\n" if as_key else planted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["experiment", "scale", "cluster"])
+@pytest.mark.parametrize("seed", range(40))
+def test_no_kind_of_node_ends_in_a_traceback(
+    kind: str, seed: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw = random.Random(f"{kind} {seed}")
+    for name in ("scales", "paper", "clusters"):
+        (tmp_path / name).mkdir()
+        for path in (EXPERIMENTS / name).iterdir():
+            (tmp_path / name / path.name).symlink_to(path)
+    path = tmp_path / "small.yaml"
+    path.write_text((EXPERIMENTS / "temperature.yaml").read_text())
+    spoilt = {"experiment": path, "scale": tmp_path / "scales/smoke.yaml", "cluster": tmp_path / "site.yaml"}[kind]
+    whole = {"cluster": EXPERIMENTS / "clusters/example.yaml", "scale": EXPERIMENTS / "scales/smoke.yaml"}
+    text = planted(read_yaml(whole.get(kind, EXPERIMENTS / "temperature.yaml")).data, draw)
+    spoilt.unlink(missing_ok=True)
+    spoilt.write_text(text, encoding="utf-8")
+    if kind == "cluster":
+        try:
+            load_cluster(spoilt)
+        except SpecError as error:
+            assert all(f"{spoilt}:" in one.where for one in error.complaints), text
+        return
+    code = main([str(path), "--plan", "--scale", "smoke", "--results", str(tmp_path / "r"), "--cluster", "local"])
+    said = capsys.readouterr()
+    assert code in (0, 2) and "Traceback" not in said.out + said.err, text
+    assert code == 0 or said.err.strip(), text

@@ -26,6 +26,7 @@ REPORT_KINDS = ("heatmap", "table", "lines", "scatter", "spectrum")
 Entry = str | dict[str, dict[str, Any] | None]
 Grid = dict[str, list[Any] | dict[Literal["pairs"], list[str]]]
 Positive = Annotated[int, Field(ge=1)]
+Seeds = Annotated[int, Field(ge=1, le=10_000)]
 
 
 def _not_empty(vary: list[Grid]) -> list[Grid]:
@@ -56,7 +57,7 @@ class AtScale(BaseModel):
     model_config = _STRICT
     fixed: dict[str, Any] | None = None
     vary: Grids | None = None
-    seeds: Positive | None = None
+    seeds: Seeds | None = None
     runs: Positive | None = None
     evaluate: Evaluate | None = None
     report: list[dict[str, dict[str, Any]]] | dict[str, dict[str, Any]] | None = None
@@ -71,7 +72,7 @@ class ExperimentFile(BaseModel):
     scale: str = Field(default="cifar10", description="The scale a plain call runs at; --scale picks another.")
     fixed: dict[str, Any] = Field(default={}, description="Dotted path -> value, for every run.")
     vary: Grids = Field(description="A list of grids; the experiment is the union of their products.")
-    seeds: Positive = Field(default=3, description="Replicates of every arm: seeds 0 .. seeds-1.")
+    seeds: Seeds = Field(default=3, description="Replicates of every arm: seeds 0 .. seeds-1.")
     runs: Positive = Field(description="Expected number of runs; the plan refuses any other.")
     evaluate: Evaluate = Field(description="Evaluations; {linear: {features: z}} overrides a field.")
     report: list[dict[str, dict[str, Any]]] | dict[str, dict[str, Any]] = Field(
@@ -266,8 +267,8 @@ def _complaints(error: ValidationError, model: type[BaseModel], document: Docume
         seen.add(keys)
         name = ".".join(str(part) for part in keys) or "file"
         if one["type"] == "extra_forbidden":
-            owner = _model_at(model, keys)
-            yield document.complaint(keys, f"unknown key {str(keys[-1])!r}: {nearest(str(keys[-1]), owner)}")
+            owner, unknown = _model_at(model, keys), str(one["loc"][-1])  # which may look like a branch: "str"
+            yield document.complaint(one["loc"], f"unknown key {unknown!r}: {nearest(unknown, owner)}")
         elif one["type"] == "missing":
             yield document.complaint(keys, f"{str(one['loc'][-1])!r} is missing")
         else:

@@ -51,6 +51,7 @@ def test_a_good_file(folder: Path) -> None:
     ("change", "said"),
     [
         (("title:", "titel:"), "exp.yaml:2: unknown key 'titel': did you mean 'title'?"),
+        (("title:", "str: 1\ntitle:"), "exp.yaml:2: unknown key 'str': choices: "),
         (("runs: 6", "runs: six"), "exp.yaml:6: runs: "),
         (("runs: 6\n", ""), "'runs' is missing"),
         (("runs: 6", "runs: 0"), "exp.yaml:6: runs: "),
