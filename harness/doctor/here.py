@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import platform
+import shlex
 import shutil
 import sys
 import tempfile
@@ -86,7 +87,7 @@ def cifar10(data: Path) -> Finding:
     from harness.data import fetch
 
     place = data / fetch.FOLDER
-    command = f"python -m harness.data cifar10 --root {data}"
+    command = f"python -m harness.data cifar10 --root {shlex.quote(str(data))}"
     try:
         bad = fetch.broken(data)
     except OSError as error:

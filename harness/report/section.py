@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -143,8 +144,10 @@ class Section:
             name = change_names(self.experiment.arms[0].settings, arm.settings) or "baseline"
         only = ",".join(run.id for _, run, _ in runs)
         file = self.experiment.file or f"experiments/{self.experiment.name}.yaml"
-        override = "".join(f" -o {path}={_shell(value)}" for path, value in self.experiment.overrides.items())
-        command = f"python -m harness.sweep {file} --scale {self.experiment.scale}{override} --only {only}"
+        overrides = self.experiment.overrides.items()
+        changed = "".join(f" -o {shlex.quote(path)}={_shell(value)}" for path, value in overrides)
+        where = f"{shlex.quote(file)} --scale {shlex.quote(self.experiment.scale)}"
+        command = f"python -m harness.sweep {where}{changed} --only {only}"
         return ArmView(f"{self.anchor}-arm-{index}", name, index == 0, self._changes(arm), tuple(runs), command)
 
     @cached_property

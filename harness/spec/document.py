@@ -197,12 +197,12 @@ class _Reader:
         for key_node, value_node in node.value:
             if key_node.tag == f"{_CORE}merge":
                 if merged is not None:
-                    raise _Refused(key_node, "duplicate key '<<': write <<: [*one, *other]")
+                    raise _Refused(key_node, "found duplicate key '<<': write <<: [*one, *other]")
                 merged = value_node
                 continue
             key = self._key(key_node)
             if key in plain:
-                raise _Refused(key_node, f"duplicate key {key!r}")
+                raise _Refused(key_node, f"found duplicate key {key!r}")
             self.lines[(*trail, key)] = key_node.start_mark.line + 1
             plain[key] = self.value(value_node, (*trail, key))
         for source in self._merged(merged) if merged is not None else ():

@@ -6,6 +6,7 @@ An experiment is one YAML with eight keys and no logic; a scale is a complete ru
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +23,12 @@ from harness.spec.run import Precision
 _STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 REPORT_KINDS = ("heatmap", "table", "lines", "scatter", "spectrum")
+
+NAME = re.compile(r"\w[\w. -]*(?<! )")
+"""What the names of experiment and scale files may be made of: ``name@scale+changed`` is how results are told apart,
+a comma ends a job's name for squeue, and the names are typed, linked to and given to the shell.
+"""
+LONGEST_NAME = 100  # bytes: with the scale and what -o changed it is the name of a file, of 255 at the most
 
 Entry = str | dict[str, dict[str, Any] | None]
 Grid = dict[str, list[Any] | dict[Literal["pairs"], list[str]]]
@@ -206,6 +213,10 @@ def load_experiment(path: Path, scale: str | None = None) -> Experiment:
         said = f"there is no {path.parent / 'scales'}/*.yaml: an experiment file has scales/ and paper/ beside it"
         raise SpecError([document.complaint(("scale",), f"{said} (copy or link those of the project)")])
     complaints = [
+        *_name_faults(path),
+        *(_name_faults(path.parent / "scales" / f"{scale or file.scale}.yaml")),
+    ]
+    complaints += [
         document.complaint(("at", name), f"unknown scale {name!r}: {nearest(name, known)}")
         for name in file.at
         if name not in known
@@ -230,6 +241,22 @@ def load_experiment(path: Path, scale: str | None = None) -> Experiment:
     if complaints:
         raise SpecError(complaints)
     return Experiment(path.stem, document, file, load_scale(path.parent, chosen))
+
+
+def _name_faults(path: Path) -> Iterable[Complaint]:
+    """What is wrong with the name of an experiment or scale file; results and jobs are named after it."""
+    name = path.stem
+    shown = repr(name) if len(name) <= 60 else f"{name[:57]!r}..."
+    if not NAME.fullmatch(name):
+        odd = sorted({letter for letter in name if not re.match(r"[\w. -]", letter)}) or [name[:1], name[-1:]]
+        said = f"{shown} cannot name results and jobs ({', '.join(map(repr, odd))}): rename the file"
+        yield Complaint(_printable(path), f"{said} with letters, digits, '.', '_', '-' and spaces within")
+    elif len(name.encode()) > LONGEST_NAME:
+        yield Complaint(_printable(path), f"{shown} is too long to name results and jobs: {LONGEST_NAME} bytes at most")
+
+
+def _printable(path: Path) -> str:
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in str(path))
 
 
 def scale_names(experiments: Path) -> list[str]:

@@ -6,6 +6,7 @@ All files are planned before the first run starts: a fault in the last of them c
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
@@ -28,7 +29,7 @@ from harness.sweep.plan import Plan, PlannedRun, make_plan
 from harness.sweep.pool import Outcome
 from harness.sweep.preflight import check_data, check_processes, lacking, other_data, remarks
 from harness.sweep.price import Bill, Prices, bill
-from harness.sweep.record import record
+from harness.sweep.record import check_names, record
 from harness.sweep.retry import as_retried, forget
 from harness.sweep.show import show_claims, show_plan, show_purchase
 from harness.train.place import Compile, check_compiler
@@ -48,6 +49,7 @@ def sweep(asked: argparse.Namespace, console: Console, store: Store, experiments
     files = sum(bool(runs) for _, runs in offer)  # that share the cap on jobs
     if asked.plan:
         return max(_plan_only(asked, console, plan, runs, files) for plan, runs in offer)
+    check_names(plans)
     if not _ready(asked, console, offer):
         return 2
     if asked.retry:
@@ -122,7 +124,12 @@ def _plan_only(asked: argparse.Namespace, console: Console, plan: Plan, runs: Se
         if runs:
             show_lacking(console, lacking(plan.evaluations, asked.data))
     _show_remarks(asked, console, plan, runs)
-    for check in (partial(check_data, runs, asked.data), partial(check_processes, runs, ranks, passes, compile)):
+    checks = (
+        partial(check_names, [plan]),
+        partial(check_data, runs, asked.data),
+        partial(check_processes, runs, ranks, passes, compile),
+    )
+    for check in checks:
         try:
             check()
         except SpecError as error:
@@ -206,7 +213,7 @@ def verdict(console: Console, plan: Plan, of: Collection[PlannedRun], left: int,
     asked_for = {one.folder.id for one in of}
     out = [one for one in plan.left_out if one.folder.id in asked_for]
     if clean and not out:
-        command = f"python -m harness.report {plan.store.root} > report.html"
+        command = f"python -m harness.report {shlex.quote(str(plan.store.root))} > report.html"
         all_ = f"All {many(len(plan.runs), 'run')} are accounted for."
         if len(of) < len(plan.runs):
             all_ = f"Done; of {many(len(plan.runs), 'run')} {len(of)} were asked for."

@@ -10,6 +10,7 @@ import math
 import os
 import re
 import secrets
+import shlex
 import subprocess
 import tempfile
 import time
@@ -66,6 +67,7 @@ def sweep_on(
 ) -> int:
     """Submit what is neither done nor in the queue, and return at once. Returns the exit code."""
     name, cluster = named
+    _check_folder(plan.store.root.resolve())
     with nullcontext() if only_plan else submitting(plan.store, lambda line: say(console, line, style="yellow")):
         if not only_plan:
             for line in scheduler.adopt(plan.store):
@@ -101,8 +103,18 @@ def sweep_on(
         jobs = sum(len(chunk.tasks) for submission, _ in batches for chunk in submission.chunks)
         ids = [one for submission, _ in batches for one in _ids(submission)]
         say(console, f"Submitted {len(chosen)} runs as {jobs} jobs: {', '.join(ids)}.", style="green")
-        say(console, f"How far they are: python -m harness.sweep --status --results {plan.store.root}")
+        say(
+            console, f"How far they are: python -m harness.sweep --status --results {shlex.quote(str(plan.store.root))}"
+        )
     return 0
+
+
+def _check_folder(results: Path) -> None:
+    """Raises :class:`SpecError` where SLURM would read something else into the names of the jobs' logs."""
+    if odd := sorted({letter for letter in str(results) if letter in "%\\" or not letter.isprintable()}):
+        raise SpecError(
+            f"--results {str(results)!r}: SLURM does not take {', '.join(map(repr, odd))} as it is in a path"
+        )
 
 
 def _behind(console: Console, plan: Plan, runs: Sequence[PlannedRun], queue: scheduler.Queue) -> list[PlannedRun]:

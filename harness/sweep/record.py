@@ -5,9 +5,14 @@ The report needs nothing else: neither the YAML nor the code that expanded it.
 
 from __future__ import annotations
 
+import os
+import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from harness.spec.errors import Complaint, SpecError
+from harness.spec.run import identity
 from harness.store import StoreError, read_json, write_json
 from harness.sweep.plan import Plan, manifest_path
 
@@ -21,6 +26,7 @@ def manifest(plan: Plan) -> dict[str, Any]:
         "title": experiment.file.title,
         "question": experiment.question,
         "file": _shown(experiment.document.path),
+        "place": _place(plan),
         "seeds": experiment.seeds,
         "runs": len(plan.runs),
         "overrides": plan.overrides,
@@ -37,13 +43,72 @@ def manifest(plan: Plan) -> dict[str, Any]:
 
 
 def record(plan: Plan) -> Path:
-    """Write the manifest and the specification of every run that is to do. Raises ``OSError``, ``StoreError``."""
+    """Write the manifest and the specification of every run that is to do.
+
+    Raises ``OSError``, ``StoreError``, and :class:`SpecError` where another file's manifest would be lost.
+    """
+    check_names([plan])
     for one in plan.to_do:
         one.folder.create(one.run.spec())
         one.folder.cancelled.unlink(missing_ok=True)
     path = manifest_path(plan.store, plan.experiment, plan.overrides)
     write_json(path, manifest(plan) | _earlier(plan, path))
     return path
+
+
+def check_names(plans: Iterable[Plan]) -> None:
+    """Raises :class:`SpecError` where an experiment would take the place of another file's of the same name.
+
+    Report and status know of runs by manifests alone. The same file may say something else today, and what is still
+    asked for is not lost, whoever asks for it.
+    """
+    taken: dict[Path, Path] = {}
+    complaints = []
+    for plan in plans:
+        path, file = manifest_path(plan.store, plan.experiment, plan.overrides), plan.experiment.document.path
+        other = taken.setdefault(path, file.resolve())
+        if other != file.resolve():
+            said = f"{_shown(other)} has the same name, and would leave its results in the same table"
+            complaints.append(Complaint(str(file), f"{said}: rename one of them"))
+        elif lost := _lost(plan, path):
+            command = f"mv {shlex.quote(str(path))} {shlex.quote(str(path) + '.aside')}"
+            said = f"{path} is of another file of this name, and {lost} would be in no table any more"
+            where = "rename this file, or name another folder with --results"
+            complaints.append(Complaint(str(file), f"{said}: {where} (to let go of that table: {command})"))
+    if complaints:
+        raise SpecError(complaints)
+
+
+def _lost(plan: Plan, path: Path) -> str:
+    """What is computed and held by the manifest at ``path`` alone, if that is another file's; empty if nothing is."""
+    try:
+        held = read_json(path)
+    except StoreError:
+        return ""  # nothing can be read there, and it is said where it is looked at
+    if not isinstance(held, dict) or _same_file(plan, held):
+        return ""
+    arms = held.get("arms") or []
+    runs = {run for arm in arms for run in arm.get("runs", {}).values()} - plan.runs.keys()
+    handles = {*held.get("evaluations", {}).values()} - {one.handle for one in plan.evaluations}
+    if begun := sum(plan.store.run(run).path.exists() for run in runs):
+        return f"{begun} of its runs"
+    asked = [plan.store.run(run) for arm in arms for run in arm.get("runs", {}).values()]
+    done = {handle for handle in handles if any(one.evaluation(handle).exists() for one in asked)}
+    return f"{len(done)} of its evaluations" if done else ""
+
+
+def _same_file(plan: Plan, held: dict[str, Any]) -> bool:
+    """Whether a manifest is of the file that is planned; those without a place say only how the file was called."""
+    if isinstance(held.get("place"), str):
+        return bool(held["place"] == _place(plan))
+    called = Path(str(held.get("file", ""))).parts
+    return not called or plan.experiment.document.path.resolve().parts[-len(called) :] == called
+
+
+def _place(plan: Plan) -> str:
+    """Tells files of one name apart: a digest of the way from the results to the file, which moves along with both."""
+    way = os.path.relpath(plan.experiment.document.path.resolve(), plan.store.root.resolve())
+    return identity({"file": way}, 12)
 
 
 def _earlier(plan: Plan, path: Path) -> dict[str, list[int]]:

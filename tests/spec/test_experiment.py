@@ -184,3 +184,30 @@ def test_a_grid_may_say_what_all_its_cells_share() -> None:
 def test_an_unknown_artefact_names_the_nearest() -> None:
     with pytest.raises(SpecError, match="did you mean 'simclr/figure_5'"):
         load_published(EXPERIMENTS, "simclr/figur_5")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["moco+simclr", "a@smoke", "a,b", "a'b", 'a"b', "-a", " a", "a ", "a\nb", "a$b", "a;b", "a%b", "a\\b", "a=b",
+     "x" * 150, "a\u202eb"],
+)  # fmt: skip
+def test_a_name_that_not_every_door_takes_is_refused_at_the_first(folder: Path, name: str) -> None:
+    path = folder / f"{name}.yaml"
+    path.write_text(GOOD, encoding="utf-8")
+    with pytest.raises(SpecError, match=r"rename the file|is too long") as caught:
+        load_experiment(path)
+    assert len(caught.value.complaints) == 1 and str(caught.value).isprintable()
+
+
+def test_a_scale_s_name_is_held_to_the_same(tmp_path: Path) -> None:
+    (tmp_path / "scales").mkdir()
+    (tmp_path / "scales" / "a+b.yaml").write_text((EXPERIMENTS / "scales" / "smoke.yaml").read_text())
+    (tmp_path / "exp.yaml").write_text(GOOD.replace("scale: smoke", "scale: a+b"))
+    with pytest.raises(SpecError, match=r"a\+b.yaml: 'a\+b' cannot name"):
+        load_experiment(tmp_path / "exp.yaml")
+
+
+@pytest.mark.parametrize("name", ["my study", "größe", "実験", "a.b-c_d", "x" * 100])
+def test_names_that_every_door_takes(folder: Path, name: str) -> None:
+    (folder / f"{name}.yaml").write_text(GOOD, encoding="utf-8")
+    assert load_experiment(folder / f"{name}.yaml").name == name
