@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.components import Evaluation
+from harness.spec.errors import SpecError
 from harness.sweep.needs import missing, needs, outlook
 from harness.sweep.plan import Plan, PlannedRun
 from harness.sweep.price import Prices
@@ -36,7 +37,10 @@ Offer = Sequence[tuple[Plan, Sequence[PlannedRun]]]
 
 
 def buy(offer: Offer, prices: Prices, budget: float, queued: Collection[str] = ()) -> Purchase:
-    """Spend ``budget`` hours. A run that several experiments ask for is trained, and paid, once."""
+    """Spend ``budget`` hours. A run that several experiments ask for is trained, and paid, once.
+
+    Raises :class:`SpecError` where a price is unknown.
+    """
     costs = _costs(offer, prices)
     bought: dict[str, float] = {}
     left_out: dict[str, float] = {}
@@ -56,7 +60,11 @@ def _costs(offer: Offer, prices: Prices) -> dict[str, float]:
         for one in runs:
             wanted = asked.setdefault(one.folder.id, (one, {}))[1]
             wanted |= {evaluation.handle: evaluation for evaluation in plan.evaluations}
-    return {run: prices.hours(prices.left(one, wanted.values())) for run, (one, wanted) in asked.items()}
+    each = {run: prices.left(one, wanted.values()) for run, (one, wanted) in asked.items()}
+    if unknown := dict.fromkeys(price.unknown for price in each.values() if price.unknown):
+        said = f"--budget: nobody knows {'; '.join(unknown)}"
+        raise SpecError(f"{said}. Sweep one run of it first (--only ID), or without a budget")
+    return {run: prices.hours(price) for run, price in each.items()}
 
 
 def by_evidence(offer: Offer, costs: Mapping[str, float]) -> list[str]:

@@ -167,7 +167,7 @@ def _show_here(
     asked: argparse.Namespace, console: Console, plan: Plan, runs: Sequence[PlannedRun], chosen: int
 ) -> tuple[Prices, Bill]:
     here = _crew(asked, len(runs))
-    prices = local.prices_here(plan.store, plan.evaluations, here)
+    prices = local.prices_here(plan.store, plan.evaluations, here, asked.data)
     cost = bill(prices, runs, plan.evaluations, here.jobs)
     many = f"{here.jobs} at a time" if here.jobs > 1 else "one at a time"
     many += f", {here.processes} processes each" if here.processes > 1 else ""
@@ -177,7 +177,8 @@ def _show_here(
 
 def _run_here(asked: argparse.Namespace, console: Console, plan: Plan, runs: Sequence[PlannedRun]) -> int:
     here = _crew(asked, len(runs))
-    cost = bill(local.prices_here(plan.store, plan.evaluations, here), runs, plan.evaluations, here.jobs)
+    prices = local.prices_here(plan.store, plan.evaluations, here, asked.data)
+    cost = bill(prices, runs, plan.evaluations, here.jobs)
     record(plan)
     outcome = None
     if runs:
@@ -257,12 +258,13 @@ def _purchase(asked: argparse.Namespace, console: Console, offer: Offer) -> Purc
     cluster = _cluster(asked, offer[0][0])
     queued: Collection[str] = ()
     if cluster is None:
-        prices = local.prices_here(store, wanted, _crew(asked, sum(len(runs) for _, runs in offer)))
+        prices = local.prices_here(store, wanted, _crew(asked, sum(len(runs) for _, runs in offer)), asked.data)
     else:
         from harness.sweep import scheduler
         from harness.sweep.launch import prices_on
 
-        prices, queued = prices_on(store, wanted, cluster[1]), scheduler.look(store, read_only=asked.plan).runs
+        prices = prices_on(store, wanted, cluster[1], asked.data)
+        queued = scheduler.look(store, read_only=asked.plan).runs
         offer = [(plan, [one for one in runs if one.folder.id not in queued]) for plan, runs in offer]
     purchase = buy(offer, prices, asked.budget, queued)
     show_purchase(console, purchase)

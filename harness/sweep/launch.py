@@ -43,6 +43,8 @@ from harness.sweep.submission import Chunk, Submission, submitting, write_task
 
 UNSURE = re.compile(r"timed? ?out|unable to contact|zero bytes|communicat|connect|killed|i/o error", re.IGNORECASE)
 """Words of an sbatch that did not hear the controller's answer, which may have been yes."""
+UNKNOWN_S = 4 * 3600 / 3
+"""Of a run that nobody can price: four hours, after which it goes on in another job."""
 MANY_TIMEOUTS = 1000
 """Requeues after time-outs are not counted here: the ledger of attempts shows them."""
 
@@ -77,7 +79,7 @@ def sweep_on(
         if not only_plan:  # which may be of runs as --retry would leave them
             missing = _left(plan, missing)
         behind = _behind(console, plan, runs, queue)
-        prices = prices_on(plan.store, plan.evaluations, cluster)
+        prices = prices_on(plan.store, plan.evaluations, cluster, data)
         at_once = cluster.array_cap * cluster.at_once
         chosen = [*missing, *behind]
         waiting = sum(one.folder.id in queue.runs for one in runs) - len(behind)
@@ -144,20 +146,21 @@ def _left(plan: Plan, runs: Iterable[PlannedRun]) -> list[PlannedRun]:
     return [one for one in runs if replace(one, state=one.folder.state(handles)).to_do]
 
 
-def prices_on(store: Store, asked: Iterable[Evaluation], cluster: Cluster) -> Prices:
+def prices_on(store: Store, asked: Iterable[Evaluation], cluster: Cluster, data: Path) -> Prices:
     """What runs cost on the nodes of this cluster file."""
     on_gpus = bool(cluster.gpus or cluster.gres)
     devices = max(1, cluster.gpus) / cluster.at_once if on_gpus else max(1, cluster.cpus // cluster.at_once)
     processes = cluster.processes_per_run
     return Prices.read(
-        store, "" if on_gpus else None, [one.handle for one in asked], devices * cluster.nodes, processes
+        store, "" if on_gpus else None, [one.handle for one in asked], devices * cluster.nodes, processes, data
     )
 
 
 def group(plan: Plan, runs: Sequence[PlannedRun], cluster: Cluster, prices: Prices) -> list[Group]:
     """Runs -> jobs -> groups of jobs with one time limit."""
     limits: dict[int, list[PlannedRun]] = defaultdict(list)
-    seconds = {one.folder.id: prices.left(one, plan.evaluations).seconds for one in runs}
+    each = {one.folder.id: prices.left(one, plan.evaluations) for one in runs}
+    seconds = {run: UNKNOWN_S if price.unknown else price.seconds for run, price in each.items()}
     longest = site.longest_minutes(cluster.partition) if runs and cluster.minutes is None else None
     for one in runs:
         limits[cluster.minutes or time_class(seconds[one.folder.id], cluster, longest)].append(one)

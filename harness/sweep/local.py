@@ -31,11 +31,11 @@ LONG_S = 8 * 3600.0
 """A local sweep priced above this asks first."""
 
 
-def prices_here(store: Store, asked: Iterable[Evaluation], here: Crew) -> Prices:
+def prices_here(store: Store, asked: Iterable[Evaluation], here: Crew, data: Path) -> Prices:
     """What runs cost on this machine when so many share it."""
     gpu = gpus()[0][1] if here.gpus else None
     each = max(1.0, here.jobs * here.processes / len(here.gpus)) ** -1 if here.gpus else here.threads
-    return Prices.read(store, gpu, [one.handle for one in asked], each * here.processes, here.processes)
+    return Prices.read(store, gpu, [one.handle for one in asked], each * here.processes, here.processes, data)
 
 
 def confirm_long(console: Console, cost: Bill, *, yes: bool) -> bool:

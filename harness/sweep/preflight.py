@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.components import Evaluation
 from harness.data import identity
@@ -15,8 +15,10 @@ from harness.spec import registry
 from harness.spec.errors import Complaint, SpecError
 from harness.store import State, StoreError, read_json
 from harness.sweep.gaps import Gap
-from harness.sweep.plan import Plan, PlannedRun
 from harness.train.place import Compile, check_graphs, passes
+
+if TYPE_CHECKING:
+    from harness.sweep.plan import Plan, PlannedRun
 
 
 def check_data(runs: Iterable[PlannedRun], root: Path) -> None:
@@ -87,17 +89,23 @@ def _identity(entry: str, root: Path) -> dict[str, Any] | None:
         return None
 
 
+def images(data: Mapping[str, Any], root: Path) -> int | None:
+    """Images of one epoch of a data set, as it is here; None where it cannot be loaded."""
+    return _looked_at(json.dumps(data, sort_keys=True), root)[2]
+
+
 def _refused(entry: str, root: Path) -> tuple[Complaint, ...]:
     return _looked_at(entry, root)[0]
 
 
 @lru_cache(maxsize=256)
-def _looked_at(entry: str, root: Path) -> tuple[tuple[Complaint, ...], tuple[str, ...]]:
-    """Why this data set cannot be loaded, and its remarks; asked once, however many files of experiments use it."""
+def _looked_at(entry: str, root: Path) -> tuple[tuple[Complaint, ...], tuple[str, ...], int | None]:
+    """Why this data set cannot be loaded, its remarks, and how many images it trains on; asked once, whoever asks."""
     try:
-        return (), tuple(identity.remarks(registry.dataset.build(json.loads(entry)).load(root)))
+        loaded = registry.dataset.build(json.loads(entry)).load(root)
+        return (), tuple(identity.remarks(loaded)), len(loaded.train)
     except SpecError as error:
-        return error.complaints, ()
+        return error.complaints, (), None
 
 
 def check_processes(runs: Iterable[PlannedRun], processes: int, images_per_pass: int, compile: Compile = "off") -> None:

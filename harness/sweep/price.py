@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from harness import provenance
 from harness.components import Evaluation
 from harness.spec.run import Run
 from harness.store import State, Store, StoreError, read_json
+from harness.sweep import preflight
 
 if TYPE_CHECKING:
     from harness.sweep.plan import PlannedRun
@@ -28,18 +30,24 @@ IMAGES_PER_SECOND: dict[str, tuple[float, float]] = {
 }
 """Guess for two 32x32 views, CIFAR stem, forward and backward: one CPU core, one data-centre GPU. On the slow side."""
 
-IMAGENET_IMAGES = 1_281_167
+SOME_IMAGES = 50_000
+"""Stands in for a number that nobody knows; what is made of it is said to be unknown."""
+COUNTS = frozenset({"train_images", "test_images", "validation_images"})
 OVERHEAD_S = 2.0
 EVALUATION_SHARE = 0.25
 
 
 @dataclass(frozen=True)
 class Price:
-    """Seconds of one run; ``measured`` if runs with the same encoder on such hardware were timed before."""
+    """Seconds of one run; ``measured`` if similar runs on such hardware were timed before.
+
+    ``unknown`` says why the seconds mean nothing: they are those of some other run then.
+    """
 
     training: float
     evaluating: float
     measured: bool
+    unknown: str = ""
 
     @property
     def seconds(self) -> float:
@@ -58,15 +66,22 @@ class Prices:
     gpu: str | None
     devices: float = 1
     processes: int = 1
+    data: Path | None = None  # where data sets are asked for their size
     rates: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     evaluations: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
 
     @classmethod
     def read(
-        cls, store: Store, gpu: str | None, handles: Sequence[str], devices: float = 1, processes: int = 1
+        cls,
+        store: Store,
+        gpu: str | None,
+        handles: Sequence[str],
+        devices: float = 1,
+        processes: int = 1,
+        data: Path | None = None,
     ) -> Prices:
         """Look at every finished run; unreadable files are no price. ``gpu=""`` is any GPU."""
-        prices = cls(gpu, devices, processes)
+        prices = cls(gpu, devices, processes, data)
         for folder in store.all_runs():
             with suppress(StoreError, KeyError, TypeError):
                 about = read_json(folder.provenance)
@@ -97,7 +112,8 @@ class Prices:
     def of(self, run: Run, asked: Iterable[Evaluation], *, train: bool = True) -> Price:
         """Training (unless that is done) plus the evaluations ``asked`` for."""
         key = similar(run.spec())
-        images = run.schedule.epochs * train_images(run)
+        count = train_images(run, self.data)
+        images = run.schedule.epochs * (count or SOME_IMAGES)
         measured = key in self.rates
         rate = median(self.rates[key]) if measured else guess(run, on_gpu=self.gpu is not None)
         speed = self.devices if self.gpu is None else self.processes
@@ -106,7 +122,14 @@ class Prices:
         for one in asked:
             times = self.evaluations.get((key, one.handle))
             evaluating += median(times) / speed if times else EVALUATION_SHARE * training
-        return Price(training if train else 0.0, evaluating, measured)
+        return Price(training if train else 0.0, evaluating, measured, self._unknown(run, count, measured))
+
+    def _unknown(self, run: Run, count: int | None, measured: bool) -> str:
+        (encoder,), (data,) = run.encoder, run.data
+        if count is None and run.schedule.epochs:
+            return f"how many images {data!r} has, for it cannot be read here"
+        known = measured or encoder in IMAGES_PER_SECOND or not run.schedule.epochs
+        return "" if known else f"how fast the encoder {encoder!r} is, for no similar run was timed"
 
     def left(self, one: PlannedRun, asked: Iterable[Evaluation]) -> Price:
         """What a sweep still has to do of a run: where it is trained already, only the evaluations that it lacks."""
@@ -116,24 +139,33 @@ class Prices:
 
 
 def similar(spec: dict[str, Any]) -> str:
-    """Runs that agree in this take equally long per image."""
-    data = next(iter(spec["data"].values()))
+    """Runs that agree in this take equally long per image: the same data, networks, method and batch.
+
+    Of data sets that are the same but for how many of their images are used, those are taken for the same data.
+    """
+    ((name, fields),) = spec["data"].items()
+    data = {name: {key: value for key, value in fields.items() if key not in COUNTS}}
+    schedule = spec["schedule"]["batch_size"], spec["norm"]["groups"]
     branches = [(one["count"], one["size"]) for one in spec["views"].get("branches", [])]
-    alike = [spec["encoder"], spec["precision"], data.get("image_size"), spec["method"], branches]
+    alike = [data, spec["encoder"], spec["precision"], spec["method"], schedule, branches]
     return json.dumps(alike, sort_keys=True)
 
 
-def train_images(run: Run) -> int:
-    """Images in one epoch."""
-    ((name, fields),) = run.data.items()
-    known = fields.get("train_images") or fields.get("images")
-    return int(known) if known else IMAGENET_IMAGES if name == "image_folder" else 50_000
+def train_images(run: Run, root: Path | None) -> int | None:
+    """Images in one epoch: as the run says, else as the data set in ``root`` has; None where nobody knows."""
+    ((_, fields),) = run.data.items()
+    known = fields.get("train_images")
+    if known:
+        return int(known)
+    return None if root is None else preflight.images(run.data, root)
 
 
 def guess(run: Run, *, on_gpu: bool) -> float:
     """Images per second, scaled by the square of the width, and by the pixels of all views after the stem."""
     ((name, fields),) = run.encoder.items()
-    cpu, gpu = IMAGES_PER_SECOND.get(name, IMAGES_PER_SECOND["resnet50"])
+    if name not in IMAGES_PER_SECOND:  # a field that is called width means something else there
+        return IMAGES_PER_SECOND["resnet50"][on_gpu]
+    cpu, gpu = IMAGES_PER_SECOND[name]
     size = next(iter(run.data.values())).get("image_size") or 32
     pixels = (size / 32) ** 2 / (16 if fields.get("stem") == "imagenet" else 1)
     width = float(fields.get("width", 1) or 1)
@@ -152,6 +184,7 @@ class Bill:
     longest_seconds: float
     measured: bool  # every run's rate was measured
     runs: int
+    unknown: tuple[str, ...] = ()  # what would have to be known of some of them
 
 
 def bill(prices: Prices, runs: Sequence[PlannedRun], asked: Sequence[Evaluation], at_once: int) -> Bill:
@@ -167,4 +200,5 @@ def bill(prices: Prices, runs: Sequence[PlannedRun], asked: Sequence[Evaluation]
         longest_seconds=longest,
         measured=all(one.measured for one in each),
         runs=len(each),
+        unknown=tuple(dict.fromkeys(one.unknown for one in each if one.unknown)),
     )

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from harness import components
 from harness.data.rng import ImageRng
 from harness.spec.run import Run
-from harness.sweep.price import train_images
+from harness.sweep.price import SOME_IMAGES, train_images
 from harness.train import trace
 from harness.train.optim import schedule_steps
 from harness.train.trial import rehearse
@@ -74,7 +74,7 @@ def _confirmed(runs: Sequence[Run], group: Sequence[int]) -> list[list[int]]:
 
 def _given(run: Run) -> tuple[Any, ...]:
     """What is not tried out, but compared as it stands."""
-    schedule, images = run.schedule, train_images(run)
+    schedule, images = run.schedule, train_images(run, None) or SOME_IMAGES  # equal where the data are
     warmup_steps, decay_steps = schedule_steps(
         images=images, batch_size=schedule.batch_size, epochs=schedule.epochs, warmup_epochs=schedule.warmup_epochs
     )

@@ -99,6 +99,8 @@ def price_line(cost: Bill, place: str, to_do: int, left_out: int = 0) -> str:
             f"Nothing else is to do: see the {many(left_out, 'run')} below." if left_out else "Nothing is left to do."
         )
         return left if not to_do else "None of what is to do was chosen."
+    if cost.unknown:
+        return f"What {many(cost.runs, 'run')} cost is unknown: {'; '.join(cost.unknown)}."
     basis = "from measured times of similar runs" if cost.measured else "a guess: no similar run was timed yet"
     return (
         f"About {clock(cost.mean)} a run, {hours(cost.hours)} {cost.unit} in all, "

@@ -51,15 +51,15 @@ def look(folder: Path, tmp_path: Path, write: Callable[..., Path]) -> Look:
 
 
 def test_a_file_of_the_same_name_takes_no_other_s_place(look: Look) -> None:
-    held = record(look("a")).read_bytes()
-    for other in (look("b", 16), look("b", evaluate="[knn]")):
+    record(look("a", evaluate="[linear, knn]"))
+    held = record(look("a", evaluate="[linear, knn]")).read_bytes()
+    knn = look("a", evaluate="[knn, linear]").evaluations[0].handle
+    for where, changes in (("b", {"batch": 16}), ("b", {"evaluate": "[linear]"})):
         for run in look("a").runs.values():
-            run.folder.evaluation(look("a").evaluations[0].handle).parent.mkdir(parents=True, exist_ok=True)
-            run.folder.evaluation(look("a").evaluations[0].handle).write_text("{}")
+            write_json(run.folder.evaluation(knn), {"run": run.folder.id, "values": {}})
         with pytest.raises(SpecError, match="is of another file of this name"):
-            record(other)
-    path = record(look("a"))
-    assert path.read_bytes() == held
+            record(look(where, **changes))
+    assert record(look("a", evaluate="[linear, knn]")).read_bytes() == held
 
 
 def test_the_same_file_may_say_something_else_today(look: Look) -> None:

@@ -1,0 +1,88 @@
+"""Prices: of the data that are here, from times of the same kind of run, and unknown where nobody knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from harness import components
+from harness.spec.errors import SpecError
+from harness.spec.experiment import load_experiment
+from harness.spec.run import Run
+from harness.store import Store
+from harness.sweep import launch
+from harness.sweep.budget import buy
+from harness.sweep.cluster import Cluster
+from harness.sweep.plan import Plan, make_plan
+from harness.sweep.price import Prices, bill, similar
+from tests.sweep.test_plan import Write
+
+PICS = ("{synthetic: {train_images: 64, test_images: 32}}", "{image_folder: {path: pics, image_size: 32, resize: 36}}")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """160 pictures to train on, 40 to test."""
+    for split, count in (("train", 40), ("val", 10)):
+        for label in range(4):
+            (tmp_path / "data" / "pics" / split / f"c{label}").mkdir(parents=True)
+            for number in range(count):
+                Image.new("RGB", (36, 36)).save(tmp_path / "data" / "pics" / split / f"c{label}" / f"{number}.png")
+    return tmp_path / "data"
+
+
+def planned(write: Write, results: Store, *changes: tuple[str, str]) -> Plan:
+    return make_plan(load_experiment(write(*changes)), results)
+
+
+def test_an_epoch_of_a_folder_is_as_long_as_its_pictures_are_many(write: Write, results: Store, pictures: Path) -> None:
+    """Measured: half a second a run."""
+    plan = planned(write, results, PICS)
+    cost = bill(Prices(None, data=pictures), plan.to_do, plan.evaluations, 1)
+    assert cost.unknown == () and 0.05 < cost.mean < 5
+    on_cluster = launch.prices_on(results, plan.evaluations, Cluster(gpus=0, cpus=1), pictures)
+    (group,) = launch.group(plan, plan.to_do, Cluster(gpus=0, cpus=1), on_cluster)
+    assert group.minutes == 30
+
+
+def test_what_nobody_knows_is_said_to_be_unknown(write: Write, results: Store, tmp_path: Path) -> None:
+    plan = planned(write, results, PICS)
+    prices = Prices(None, data=tmp_path / "nowhere")
+    cost = bill(prices, plan.to_do, plan.evaluations, 1)
+    assert len(cost.unknown) == 1 and "image_folder" in cost.unknown[0]
+    with pytest.raises(SpecError, match="--budget: nobody knows how many images"):
+        buy([(plan, plan.to_do)], prices, 1.0)
+    (group,) = launch.group(plan, plan.to_do, Cluster(gpus=0, cpus=1), prices)
+    assert group.minutes == 240
+
+
+def test_an_encoder_that_was_never_timed_has_no_price_and_a_field_of_its_own(write: Write, results: Store) -> None:
+    run = next(iter(planned(write, results).runs.values())).run
+    foreign = run.model_copy(update={"encoder": {"someones": {"width": 1024}}})
+    prices = Prices(None)
+    assert "someones" in prices.of(foreign, []).unknown
+    assert prices.of(foreign, []).seconds == prices.of(run.model_copy(update={"encoder": {"other": {}}}), []).seconds
+    prices.rates[similar(foreign.spec())].append(64.0)
+    assert prices.of(foreign, []).measured and prices.of(foreign, []).unknown == ""
+    assert prices.of(foreign, []).training == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"data": {"cifar10": {"train_images": 64}}},
+        {"data": {"synthetic": {"train_images": 64, "image_size": 64}}},
+        {"encoder": {"micro": {"width": 2}}},
+        {"precision": "bfloat16"},
+        {"schedule": {"batch_size": 16, "epochs": 1}},
+    ],
+)
+def test_times_of_other_runs_are_no_measure(write: Write, results: Store, change: dict[str, Any]) -> None:
+    run = next(iter(planned(write, results).runs.values())).run
+    other = Run.model_validate(run.spec() | change)
+    assert similar(other.spec()) != similar(run.spec())
+    longer = run.model_copy(update={"schedule": run.schedule.model_copy(update={"epochs": 9}), "seed": 5})
+    assert similar(longer.spec()) == similar(run.spec()) and components
