@@ -55,6 +55,7 @@ def show_plan(console: Console, plan: Plan, cost: Bill, place: str, queued: int 
     found = [gap for one in plan.runs.values() for gap in one.gaps]
     show_gaps(console, found, {one.handle: one.label for one in plan.evaluations})
     if plan.to_do:  # of what was trained already the report says it, from the weights
+        _show_idle(console, plan)
         _show_inert(console, plan)
 
 
@@ -106,6 +107,16 @@ def price_line(cost: Bill, place: str, to_do: int, left_out: int = 0) -> str:
         f"About {clock(cost.mean)} a run, {hours(cost.hours)} {cost.unit} in all, "
         f"{clock(cost.wall_seconds)} {place} ({basis})."
     )
+
+
+def _show_idle(console: Console, plan: Plan) -> None:
+    """Settings that cannot take effect where they are set."""
+    from harness.sweep.idle import idle
+
+    for what, arms in idle(plan).items():
+        more = f" and {len(arms) - LISTED} more" if len(arms) > LISTED else ""
+        of = "every setting" if len(arms) == len(plan.arms) else "; ".join(arms[:LISTED]) + more
+        say(console, f"NO EFFECT: {what} ({of})", style="bold yellow")
 
 
 def _show_inert(console: Console, plan: Plan) -> None:
