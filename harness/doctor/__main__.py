@@ -10,12 +10,14 @@ from pathlib import Path
 
 from harness.doctor.finding import Finding, Level, show
 from harness.doctor.here import check_here
+from harness.doctor.needs import check_needs
 from harness.doctor.slurm import check_slurm
 from harness.sweep.terminal import Screen
 
 EXAMPLES = """\
 examples:
   python -m harness.doctor                                                this machine, and SLURM if sbatch is here
+  python -m harness.doctor experiments/temperature.yaml --scale micro     and whether what these need is here
   python -m harness.doctor --cluster experiments/clusters/mine.yaml       would SLURM take the jobs of this file?
   python -m harness.doctor --data /scratch/data --results /scratch/results
 
@@ -33,6 +35,8 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    made.add_argument("experiments", nargs="*", type=Path, metavar="EXPERIMENT.yaml", help="look at what these need")
+    made.add_argument("--scale", metavar="NAME", help="the scale these would run at (default: each file's own)")
     made.add_argument("--cluster", default="auto", metavar="NAME|FILE", help="as for the sweep; default: auto")
     made.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
     made.add_argument("--data", "--root", type=Path, default=Path("data"), metavar="DIR", help="default: data")
@@ -41,11 +45,16 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    asked = parser().parse_args(argv)
+    made = parser()
+    asked = made.parse_args(argv)
+    if asked.scale and not asked.experiments:
+        made.error("--scale says at which scale experiments would run: name one, e.g. experiments/temperature.yaml")
     seen: list[Finding] = []
 
     def found() -> Iterator[Finding]:
-        for one in chain(check_here(asked.data, asked.results), check_slurm(asked.cluster, EXPERIMENTS, asked.results)):
+        machine = check_here(asked.data, asked.results, wanted=not asked.experiments)
+        needs = check_needs(asked.experiments, asked.scale, asked.data)
+        for one in chain(machine, needs, check_slurm(asked.cluster, EXPERIMENTS, asked.results)):
             seen.append(one)
             yield one
 

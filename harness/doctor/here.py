@@ -24,12 +24,13 @@ SHARED = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "wekafs", "panfs", "gluster
 MEMORY = ("tmpfs", "ramfs")
 
 
-def check_here(data: Path, results: Path) -> Iterator[Finding]:
-    """Everything that matters without SLURM too."""
+def check_here(data: Path, results: Path, *, wanted: bool = True) -> Iterator[Finding]:
+    """Everything that matters without SLURM too. ``wanted``: nobody said which data are needed."""
     yield python()
     yield from torch_and_gpus()
     yield processors()
-    yield cifar10(data)
+    if wanted:
+        yield cifar10(data)
     yield from folder(results)
 
 
@@ -93,7 +94,8 @@ def cifar10(data: Path) -> Finding:
     except OSError as error:
         return fail("data", f"{place}: {error.strerror or error}", f"make it readable, or: {command}")
     if len(bad) == len(fetch.MD5):
-        return fail("data", f"no CIFAR-10 in {data}", command)
+        advice = f"if your experiments need it: {command} (or name them: python -m harness.doctor EXPERIMENT.yaml)"
+        return note("data", f"no CIFAR-10 in {data}", advice)
     if bad:
         return fail("data", f"{place}: missing or damaged: {', '.join(bad)}", command)
     return ok("data", f"CIFAR-10 in {data}, MD5 of {len(fetch.MD5)} files verified")

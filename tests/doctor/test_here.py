@@ -63,7 +63,8 @@ def test_torch_and_what_it_can_use(
 
 def test_data_that_is_missing_damaged_or_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     missing = here.cifar10(tmp_path)
-    assert missing.level is Level.FAIL and missing.remedy == f"python -m harness.data cifar10 --root {tmp_path}"
+    assert missing.level is Level.NOTE, "whoever names no experiment may need none of it"
+    assert f"python -m harness.data cifar10 --root {tmp_path}" in missing.remedy
     folder = tmp_path / fetch.FOLDER
     folder.mkdir()
     monkeypatch.setattr(fetch, "MD5", {"a.bin": fetch.digest(b"a"), "b.bin": fetch.digest(b"b")})

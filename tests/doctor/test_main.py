@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *found: Finding) -> int:
-    monkeypatch.setattr(doctor, "check_here", lambda data, results: iter(found))
+    monkeypatch.setattr(doctor, "check_here", lambda data, results, wanted: iter(found))
     monkeypatch.setattr(doctor, "check_slurm", lambda asked, experiments, results: iter(()))
     return doctor.main([])
 
@@ -41,12 +41,18 @@ def test_importing_the_doctor_leaves_torch_alone() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
+def test_a_scale_without_an_experiment_is_bad_usage() -> None:
+    with pytest.raises(SystemExit) as left:
+        doctor.main(["--scale", "micro"])
+    assert left.value.code == 2
+
+
 @pytest.mark.slow
 def test_on_this_machine_it_fills_one_screen_and_names_the_missing_data(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "harness.doctor", "--cluster", "local"]
     command += ["--data", str(tmp_path / "data"), "--results", str(tmp_path / "results")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and not done.stderr
+    assert done.returncode == 0 and not done.stderr
     assert f"python -m harness.data cifar10 --root {tmp_path / 'data'}" in done.stdout
     assert len(done.stdout.splitlines()) <= 24
     assert list(tmp_path.iterdir()) == []
