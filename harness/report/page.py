@@ -82,7 +82,9 @@ class Page:
     def scales(self) -> dict[str, str]:
         """Scale -> what it is instead of the paper's setting, for those that are not the paper's."""
         noted = {
-            one.scale: one.scale_note for one in self.results.experiments if not one.as_in_paper and one.scale_note
+            one.experiment.scale: one.note
+            for one in self.sections
+            if not one.experiment.as_in_paper and one.note and one.note == one.experiment.scale_note
         }
         otherwise = {section.experiment.scale for section in self.sections if section.otherwise}
         more = " Where an experiment’s settings say otherwise, its section says so too."

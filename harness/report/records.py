@@ -100,6 +100,7 @@ class Experiment(_Read):
     seeds_before: list[int] = []
     runs: int = 0
     overrides: dict[str, Any] = {}
+    fixed: dict[str, Any] = {}
     paper_scale: bool = False
     scale_note: str = ""
     arms: list[Arm] = []

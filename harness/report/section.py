@@ -32,6 +32,15 @@ NOTED = {"data": "images", "encoder": "network|ResNet", "schedule.epochs": "epoc
 """What a scale's note may state, and the word by which it does; arms may set each of these otherwise."""
 
 
+SPOKEN = (
+    ("data", "data", ""),
+    ("network", "encoder", ""),
+    ("epochs", "schedule", "epochs"),
+    ("images in a batch", "schedule", "batch_size"),
+)
+"""The same of a run's specification, in its own words."""
+
+
 @dataclass(frozen=True)
 class ArmView:
     """One arm in the list of runs."""
@@ -113,12 +122,37 @@ class Section:
         return [path for path in differ if path.rpartition(".")[0] not in differ] or list(paths)[:1]
 
     @cached_property
+    def note(self) -> str:
+        """What the scale says of itself; of runs that ``fixed:`` or ``-o`` changed in that, what they say themselves.
+
+        Their specifications then name data, network and length: the scale's note would be of other runs.
+        """
+        experiment = self.experiment
+        changed = {*experiment.fixed, *experiment.overrides}
+        if not any(path == one or path.startswith(f"{one}.") for path in changed for one in NOTED):
+            return experiment.scale_note
+        specs = [run.spec for run in self.runs if run.spec]
+        told = [
+            (
+                name,
+                list(
+                    dict.fromkeys(value_name(inner(spec, part).get(key) if key else spec.get(part)) for spec in specs)
+                ),
+            )
+            for name, part, key in SPOKEN
+        ]
+        said = "; ".join(f"{name} {', '.join(values[:MANY])}" for name, values in told if values)
+        return f"{said[:1].upper()}{said[1:]}." if said else ""
+
+    @cached_property
     def otherwise(self) -> str:
         """``epochs 10, 20, 40``: what the arms set themselves of what their scale's note states; mostly empty.
 
         The note is of the scale and knows nothing of the experiment, which may vary the very thing that it says.
         """
         stated = [path for path, word in NOTED.items() if re.search(word, self.experiment.scale_note)]
+        if self.note != self.experiment.scale_note:
+            return ""
         arms = [arm.settings for arm in self.experiment.arms]
         set_here = [path for path in dict.fromkeys(path for settings in arms for path in settings)
                     if any(path == one or path.startswith(f"{one}.") for one in stated)]  # fmt: skip

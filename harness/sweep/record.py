@@ -30,6 +30,7 @@ def manifest(plan: Plan) -> dict[str, Any]:
         "seeds": experiment.seeds,
         "runs": len(plan.runs),
         "overrides": plan.overrides,
+        "fixed": experiment.fixed,
         "paper_scale": experiment.as_in_paper,
         "scale_note": scale.file.note,
         "arms": [

@@ -244,6 +244,32 @@ def test_a_scales_note_does_not_speak_for_what_the_arms_set(
     assert (f"At micro: {note} Where an experiment’s settings say otherwise" in text) is bool(said)
 
 
+@pytest.mark.parametrize(
+    ("fixed", "overrides", "speaks"),
+    [
+        ({}, {}, True),
+        ({"optimizer.lars.lr": 0.5}, {}, True),
+        ({"data": {"image_folder": {"path": "pics"}}}, {}, False),
+        ({"schedule.epochs": 3}, {}, False),
+        ({}, {"encoder.micro.width": 2}, False),
+    ],
+)
+def test_a_scales_note_does_not_speak_for_other_data(
+    fake: FakeResults, fixed: dict[str, Any], overrides: dict[str, Any], speaks: bool
+) -> None:
+    """What the runs' specifications say stands there then, and ``fixed:`` is listed like ``-o``."""
+    path = figure_5(fake, fate_of(1.0), seeds=1)
+    held = json.loads(path.read_text(encoding="utf-8"))
+    other = path.with_stem(f"{path.stem}+1a2b3c") if overrides else path
+    path.unlink()
+    note = "10 000 CIFAR-10 images for 20 epochs."
+    other.write_text(json.dumps(held | {"fixed": fixed, "overrides": overrides, "scale_note": note}), encoding="utf-8")
+    text = " ".join(Outline(render(collect(fake.root))).text.split())
+    assert (note in text) is speaks and ("; network " in text) is not speaks
+    for path_set in fixed:
+        assert "Fixed in its file" in text and f"{path_set} = " in text
+
+
 def test_a_sweep_with_overrides_stands_beside_the_one_without(fake: FakeResults) -> None:
     path = figure_5(fake, fate_of(1.0), seeds=1)
     held = json.loads(path.read_text(encoding="utf-8"))
