@@ -1,6 +1,8 @@
 """``python -m benchmarks [--quick] [--only a,c]``: measure, print a table, write it, its data and a plot.
 
 Results are written after every section; ``--only`` replaces those sections and keeps the others as they were.
+``--rehearse`` takes every path on tiny sizes, writes what it finds into a folder that it removes, and fails where
+anything does.
 """
 
 from __future__ import annotations
@@ -8,14 +10,17 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 import time
 import warnings
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
 import torch
 
 from benchmarks import record
+from benchmarks.clock import Effort
 from benchmarks.figure import draw
 from benchmarks.record import Section
 from harness import provenance
@@ -30,7 +35,8 @@ SECTIONS = {
     "f": ("loader", "decoding an image folder"),
     "g": ("sweep", "planning, status and report of ten thousand runs; starting one"),
 }
-RESULTS = Path(__file__).resolve().parent / "results"
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -41,10 +47,23 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         epilog=f"sections:\n{listing}\n\nOn a GPU: python -m benchmarks.gpu",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--quick", action="store_true", help="a quarter of the time, fewer sizes")
+    effort = parser.add_mutually_exclusive_group()
+    effort.add_argument("--quick", action="store_true", help="a quarter of the time, fewer sizes")
+    effort.add_argument("--rehearse", action="store_true", help="tiny sizes, no results: does everything still run?")
     parser.add_argument("--only", default="".join(SECTIONS), help="letters of sections, such as a,c", metavar="LETTERS")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for cpu.json, cpu.md, cpu.svg")
+    parser.add_argument("--out", type=Path, help="folder for cpu.json, cpu.md, cpu.svg (default: benchmarks/results)")
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="CHECKOUT",
+        help="another checkout, beside which section b puts this build's SimCLR in pairs",
+    )
     chosen = parser.parse_args(argv)
+    if chosen.rehearse and chosen.out:
+        parser.error("--rehearse leaves no results: leave out --out")
+    if chosen.against and not (chosen.against / "benchmarks" / "pretraining.py").is_file():
+        parser.error(f"--against {chosen.against}: no checkout of this project (git worktree add makes one)")
+    chosen.effort = Effort.REHEARSAL if chosen.rehearse else Effort.QUICK if chosen.quick else Effort.FULL
     chosen.only = [letter for letter in chosen.only if letter not in ", "]
     if unknown := [letter for letter in chosen.only if letter not in SECTIONS]:
         parser.error(f"no such section: {', '.join(unknown)} (there are {', '.join(SECTIONS)})")
@@ -59,32 +78,47 @@ def prepare() -> None:
     keep_memory()  # as a run of ours does; whoever else makes tensors of a batch here gains from it too
 
 
-def measured(letter: str, *, quick: bool) -> Section:
+def measured(letter: str, effort: Effort, against: Path | None = None) -> Section:
     """One section, with when and under what load it was measured (load average of a minute, before and after)."""
     load, began = os.getloadavg()[0], time.monotonic()
-    section: Section = import_module(f"benchmarks.{SECTIONS[letter][0]}").run(quick=quick)
+    run = import_module(f"benchmarks.{SECTIONS[letter][0]}").run
+    section: Section = run(effort, against) if letter == "b" else run(effort)
     section.measured = {
         "cpu": provenance.cpu_name(),
         "time": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "commit": (provenance.git_state()["commit"] or "unknown")[:7],
-        "quick": quick,
+        "quick": effort is Effort.QUICK,
         "seconds": round(time.monotonic() - began, 1),
         "load_average": [round(load, 2), round(os.getloadavg()[0], 2)],
     }
     return section
 
 
+def tables(letters: Sequence[str], effort: Effort, out: Path, against: Path | None) -> str:
+    """Measure these sections, and write results into ``out`` after each; their Markdown."""
+    about = {"title": "CPU", **record.circumstances()}
+    absent = [library for library in record.BESIDE_US if about["libraries"][library] == "not installed"]
+    if absent:
+        print(f"left out, as they are not installed: {', '.join(absent)}", file=sys.stderr)
+    text = ""
+    for letter in letters:
+        print(f"{letter}. {SECTIONS[letter][1]} ...", file=sys.stderr, flush=True)
+        sections = record.merged(out / "cpu.json", [measured(letter, effort, against)])
+        text = record.write(out, "cpu", about, sections)
+        draw(sections, out / "cpu.svg")
+    return text
+
+
 def main(argv: list[str] | None = None) -> int:
     chosen = arguments(argv)
     prepare()
-    about = {"title": "CPU", **record.circumstances()}
-    text = ""
-    for letter in chosen.only:
-        print(f"{letter}. {SECTIONS[letter][1]} ...", file=sys.stderr, flush=True)
-        sections = record.merged(chosen.out / "cpu.json", [measured(letter, quick=chosen.quick)])
-        text = record.write(chosen.out, "cpu", about, sections)
-        draw(sections, chosen.out / "cpu.svg")
-    print(text)
+    if chosen.effort is Effort.REHEARSAL:
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory() as out:
+            tables(chosen.only, chosen.effort, Path(out), chosen.against or ROOT)
+        print(f"Rehearsed {', '.join(chosen.only)} in {time.monotonic() - began:.0f} s; the numbers meant nothing.")
+    else:
+        print(tables(chosen.only, chosen.effort, chosen.out or RESULTS, chosen.against))
     return 0
 
 

@@ -13,7 +13,11 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 FEWEST, MOST = 3, 60
 """Rounds, whatever the budget says; calls longer than ``LONG_S`` are measured twice only."""
@@ -22,6 +26,22 @@ LONG_S = 2.0
 
 SHORTEST_S = 0.02
 """A shorter call is repeated within a measurement."""
+
+
+class Effort(Enum):
+    """How much is measured. A rehearsal takes every path once, on sizes so small that its numbers mean nothing."""
+
+    FULL = "full"
+    QUICK = "quick"
+    REHEARSAL = "rehearsal"
+
+    def of(self, full: T, quick: T, rehearsal: T) -> T:
+        """Whichever of the three is meant."""
+        return {Effort.FULL: full, Effort.QUICK: quick, Effort.REHEARSAL: rehearsal}[self]
+
+    def seconds(self, full: float) -> float:
+        """The budget of a measurement that gets ``full`` seconds; in a rehearsal as few rounds as there may be."""
+        return self.of(full, full / 4, 0.0)
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,13 @@ from multiprocessing.connection import Connection
 import torch
 from torch import Tensor
 
-from benchmarks.clock import Contender, in_turns
+from benchmarks.clock import Contender, Effort, in_turns
 from benchmarks.pretraining import LIGHTLY, naive_nt_xent
 from benchmarks.record import OURS, Section, Target, rows_of
 
 NAIVE = "naive, whole matrix"
 DIMENSIONS = 128
-SIZES, QUICK_SIZES = (512, 1024, 2048, 4096, 8192, 16384), (512, 2048, 8192)
+SIZES, QUICK_SIZES, TINY_SIZES = (512, 1024, 2048, 4096, 8192, 16384), (512, 2048, 8192), (64,)
 """Rows of the matrix, 2N: twice the batch."""
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -85,14 +85,14 @@ def memory_mib(name: str, rows: int) -> float:
     return found
 
 
-def run(*, quick: bool) -> Section:
+def run(effort: Effort) -> Section:
     """The whole section."""
     section = Section("c", f"NT-Xent on [2N, {DIMENSIONS}], forward and backward")
     multiprocessing.set_forkserver_preload(["harness.components", *(["lightly.loss"] if LIGHTLY in LOSSES else [])])
-    for rows in QUICK_SIZES if quick else SIZES:
+    for rows in effort.of(SIZES, QUICK_SIZES, TINY_SIZES):
         pair = projections(rows)
         racers = [Contender(name, partial(step, make(), pair)) for name, make in LOSSES.items()]
-        timings = in_turns(racers, budget_s=2.0 if quick else 8.0)
+        timings = in_turns(racers, budget_s=effort.seconds(8.0))
         memory = {name: memory_mib(name, rows) for name in LOSSES}
         section.rows += rows_of(f"2N = {rows}", timings, unit="ms", memory_mib=memory)
         if LIGHTLY in timings:

@@ -13,23 +13,24 @@ from multiprocessing.synchronize import Barrier as BarrierType
 
 import torch
 
-from benchmarks.clock import Contender, Timing, in_turns
+from benchmarks.clock import Contender, Effort, Timing, in_turns
 from benchmarks.pretraining import Ours, parts_of
 from benchmarks.record import OURS, Row, Section, rows_of
 from benchmarks.views import pictures
 from harness.sweep.machine import cores
 
-IMAGES = (1_024, 4_096, 16_384)
-BATCHES = (64, 128, 256, 512, 1_024)
-USUAL = 256
+IMAGES, FEWER_IMAGES, TINY_IMAGES = (1_024, 4_096, 16_384), (1_024, 4_096), (16, 32)
+BATCHES, FEWER_BATCHES, TINY_BATCHES = (64, 128, 256, 512, 1_024), (64, 256, 1_024), (8, 16)
+USUAL, TINY = 256, 8
+"""The batch where that is not what varies."""
 
 
 def racer(name: str, images: int, batch: int) -> Contender:
     return Contender(name, Ours(pictures(images), parts_of("micro", batch)).epoch, images)
 
 
-def with_threads(threads: int) -> Callable[[], None]:
-    ours = Ours(pictures(4 * USUAL), parts_of("micro", USUAL))
+def with_threads(threads: int, batch: int) -> Callable[[], None]:
+    ours = Ours(pictures(4 * batch), parts_of("micro", batch))
 
     def work() -> None:
         torch.set_num_threads(threads)
@@ -39,20 +40,27 @@ def with_threads(threads: int) -> Callable[[], None]:
     return work
 
 
-def _train(threads: int, images: int, barrier: BarrierType) -> None:
-    torch.set_num_threads(threads)
-    ours = Ours(pictures(images), parts_of("micro", USUAL))
-    ours.bare()
-    barrier.wait()
-    ours.epoch()
-    barrier.wait()
+def _train(threads: int, images: int, batch: int, barrier: BarrierType) -> None:
+    try:
+        torch.set_num_threads(threads)
+        ours = Ours(pictures(images), parts_of("micro", batch))
+        ours.bare()
+        barrier.wait()
+        ours.epoch()
+        barrier.wait()
+    except BaseException:
+        barrier.abort()  # the others, who would wait for this one for ever
+        raise
 
 
-def side_by_side(jobs: int, threads: int, images: int) -> float:
-    """Seconds per image of ``jobs`` runs together, each with ``threads`` threads and ``images`` images."""
+def side_by_side(jobs: int, threads: int, images: int, batch: int) -> float:
+    """Seconds per image of ``jobs`` runs together, each with ``threads`` threads and ``images`` images.
+
+    Raises ``BrokenBarrierError`` where one of them died.
+    """
     context = multiprocessing.get_context("forkserver")
     barrier = context.Barrier(jobs + 1)
-    runs = [context.Process(target=_train, args=(threads, images, barrier)) for _ in range(jobs)]
+    runs = [context.Process(target=_train, args=(threads, images, batch, barrier)) for _ in range(jobs)]
     for one in runs:
         one.start()
     barrier.wait()
@@ -64,29 +72,30 @@ def side_by_side(jobs: int, threads: int, images: int) -> float:
     return seconds / (jobs * images)
 
 
-def shared_out(images: int, rounds: int) -> dict[str, Timing]:
+def shared_out(images: int, batch: int, rounds: int) -> dict[str, Timing]:
     """Ways to share the cores out, in turns."""
     ways = [(cores(), 1), (1, 1), (1, cores()), (2 * cores(), 1)]
     timings = {f"{jobs} runs x {threads} threads": Timing() for jobs, threads in ways}
     for _ in range(rounds):
         for (jobs, threads), timing in zip(ways, timings.values(), strict=True):
-            timing.wall.append(side_by_side(jobs, threads, images))
+            timing.wall.append(side_by_side(jobs, threads, images, batch))
     return timings
 
 
-def run(*, quick: bool) -> Section:
+def run(effort: Effort) -> Section:
     """The whole section."""
     section = Section("e", "Growth, micro")
-    budget_s = 5.0 if quick else 30.0
-    sizes, batch_sizes = (IMAGES[:2], BATCHES[::2]) if quick else (IMAGES, BATCHES)
-    by_images = in_turns([racer(f"{count:,} images", count, USUAL) for count in sizes], budget_s=budget_s)
+    budget_s, usual = effort.seconds(30.0), effort.of(USUAL, USUAL, TINY)
+    sizes = effort.of(IMAGES, FEWER_IMAGES, TINY_IMAGES)
+    batch_sizes = effort.of(BATCHES, FEWER_BATCHES, TINY_BATCHES)
+    by_images = in_turns([racer(f"{count:,} images", count, usual) for count in sizes], budget_s=budget_s)
     section.rows += rows_of("epoch", by_images, unit="ms per image", against=f"{sizes[0]:,} images")
     by_batch = in_turns([racer(f"batch {size}", 2 * max(batch_sizes), size) for size in batch_sizes], budget_s=budget_s)
-    section.rows += rows_of("batch", by_batch, unit="ms per image", against=f"batch {USUAL if not quick else 64}")
-    threads = [Contender(f"{count} threads", with_threads(count), 4 * USUAL) for count in range(1, cores() + 1)]
+    section.rows += rows_of("batch", by_batch, unit="ms per image", against=f"batch {effort.of(USUAL, 64, TINY)}")
+    threads = [Contender(f"{count} threads", with_threads(count, usual), 4 * usual) for count in range(1, cores() + 1)]
     section.rows += rows_of("threads", in_turns(threads, budget_s=budget_s), unit="ms per image", against="1 threads")
     multiprocessing.set_forkserver_preload(["harness.components", "torch._dynamo"])
-    together = shared_out(1024 if quick else 4096, 2 if quick else 3)
+    together = shared_out(effort.of(16, 4, 1) * usual, usual, effort.of(3, 2, 1))
     for name, timing in together.items():
         wall = timing.median_wall * 1e3
         section.rows.append(Row("side by side", name, "ms per image", wall=wall, rounds=len(timing.wall)))

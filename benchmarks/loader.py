@@ -15,7 +15,7 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 from torchvision.io import write_jpeg
 
-from benchmarks.clock import Contender, in_turns
+from benchmarks.clock import Contender, Effort, in_turns
 from benchmarks.record import OURS, Section, Target, rows_of
 from benchmarks.views import JITTER
 from harness.data.augment import Blur, Color, Crop
@@ -85,17 +85,17 @@ def contenders(folder: Path, count: int) -> Iterator[Contender]:
     yield Contender(CROPS, two_crops, count)
 
 
-def run(*, quick: bool) -> Section:
+def run(effort: Effort) -> Section:
     """The whole section."""
     section = Section("f", f"Image folder, {WIDTH}x{HEIGHT} JPEG to two views of {SIZE}, one core")
-    count = 32 if quick else 128
+    count = effort.of(128, 32, 16)
     with tempfile.TemporaryDirectory() as top:
         folder = Path(top) / "pictures"
         make(folder, count)
         sizes = [path.stat().st_size for path in (folder / "train").rglob("*.jpg")]
         average = sum(sizes) / len(sizes) / 1e3
         section.notes = [f"{count} pictures made for the purpose, {average:.0f} kB on average.", ""]
-        timings = in_turns(list(contenders(folder, count)), budget_s=8.0 if quick else 40.0)
+        timings = in_turns(list(contenders(folder, count)), budget_s=effort.seconds(40.0))
     section.rows += rows_of("two views", timings, unit="ms per image")
     ratio = timings[WHOLE].times(timings[OURS])[1]
     section.targets.append(Target("loader, images per core: ours over torchvision's pipeline", ratio, at_least=2.0))

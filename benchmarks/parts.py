@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks import process
-from benchmarks.clock import Contender, in_turns
+from benchmarks.clock import Contender, Effort, in_turns
 from benchmarks.pretraining import LIGHTLY, parts_of
 from benchmarks.record import OURS, Row, Section, Target, rows_of
 from harness.data.datasets import Dataset, Resident
@@ -25,6 +25,7 @@ from harness.models.norm import Norm
 from harness.train.optim import LarsOptimizer
 
 BANK, QUERIES, WIDTH, CLASSES = 10_000, 2_000, 160, 10
+TINY_BANK, TINY_QUERIES = 512, 64
 TIMM, TIMM_SINGLE = "timm, foreach", "timm, one by one"
 
 
@@ -39,7 +40,7 @@ def lars(network: nn.Module) -> Iterator[Contender]:
     from timm.optim.lars import Lars as TimmLars
 
     with_gradients(network)
-    groups = LarsOptimizer(weight_decay=1e-6).groups(network)
+    groups = LarsOptimizer(lr=0.1, weight_decay=1e-6).param_groups(network)
     yield Contender(OURS, LarsOptimizer(lr=0.1, weight_decay=1e-6).build(network).step)
     for name, foreach in ((TIMM, True), (TIMM_SINGLE, False)):
         # decay differs by group as ours does; timm adapts where there is decay
@@ -50,7 +51,7 @@ def lars(network: nn.Module) -> Iterator[Contender]:
 class Finished(Trained):
     """Features as if a run had made them: [N, 160] around ten centers."""
 
-    def __init__(self) -> None:
+    def __init__(self, bank: int, queries: int) -> None:
         generator = torch.Generator().manual_seed(0)
         centers = torch.randn(CLASSES, WIDTH, generator=generator)
 
@@ -58,10 +59,16 @@ class Finished(Trained):
             labels = torch.randint(0, CLASSES, (count,), generator=generator)
             return (centers[labels] + 3 * torch.randn(count, WIDTH, generator=generator)).relu_(), labels
 
-        self.seed, self.train, self.test = 0, drawn(BANK), drawn(QUERIES)
+        self.train, self.test = drawn(bank), drawn(queries)
         nothing = Resident(torch.empty(0, 3, 32, 32, dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
-        self.data = Dataset(nothing, None, nothing, tuple(str(one) for one in range(CLASSES)))
-        self.views, self.method = Views(), cast(Method, None)
+        super().__init__(
+            method=cast(Method, nn.Identity()),
+            data=Dataset(nothing, None, nothing, tuple(str(one) for one in range(CLASSES))),
+            views=Views(),
+            batch_size=256,
+            seed=0,
+            device=torch.device("cpu"),
+        )
 
     def features(self, split: str, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         return self.train if split == "train" else self.test
@@ -86,7 +93,7 @@ def plain_probe(x: Tensor, labels: Tensor, epochs: int, batch: int = 512) -> Non
 def probes(trained: Finished, epochs: int) -> list[Contender]:
     probe = Linear(augment="none", epochs=epochs)
     return [
-        Contender(OURS, lambda: probe.fit(trained), epochs),
+        Contender(OURS, lambda: probe.descend(trained), epochs),
         Contender("loop over torch.optim.SGD", lambda: plain_probe(*trained.train, epochs), epochs),
     ]
 
@@ -121,10 +128,9 @@ def neighbours(trained: Finished) -> list[Contender]:
     return found
 
 
-def run(*, quick: bool) -> Section:
+def run(effort: Effort) -> Section:
     """The whole section."""
     section = Section("d", "Optimiser, evaluations, and the process of a run")
-    more = 1 if quick else 4
     if find_spec("timm"):
         networks: dict[str, Callable[..., nn.Module]] = {
             "micro": parts_of("micro", 256).encoder.build,
@@ -132,17 +138,18 @@ def run(*, quick: bool) -> Section:
             "ResNet-50": ResNet50().build,
         }
         for name, build in networks.items():
-            timings = in_turns(list(lars(build(Norm()))), budget_s=2.0 * more)
+            timings = in_turns(list(lars(build(Norm()))), budget_s=effort.seconds(8.0))
             section.rows += rows_of(f"LARS step, {name}", timings)
             ratio = timings[TIMM].times(timings[OURS])[1]
             section.targets.append(Target(f"LARS, {name}: timm (foreach) over ours", ratio, at_least=1.0))
-    trained = Finished()
-    probe = in_turns(probes(trained, 2 if quick else 10), budget_s=3.0 * more)
-    section.rows += rows_of(f"linear probe, {BANK:,} x {WIDTH}", probe, unit="ms per epoch")
-    knn = in_turns(neighbours(trained), budget_s=3.0 * more)
-    section.rows += rows_of(f"kNN, {QUERIES:,} queries of {BANK:,}", knn, unit="ms per query")
-    starts = in_turns(process.starts(), budget_s=4.0 * more)
+    bank, queries = effort.of(BANK, BANK, TINY_BANK), effort.of(QUERIES, QUERIES, TINY_QUERIES)
+    trained = Finished(bank, queries)
+    probe = in_turns(probes(trained, effort.of(10, 2, 1)), budget_s=effort.seconds(12.0))
+    section.rows += rows_of(f"linear probe, {bank:,} x {WIDTH}", probe, unit="ms per epoch")
+    knn = in_turns(neighbours(trained), budget_s=effort.seconds(12.0))
+    section.rows += rows_of(f"kNN, {queries:,} queries of {bank:,}", knn, unit="ms per query")
+    starts = in_turns(process.starts(), budget_s=effort.seconds(16.0))
     section.rows += rows_of("a run of one step", starts, unit="s", scale=1.0, against=process.FORKED)
-    for name, mib in process.memories().items():
+    for name, mib in process.memories(effort.of(10_000, 10_000, 256)).items():
         section.rows.append(Row("memory of a micro run", name, memory_mib=mib))
     return section

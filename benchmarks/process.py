@@ -21,10 +21,7 @@ ONE_STEP = {
     "data": {"synthetic": {"train_images": 16, "test_images": 16}},
     "schedule": {"batch_size": 16, "epochs": 1, "warmup_epochs": 0},
 }
-MICRO = {
-    "data": {"synthetic": {"train_images": 10_000, "test_images": 16}},
-    "schedule": {"batch_size": 256, "epochs": 1, "warmup_epochs": 0},
-}
+MICRO_SCHEDULE = {"batch_size": 256, "epochs": 1, "warmup_epochs": 0}
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -83,7 +80,8 @@ def starts() -> Sequence[Contender]:
     return [Contender(FORKED, lambda: forked(ONE_STEP)), Contender(FRESH, lambda: fresh(ONE_STEP))]
 
 
-def memories() -> dict[str, float]:
-    """MiB of a micro run with 10 000 images in batches of 256."""
-    peak, private = forked(MICRO)
+def memories(images: int) -> dict[str, float]:
+    """MiB of a micro run with ``images`` images (256 at least) in batches of 256."""
+    data = {"synthetic": {"train_images": images, "test_images": 16}}
+    peak, private = forked({"data": data, "schedule": MICRO_SCHEDULE})
     return {"peak resident": peak, "of which private at the end": private}

@@ -20,7 +20,10 @@ IN_TURNS = (
     "Measured in turns in one process, one thread each; medians. CPU = processor time, workers included. Ratios "
     "are medians of ratios of neighbouring measurements: on a busy machine read those, not the columns."
 )
-LIBRARIES = ("torch", "torchvision", "lightly", "kornia", "timm", "pillow")
+BESIDE_US = ("lightly", "kornia", "timm")
+"""Libraries whose contenders are left out where they are not installed."""
+
+LIBRARIES = ("torch", "torchvision", *BESIDE_US, "pillow")
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.clock import Contender, Timing, measure
+from benchmarks.clock import Contender, Effort, Timing, measure
 from benchmarks.record import OURS, Row, Section, Target
 from harness.spec.experiment import Experiment, load_experiment
 from harness.store import RunFolder, Store, write_json
@@ -31,7 +31,10 @@ from harness.sweep.status import status
 from harness.train.place import Place
 
 ROOT = Path(__file__).resolve().parent.parent
-STARTS = 20
+STARTS, FEW_STARTS = 20, 2
+SMALLEST = 500
+"""Runs of one learning rate and one seed; 2500 with all five rates."""
+
 GRID = """\
 # How do ten thousand runs fare?
 title: A grid of ten thousand runs
@@ -59,12 +62,13 @@ claims:
 
 
 def grid(folder: Path, runs: int) -> Experiment:
-    """An experiment file of ``runs`` runs (a multiple of 2500), in a folder beside the project's own scales."""
+    """An experiment file of ``runs`` runs (500, or a multiple of 2500), in a folder beside the project's own scales."""
     for name in ("scales", "paper", "clusters"):
         (folder / name).symlink_to(ROOT / "experiments" / name)
-    rates = ", ".join(f"{0.1 * (1 + index):.1f}" for index in range(5))
+    count = min(5, runs // SMALLEST)
+    rates = ", ".join(f"{0.1 * (1 + index):.1f}" for index in range(count))
     path = folder / "grid.yaml"
-    path.write_text(GRID.format(rates=rates, seeds=runs // 2500, runs=runs), encoding="utf-8")
+    path.write_text(GRID.format(rates=rates, seeds=runs // (count * SMALLEST), runs=runs), encoding="utf-8")
     return load_experiment(path)
 
 
@@ -117,9 +121,9 @@ class Silent:
     def tick(self, running: Sequence[RunFolder]) -> None: ...
 
 
-def start(results: Path, name: str) -> None:
-    """``STARTS`` runs in the local pool, one after the other."""
-    folders = [Store(results).run(f"{name}{number:04d}") for number in range(STARTS)]
+def start(results: Path, name: str, count: int) -> None:
+    """``count`` runs in the local pool, one after the other."""
+    folders = [Store(results).run(f"{name}{number:04d}") for number in range(count)]
     Pool(folders, (), Place(device="cpu", threads=1), Silent(), jobs=1, execute=nothing).run()
 
 
@@ -143,19 +147,19 @@ def timed(work: Callable[[], object], units: float = 1.0) -> Timing:
     return timing
 
 
-def run(*, quick: bool) -> Section:
+def run(effort: Effort) -> Section:
     """The whole section."""
     from harness.report.collect import collect
     from harness.report.page import render
 
-    runs = 2500 if quick else 10_000
+    runs, starts = effort.of(10_000, 2_500, SMALLEST), effort.of(STARTS, STARTS, FEW_STARTS)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         timings = plans_and_status(folder, runs)
         pages: list[str] = []
         timings["report, all done"] = timed(lambda: pages.append(render(collect(folder / "results"))))
-        start(folder / "starts", "warm")  # the fork server imports torch once in a sweep, not once in a run
-        timings["start of a run"] = timed(lambda: start(folder / "starts", "cold"), STARTS)
+        start(folder / "starts", "warm", starts)  # the fork server imports torch once in a sweep, not once in a run
+        timings["start of a run"] = timed(lambda: start(folder / "starts", "cold", starts), starts)
     section = Section("g", f"The sweep itself, {runs:,} runs")
     section.rows = [Row(name, OURS, "s", one.median_wall, one.median_cpu, rounds=1) for name, one in timings.items()]
     section.notes = ["Processor time, workers included, is held against the targets: the wall is the neighbours'.", ""]

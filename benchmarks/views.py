@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torchvision import transforms
 from torchvision.transforms import functional, v2
 
-from benchmarks.clock import Contender, in_turns
+from benchmarks.clock import Contender, Effort, in_turns
 from benchmarks.record import OURS, Section, Target, rows_of
 from harness.data.augment import Augmentation, Blur, Color, Crop, Cutout, Flip, Noise, Rotate, Sobel
 from harness.data.datasets import Resident, Synthetic
@@ -142,12 +142,12 @@ def contenders(case: str, images: Tensor) -> Iterator[Contender]:
 
 
 @torch.no_grad()
-def run(*, quick: bool) -> Section:
+def run(effort: Effort) -> Section:
     """The whole section."""
     section = Section("a", "One 32x32 view, and the operators of Figure 5")
-    images = pictures(BATCH).images
+    images = pictures(effort.of(BATCH, BATCH, 8)).images
     for case in OPERATORS:
-        budget_s = (6.0 if case == VIEW else 1.5) * (1 if quick else 4)
+        budget_s = effort.seconds(24.0 if case == VIEW else 6.0)
         timings = in_turns(list(contenders(case, images)), budget_s=budget_s)
         section.rows += rows_of(case, timings, unit="ms per view")
         if case == VIEW:
