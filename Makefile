@@ -8,10 +8,10 @@ export PYTHONUNBUFFERED = 1
 # Tests run two at a time, one thread each; the runs of a sweep set their own number of threads.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-fast test-slurm check install data bench clean help
+.PHONY: demo test test-fast test-slurm check install data bench bench-rehearsal clean help
 
 help:            ## this list
-	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 17
 
 $(BIN)/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -47,6 +47,9 @@ test-slurm: data ## the tests against a real Slurm of their own (root, Debian); 
 bench: install   ## speed beside lightly, kornia, timm, torchvision (installs what is missing)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m benchmarks
+
+bench-rehearsal: install  ## every section of it on tiny sizes, without what is not installed; leaves no results
+	$(BIN)/python -m benchmarks --rehearse
 
 clean:           ## remove what `demo` built
 	rm -rf build

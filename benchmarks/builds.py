@@ -39,10 +39,13 @@ class Build:
         self.process = subprocess.Popen(
             command, cwd=self.checkout, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        (found,) = self._answer()
-        if not Path(str(found)).is_relative_to(self.checkout):
+        try:
+            (found,) = self._answer()
+            if not Path(str(found)).is_relative_to(self.checkout):
+                raise RuntimeError(f"{self.checkout}: no checkout of the harness; its process imported {found}")
+        except BaseException:
             self.__exit__(None, None, None)
-            raise RuntimeError(f"{self.checkout}: no checkout of the harness; its process imported {found}")
+            raise
 
     def __enter__(self) -> Build:
         return self

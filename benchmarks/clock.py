@@ -98,11 +98,13 @@ def measure(contender: Contender, calls: int) -> tuple[float, float]:
 def in_turns(contenders: Sequence[Contender], *, budget_s: float) -> dict[str, Timing]:
     """Measure all, in turns, for about ``budget_s`` seconds in all; whoever begins changes from round to round.
 
-    Warm-up calls come first; they decide how often a call is repeated and how many rounds fit.
+    Warm-up calls come first; they decide how often a call is repeated and how many rounds fit. No budget at all, as in
+    a rehearsal, is two rounds after one such call.
     """
     once = {one.name: measure(one, 1)[0] for one in contenders}
-    once |= {one.name: measure(one, 1)[0] for one in contenders if once[one.name] < LONG_S}
-    fewest = FEWEST if max(once.values()) < LONG_S else 2
+    if budget_s:
+        once |= {one.name: measure(one, 1)[0] for one in contenders if once[one.name] < LONG_S}
+    fewest = FEWEST if budget_s and max(once.values()) < LONG_S else 2
     calls = {name: max(1, round(SHORTEST_S / seconds)) for name, seconds in once.items()}
     rounds = int(budget_s / sum(once[name] * calls[name] for name in once))
     timings = {one.name: Timing() for one in contenders}

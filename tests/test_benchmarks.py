@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import gpu, record, views
-from benchmarks.__main__ import main
+from benchmarks import builds, gpu, lineage, record, views
+from benchmarks.__main__ import RESULTS, main
 from benchmarks.clock import Contender, Timing, in_turns
 from benchmarks.record import Section, Target
 
@@ -25,6 +28,106 @@ def test_contenders_take_turns_and_all_are_measured() -> None:
 def test_ratios_are_of_neighbouring_rounds() -> None:
     ours, theirs = Timing(cpu=[1.0, 2.0, 10.0]), Timing(cpu=[2.0, 4.0, 20.0])
     assert theirs.times(ours) == (2.0, 2.0, 2.0)
+
+
+@pytest.mark.parametrize("count", [6, 9, 12])
+def test_the_interval_of_a_median_is_the_narrowest_of_its_kind_that_has_95_percent(count: int) -> None:
+    """Oracle: each value lies below the median or above it, every one of these cases as likely as any other."""
+    low, middle, high = builds.median_interval([float(one) for one in reversed(range(count))])
+    below = [sum(case) for case in itertools.product((0, 1), repeat=count)]
+
+    def covered(rank: float) -> float:
+        """Share of cases with the median between the values at ``rank`` from below and from above."""
+        return sum(rank < found < count - rank for found in below) / len(below)
+
+    assert low + high == count - 1 and middle == (count - 1) / 2
+    assert covered(low) >= 0.95 > covered(low + 1)
+
+
+def test_too_few_pairs_have_no_interval() -> None:
+    with pytest.raises(ValueError, match="5 values"):
+        builds.median_interval([1.0] * 5)
+
+
+OTHER_BUILD = {
+    "harness/__init__.py": "",
+    "benchmarks/__init__.py": "",
+    "benchmarks/__main__.py": "def prepare(): pass",
+    "benchmarks/views.py": "def pictures(count): return count",
+    "benchmarks/pretraining.py": """
+def parts_of(scale, batch): return scale, batch
+class Ours:
+    def __init__(self, images, parts): assert (images, parts) == (6, ("micro", 3))
+    def epoch(self): sum(range(100_000))
+""",
+}
+
+
+def test_another_build_is_measured_with_its_own_packages(tmp_path: Path) -> None:
+    for name, text in OTHER_BUILD.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    with builds.Build(tmp_path, 3, 2) as build:
+        assert all(seconds > 0 for seconds in build.burst())
+    assert build.process.returncode == 0
+
+
+def test_what_is_no_checkout_is_refused(tmp_path: Path) -> None:
+    """An empty folder, and one whose harness would be the one that is installed."""
+    with pytest.raises(SystemExit, match="2"):
+        main(["--only", "b", "--against", str(tmp_path)])
+    (tmp_path / "benchmarks").mkdir()
+    for name, text in OTHER_BUILD.items():
+        if name.startswith("benchmarks"):
+            (tmp_path / name).write_text(text)
+    with pytest.raises(RuntimeError, match="no checkout"):
+        builds.Build(tmp_path, 3, 2)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")  # lightly's DINO head calls the older one of torch
+@pytest.mark.parametrize("method", lineage.TITLES)
+def test_lightlys_networks_have_the_sizes_of_ours_and_its_loss_reaches_them(method: str) -> None:
+    parts = lineage.recipe(method, lineage.TINY_BATCH)
+    script = lineage.SCRIPTS[method](parts)
+    sizes = [one or 32 for one in parts.views.sizes]
+    images = views.pictures(lineage.TINY_BATCH).images
+    (batch,) = lineage.loop(images, lineage.TINY_BATCH, lineage.transforms(parts)[method], script).loader
+    assert [tuple(view.shape) for view in batch] == [(lineage.TINY_BATCH, 3, size, size) for size in sizes]
+    loss = script.loss(batch)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert math.isfinite(float(loss.detach()))
+
+    def kernels(network: torch.nn.Module) -> Iterator[tuple[int, ...]]:
+        return (tuple(one.shape) for one in network.parameters() if one.requires_grad and one.ndim > 1)
+
+    assert sorted(kernels(script)) == sorted(kernels(parts.build_method(images=64, classes=10)))
+    assert all(one.grad is not None for one in script.parameters() if one.requires_grad)
+
+
+@pytest.mark.slow
+def test_a_rehearsal_leaves_no_results(capsys: pytest.CaptureFixture[str]) -> None:
+    def results() -> dict[str, tuple[int, bytes]]:
+        return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in RESULTS.iterdir()}
+
+    before, threads = results(), torch.get_num_threads()
+    try:
+        assert main(["--rehearse", "--only", "c"]) == 0
+    finally:
+        torch.set_num_threads(threads)
+    assert results() == before
+
+
+def test_a_rehearsal_fails_where_a_section_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(effort: object) -> Section:
+        raise AttributeError("an interface that changed")
+
+    monkeypatch.setattr("benchmarks.views.run", broken)
+    threads = torch.get_num_threads()
+    try:
+        with pytest.raises(AttributeError, match="changed"):
+            main(["--rehearse", "--only", "a"])
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(("value", "met"), [(3.9, False), (4.0, True)])
