@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import multiprocessing
+import os
 import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -117,7 +118,7 @@ def shared(run: Run, root: Path) -> Parts:
     """The same of a run that two processes shared."""
     folder = folder_of(run, root / "shared")
     meeting = f"file://{root}/meeting"
-    other = multiprocessing.get_context("spawn").Process(target=_take_part, args=(str(folder.path), meeting, 1))
+    other = multiprocessing.get_context("spawn").Process(target=_follow, args=(str(folder.path), meeting))
     other.start()
     try:
         _take_part(str(folder.path), meeting, 0)
@@ -129,6 +130,12 @@ def shared(run: Run, root: Path) -> Parts:
             other.kill()
         other.join()
     yield from _left(folder)
+
+
+def _follow(folder: str, meeting: str) -> None:
+    """What the second process does, which then ends at once: gloo may abort a process that is torn down at leisure."""
+    _take_part(folder, meeting, 1)
+    os._exit(0)
 
 
 def _take_part(folder: str, meeting: str, rank: int) -> None:

@@ -205,7 +205,7 @@ INSIDE: dict[str, tuple[str, Break, set[str]]] = {
             "harness.models.norm.BatchNorm._batch_norm",
             lambda self, x, mean, var, momentum: (self, x, mean, var, momentum * 0.99),
         ),
-        {"head linear", "head nonlinear", "head mlp", "head prototypes"},
+        {"encoder timm", "head linear", "head nonlinear", "head mlp", "head prototypes"},
     ),
     "groups of two batch norms": (
         LOOP,
