@@ -16,7 +16,7 @@ from harness.methods.base import Method, Update, trainable
 from harness.methods.simclr import ContrastiveMethod
 from harness.models.stochastic import DropPath
 from harness.optim.schedules import Progress
-from harness.train import loop
+from harness.train import checkpoint, loop
 from harness.train.step import optimise
 from tests.methods.pieces import batch_of, example, random_batch
 from tests.train.test_loop import HERE, assert_same, tiny
@@ -148,6 +148,32 @@ def test_an_epoch_begins_once_and_never_on_a_resume_in_its_middle(
     loop.execute(folder, [], HERE)
     assert begun == [(0, (64, 16)), (4, (64, 16)), (8, (64, 16))]
     whole, _ = tiny(tmp_path / "whole")
+    loop.execute(whole, [], HERE)
+    assert_same(folder, whole)
+
+
+def test_the_optimiser_of_every_player_is_in_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two players with momentum: a resume that forgot either would end elsewhere."""
+
+    def steps(self: ContrastiveMethod, batch: Batch, progress: Progress) -> Iterator[Update]:
+        for player in ("top", "main"):
+            yield Update(self.objective(self.embed(self._projected, batch.views)), of=player)
+
+    monkeypatch.setattr(ContrastiveMethod, "players", lambda self: {"main": self.encoder, "top": self.head})
+    monkeypatch.setattr(ContrastiveMethod, "training_step", steps)
+    settings = {"optimizer": {"sgd": {"lr": 0.05, "lr_scaling": "none", "momentum": 0.9}}}
+    folder, _ = tiny(tmp_path / "stopped", **settings)
+    with monkeypatch.context() as patch:
+        looks = iter([False] * 5 + [True] * 9)
+        patch.setattr(
+            loop, "stop_on_signal", lambda: nullcontext(type("Event", (), {"is_set": lambda self: next(looks)})())
+        )
+        with pytest.raises(loop.Interrupted, match="after step 6 of 12"):
+            loop.execute(folder, [], HERE)
+    state = checkpoint.load_newest(folder.checkpoints, torch.device("cpu"))
+    assert state is not None and {*state["optimizers"]} == {"main", "top"}
+    loop.execute(folder, [], HERE)
+    whole, _ = tiny(tmp_path / "whole", **settings)
     loop.execute(whole, [], HERE)
     assert_same(folder, whole)
 
