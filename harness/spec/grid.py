@@ -179,9 +179,10 @@ def _spell_out(node: Any, parents: Sequence[str], part: str) -> None:
 
 def _component_at(keys: Sequence[str]) -> tuple[Registry, str] | None:
     """The kind and name of the component whose fields stand at a dotted path: ``method.byol.predictor.mlp``."""
-    if len(keys) < 2 or keys[0] not in COMPONENTS:
+    roots = {**COMPONENTS, "evaluations": registry.evaluation, "augmentations": registry.augmentation}
+    if len(keys) < 2 or keys[0] not in roots:
         return None
-    kind, name = COMPONENTS[keys[0]], keys[1]
+    kind, name = roots[keys[0]], keys[1]
     for field, inner in zip(keys[2::2], keys[3::2], strict=False):
         nested = kind.nested(name, field) if name in kind.names() else None
         if nested is None:

@@ -86,7 +86,7 @@ GIVES = {"augmentation": "__call__", "objective": "__call__", "optimizer": "peak
 def moved(kind: str, result: Any) -> Any:
     """What a component gives, changed a little."""
     if kind == "evaluation":
-        return ((name, 1.01 * value + 0.01) for name, value in result)
+        return ((name, 1.01 * one + 0.01 if isinstance(one, float) else one) for name, one in result)
     if kind == "dataset":
         return result._replace(train=result.train.part(torch.arange(len(result.train)).flip(0)))
     if kind in ("head", "encoder", "method"):

@@ -21,7 +21,6 @@ scale: smoke
 fixed:
   data: {image_folder: {path: pics, image_size: 16, resize: 16}}
   schedule: {batch_size: 4, epochs: 1, warmup_epochs: 0}
-  evaluations.linear.epochs: 2
 vary: [{objective.nt_xent.temperature: [0.1, 0.5]}]
 seeds: 2
 runs: 4
