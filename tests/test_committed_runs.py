@@ -25,8 +25,10 @@ def read(path: Path) -> Any:
 
 
 def entries(run: Run) -> Iterator[tuple[registry.Registry, registry.Resolved]]:
-    yield from ((kind, getattr(run, key)) for key, kind in COMPONENTS.items())
-    for branch in (run.views.shared, run.views.both, run.views.targeted):
+    parts = ((kind, getattr(run, key)) for key, kind in COMPONENTS.items())
+    yield from ((kind, entry) for kind, entry in parts if entry is not None)  # a method may have a loss of its own
+    branches = (branch.augment for branch in run.views.branches)
+    for branch in (run.views.shared, run.views.both, run.views.targeted, *branches):
         yield from ((registry.augmentation, one) for one in branch)
 
 
