@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.test_knobs import BASE
 from torch import nn
 
 from harness import components
@@ -57,7 +56,9 @@ def poisoned(value: float) -> Trained:
 def cases() -> Iterator[Any]:
     for name in REGISTRIES["evaluation"].names():
         for index, form in enumerate(FORMS.get(name, [{}])):
-            yield pytest.param(name, BASE.get(("evaluation", name), {}) | form, id=f"{name}-{index}")
+            yield pytest.param(
+                name, dict(getattr(REGISTRIES["evaluation"].get(name), "tiny", ({},))[0]) | form, id=f"{name}-{index}"
+            )
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
