@@ -36,6 +36,16 @@ class Metric:
     def decimals(self) -> int:
         return 1 if self.unit == "%" else 2
 
+    def bounds(self, of: Estimate) -> tuple[float | None, float | None]:
+        """The interval of a mean, cut off at the ends of a scale of percentages: Student's t knows of none."""
+        if self.unit != "%" or of.low is None or of.high is None:
+            return of.low, of.high
+        return min(max(of.low, 0.0), 100.0), min(max(of.high, 0.0), 100.0)
+
+    def beyond(self, of: Estimate | None) -> bool:
+        """Whether the interval of a mean reaches past an end of its scale, where it is written as mean ± half."""
+        return of is not None and self.bounds(of) != (of.low, of.high)
+
     @property
     def higher_is_better(self) -> bool:
         return self.path.rpartition("/")[2] in HIGHER_IS_BETTER

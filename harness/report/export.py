@@ -38,8 +38,8 @@ def _record(grid: Grid, number: int, row: Row, column: str, entry: Entry) -> dic
         "column": f"{grid.column_label}={column}" if grid.column_label else column,
         "metric": entry.metric.path,
         "mean": ours.mean if ours else None,
-        "low": ours.low if ours else None,
-        "high": ours.high if ours else None,
+        "low": entry.metric.bounds(ours)[0] if ours else None,
+        "high": entry.metric.bounds(ours)[1] if ours else None,
         "n": ours.n if ours else 0,
         "asked": entry.asked,
         "state": entry.absent or str(entry.state),
@@ -119,13 +119,16 @@ def to_latex(results: Results) -> str:
 
 CAPTION = "Ours: mean ± half of the 95 % t interval over n seeds; the highest in bold; in brackets the published value."
 
+BEYOND = "Student's t knows no ends of a scale: an interval that reaches past 0 or 100 % ends there."
+
 
 def _document(results: Results, frame: str, draw: Callable[[Grid], str], escape: Callable[[str], str] = str) -> str:
     parts = []
     for experiment in results.experiments:
         for grid in grids(results, experiment):
             title = f"{experiment.title or experiment.name} (at {experiment.scale})"
-            parts.append(frame.format(title=escape(title), caption=escape(CAPTION), table=draw(grid)))
+            caption = f"{CAPTION} {BEYOND}" if grid.beyond else CAPTION
+            parts.append(frame.format(title=escape(title), caption=escape(caption), table=draw(grid)))
     return visible("\n".join(parts))
 
 

@@ -78,7 +78,7 @@ def lines_of(grid: Grid) -> list[Line]:
         rows = [
             (float(row.values[0]), row.entries[index]) for row in grid.rows if isinstance(row.values[0], int | float)
         ]
-        ours = tuple(Point(x, e.estimate.mean, e.estimate.low, e.estimate.high) for x, e in rows if e.estimate)
+        ours = tuple(Point(x, e.estimate.mean, *e.metric.bounds(e.estimate)) for x, e in rows if e.estimate)
         paper = tuple(Point(x, e.published) for x, e in rows if e.published is not None)
         found += [Line(name, ours, colour)] if ours else []
         found += [Line(name, paper, colour, True)] if paper else []

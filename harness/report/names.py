@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -87,8 +88,11 @@ def _paired(settings: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def slug(text: str) -> str:
-    """A valid, readable HTML id."""
-    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-").lower()
+    """A valid, readable HTML id; of ``name@scale``, names that read alike (``a-b``, ``a_b``, ``A_b``) have several."""
+    made = re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-").lower()
+    name, at, _ = text.partition("@")
+    plain = not at or re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)*", name)
+    return made if plain else f"{made}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
 def signed(value: float, decimals: int = 1) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import statistics
@@ -179,7 +180,7 @@ class Section:
         only = ",".join(run.id for _, run, _ in runs)
         file = self.experiment.file or f"experiments/{self.experiment.name}.yaml"
         overrides = self.experiment.overrides.items()
-        changed = "".join(f" -o {shlex.quote(path)}={_shell(value)}" for path, value in overrides)
+        changed = "".join(f" -o {shlex.quote(f'{path}={_written(value)}')}" for path, value in overrides)
         where = f"{shlex.quote(file)} --scale {shlex.quote(self.experiment.scale)}"
         command = f"python -m harness.sweep {where}{changed} --only {only}"
         return ArmView(f"{self.anchor}-arm-{index}", name, index == 0, self._changes(arm), tuple(runs), command)
@@ -355,6 +356,7 @@ def _count(number: Any, what: str) -> str:
     return f"{number} {what}{'s' if number != 1 else ''}"
 
 
-def _shell(value: Any) -> str:
-    text = value_name(value)
-    return text if text.replace(".", "").replace("-", "").isalnum() else f"'{text}'"
+def _written(value: Any) -> str:
+    """A value as ``-o`` reads it back: JSON, which is YAML; words of letters without their quotes."""
+    bare = isinstance(value, str) and re.fullmatch(r"[a-z][a-z0-9_]*", value) and value not in ("true", "false", "null")
+    return str(value) if bare else json.dumps(value, ensure_ascii=False)

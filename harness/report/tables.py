@@ -67,6 +67,11 @@ class Grid:
         return [entry for row in self.rows for entry in row.entries]
 
     @property
+    def beyond(self) -> bool:
+        """Whether some mean ± half of it reaches past 0 or 100 %."""
+        return any(one.metric.beyond(one.estimate) for one in self.entries)
+
+    @property
     def metric(self) -> Metric:
         return self.metrics[0]
 

@@ -52,7 +52,7 @@ ID = r"^[a-z0-9][a-z0-9-]*$"
 
 
 def _id(written: str) -> str:
-    if not re.match(ID, written):
+    if not re.fullmatch(ID, written):
         raise ValueError(f"{written!r} is no id: small letters, digits and hyphens, as in lower-is-better")
     return written
 

@@ -11,7 +11,6 @@ import difflib
 import math
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
 
 from harness.spec.errors import Complaint, SpecError
 
@@ -94,11 +94,15 @@ def _first_line(error: Exception) -> str:
 
 
 def _reached(text: str) -> int:
-    """The line of the last thing that the parser understood, for errors that name none."""
+    """The line of the last thing that the parser understood, or of the first letter that no YAML may have."""
     line = 1
-    with suppress(*PARSER_ERRORS):
+    try:
         for event in YAML(typ="safe", pure=True).parse(text):
             line = event.start_mark.line + 1
+    except ReaderError as error:
+        return text.count("\n", 0, error.position) + 1
+    except PARSER_ERRORS:
+        pass
     return line
 
 

@@ -40,7 +40,7 @@ def expand(experiment: Experiment, overrides: Mapping[str, Any] | None = None) -
     complaints: list[Complaint] = []
     base = normalised(experiment.scale.tree)
     _assign_all(base, experiment.fixed, lambda path: experiment.where("fixed", path), experiment, complaints)
-    complaints += _dropped(experiment)
+    complaints += [*_dropped(experiment), *_replaced(experiment)]
     for path, value in (overrides or {}).items():
         if any(_overlaps(path, varied) for grid in experiment.vary for varied in grid):
             complaints.append(Complaint("-o", f"{path!r} is varied by this experiment; it cannot be overridden too"))
@@ -90,6 +90,15 @@ def _dropped(experiment: Experiment) -> Iterator[Complaint]:
     for path in experiment.fixed:
         if all(any(path == one or path.startswith(f"{one}.") for one in grid) for grid in experiment.vary):
             said = f"{path!r} is varied by every grid, so what is fixed here is never used"
+            yield experiment.document.complaint(experiment.where("fixed", path), said)
+
+
+def _replaced(experiment: Experiment) -> Iterator[Complaint]:
+    """``fixed`` is done in order: what stands before something larger of which it is a part is gone with it."""
+    paths = list(experiment.fixed)
+    for place, path in enumerate(paths):
+        if later := next((one for one in paths[place + 1 :] if path.startswith(f"{one}.")), None):
+            said = f"{path!r} is replaced by {later!r}, which is fixed after it: exchange the two"
             yield experiment.document.complaint(experiment.where("fixed", path), said)
 
 

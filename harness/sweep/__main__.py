@@ -183,9 +183,12 @@ def _dispatch(asked: argparse.Namespace, console: Console) -> int:
     if asked.logs or asked.status or asked.cancel:
         from harness.sweep import status
 
-        keys = [f"{path.stem}@{asked.scale}" if asked.scale else path.stem for path in asked.experiments]
+        names = [path.stem if path.suffix in (".yaml", ".yml") else path.name for path in asked.experiments]
+        keys = [f"{name}@{asked.scale}" if asked.scale else name for name in names]
         if asked.logs:
             return status.logs(console, store, asked.logs)
+        for path, key in zip(asked.experiments, keys, strict=True):
+            status.check_file(store, path, key)
         if asked.cancel:
             return status.cancel(console, store, keys, asked.only, yes=asked.yes)
         return status.status(console, store, keys)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -48,7 +48,9 @@ def sweep(asked: argparse.Namespace, console: Console, store: Store, experiments
     offer = [(plan, _bought(purchase, runs)) for plan, runs in offer]
     files = sum(bool(runs) for _, runs in offer)  # that share the cap on jobs
     if asked.plan:
-        return max(_plan_only(asked, console, plan, runs, files) for plan, runs in offer)
+        code = max(_plan_only(asked, console, plan, runs, files) for plan, runs in offer)
+        _would_be_refused(console, [partial(check_names, plans)])  # two of these files may have one name
+        return code
     check_names(plans)
     if not _ready(asked, console, offer):
         return 2
@@ -124,18 +126,18 @@ def _plan_only(asked: argparse.Namespace, console: Console, plan: Plan, runs: Se
         if runs:
             show_lacking(console, lacking(plan.evaluations, asked.data))
     _show_remarks(asked, console, plan, runs)
-    checks = (
-        partial(check_names, [plan]),
-        partial(check_data, runs, asked.data),
-        partial(check_processes, runs, ranks, passes, compile),
-    )
+    checks = (partial(check_data, runs, asked.data), partial(check_processes, runs, ranks, passes, compile))
+    _would_be_refused(console, checks)
+    return code
+
+
+def _would_be_refused(console: Console, checks: Iterable[Callable[[], None]]) -> None:
     for check in checks:
         try:
             check()
         except SpecError as error:
             for one in error.complaints:
                 say(console, f"As things are, a start would be refused: {one}", style="yellow")
-    return code
 
 
 def _show_remarks(asked: argparse.Namespace, console: Console, plan: Plan, runs: Sequence[PlannedRun]) -> None:
@@ -171,7 +173,7 @@ def _show_here(
     cost = bill(prices, runs, plan.evaluations, here.jobs)
     many = f"{here.jobs} at a time" if here.jobs > 1 else "one at a time"
     many += f", {here.processes} processes each" if here.processes > 1 else ""
-    show_plan(console, plan, cost, f"here, {many}" + (" on GPUs" if here.gpus else ""), chosen=chosen)
+    show_plan(console, plan, cost, f"here, {many}" + (" on GPUs" if here.gpus else ""), data=asked.data, chosen=chosen)
     return prices, cost
 
 

@@ -84,7 +84,7 @@ def sweep_on(
         chosen = [*missing, *behind]
         waiting = sum(one.folder.id in queue.runs for one in runs) - len(behind)
         cost = bill(prices, chosen, plan.evaluations, at_once)
-        show_plan(console, plan, cost, f"on {name}, at most {at_once} at a time", queued=waiting)
+        show_plan(console, plan, cost, f"on {name}, at most {at_once} at a time", data=data, queued=waiting)
         if only_plan:
             show_claims(console, plan, prices, {one.folder.id for one in runs} | {*queue.runs})
         batches = []
@@ -317,6 +317,9 @@ def _ids(submission: Submission) -> list[str]:
 
 
 def _show_arrays(console: Console, submission: Submission, cluster: Cluster) -> None:
+    if submission.chunks and cluster.at_once > cluster.runs_per_job:
+        said = f"at_once: {cluster.at_once} runs side by side, but a job has {cluster.runs_per_job} (runs_per_job)"
+        say(console, f"NO EFFECT: {said}; its cores are divided all the same", style="bold yellow")
     for chunk in submission.chunks:
         shared = f"{cluster.processes_per_run} processes a run, " if cluster.processes_per_run > 1 else ""
         shared += f"nodes {cluster.nodes}, each with " if cluster.nodes > 1 else ""

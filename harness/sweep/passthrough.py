@@ -28,11 +28,13 @@ WRITTEN: dict[str, str] = {
     "error": LOGS,
     "export": ENVIRONMENT,
     "export-file": ENVIRONMENT,
+    "get-user-env": ENVIRONMENT,
     "gpus": KEY.format("gpus"),
     "gpus-per-node": KEY.format("gpus"),
     "gpus-per-socket": KEY.format("gpus"),
     "gpus-per-task": KEY.format("gpus"),
     "gres": KEY.format("gres"),
+    "help": "it would start nothing",
     "input": "jobs read nothing from there",
     "job-name": RECORDS,
     "jobid": RECORDS,
@@ -60,6 +62,8 @@ WRITTEN: dict[str, str] = {
     "tres-per-job": KEY.format("gres"),
     "tres-per-task": KEY.format("gres"),
     "unbuffered": "it is always given",
+    "usage": "it would start nothing",
+    "version": "it would start nothing",
     "wait": "a sweep submits and returns; --status says how far it is",
     "workdir": "jobs run in the snapshot of the code; write setup: ['cd FOLDER'] for what the site's lines need",
     "wrap": "the job's script is the sweep's; write setup for lines before it",
@@ -70,9 +74,12 @@ SHORT = {
     "a": "array", "A": "account", "c": "cpus-per-task", "C": "constraint", "d": "dependency", "D": "chdir",
     "e": "error", "G": "gpus", "i": "input", "J": "job-name", "K": "kill-on-bad-exit", "M": "clusters",
     "n": "ntasks", "N": "nodes", "o": "output", "p": "partition", "q": "qos", "Q": "quiet", "t": "time",
-    "u": "unbuffered", "W": "wait",
+    "h": "help", "u": "unbuffered", "V": "version", "W": "wait",
 }  # fmt: skip
 """Their one-letter forms."""
+
+WHOLE = ("requeue", "no-requeue")
+"""Options that the sweep looks for, and heeds."""
 
 WITHOUT_VALUE = frozenset("EhHIkKlOQsuvVXZ")
 """One-letter options of srun that take none: another may follow in the same word."""
@@ -117,6 +124,8 @@ def sbatch_faults(flags: Mapping[str, object]) -> Iterator[tuple[str, str]]:
         meant = SHORT.get(name) if len(name) == 1 else _written(name, WRITTEN)
         if meant is not None:
             yield key, f"the sweep writes --{meant} itself: {WRITTEN[meant]}"
+        elif name not in WHOLE and (whole := [one for one in WHOLE if name and one.startswith(name)]):
+            yield key, f"the sweep looks for this one: write {' or '.join(whole)} whole"
         elif not re.fullmatch(r"[a-z][a-z0-9-]+", name):
             yield key, f"{key!r} is no sbatch option: write a long one, without dashes, as in nice: 100"
         elif key.startswith("-"):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.components import Evaluation
 from harness.data import identity
@@ -22,9 +22,16 @@ if TYPE_CHECKING:
 
 
 def check_data(runs: Iterable[PlannedRun], root: Path) -> None:
-    """Load every data set that the runs ask for, once. Raises :class:`SpecError` with the command that mends it."""
-    entries = sorted({json.dumps(one.run.data, sort_keys=True) for one in runs})
-    complaints = list(dict.fromkeys(one for entry in entries for one in _refused(entry, root)))
+    """Load every data set that the runs ask for, once, and see that it holds a batch.
+
+    Raises :class:`SpecError` with the command that mends it.
+    """
+    sizes = sorted({(json.dumps(one.run.data, sort_keys=True), one.run.schedule.batch_size) for one in runs})
+    complaints = list(dict.fromkeys(one for entry, _ in sizes for one in _refused(entry, root)))
+    for entry, batch in sizes:
+        if (known := _looked_at(entry, root)[2]) and batch > known.train:
+            said = f"a batch of {batch} images is larger than the training set of {known.train}"
+            complaints.append(Complaint("schedule.batch_size", said))
     if complaints:
         raise SpecError(complaints)
 
@@ -91,6 +98,21 @@ def _identity(entry: str, root: Path) -> dict[str, Any] | None:
 
 def images(data: Mapping[str, Any], root: Path) -> int | None:
     """Images of one epoch of a data set, as it is here; None where it cannot be loaded."""
+    known = counts(data, root)
+    return known and known.train
+
+
+class Counts(NamedTuple):
+    """Images of each split of a data set, and its classes."""
+
+    train: int
+    validation: int
+    test: int
+    classes: int
+
+
+def counts(data: Mapping[str, Any], root: Path) -> Counts | None:
+    """Of a data set as it is here; None where it cannot be loaded."""
     return _looked_at(json.dumps(data, sort_keys=True), root)[2]
 
 
@@ -99,11 +121,13 @@ def _refused(entry: str, root: Path) -> tuple[Complaint, ...]:
 
 
 @lru_cache(maxsize=256)
-def _looked_at(entry: str, root: Path) -> tuple[tuple[Complaint, ...], tuple[str, ...], int | None]:
-    """Why this data set cannot be loaded, its remarks, and how many images it trains on; asked once, whoever asks."""
+def _looked_at(entry: str, root: Path) -> tuple[tuple[Complaint, ...], tuple[str, ...], Counts | None]:
+    """Why this data set cannot be loaded, its remarks, and how many images it has; asked once, whoever asks."""
     try:
         loaded = registry.dataset.build(json.loads(entry)).load(root)
-        return (), tuple(identity.remarks(loaded)), len(loaded.train)
+        validation = 0 if loaded.validation is None else len(loaded.validation)
+        known = Counts(len(loaded.train), validation, len(loaded.test), len(loaded.classes))
+        return (), tuple(identity.remarks(loaded)), known
     except SpecError as error:
         return error.complaints, (), None
 

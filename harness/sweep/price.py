@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -30,6 +31,10 @@ IMAGES_PER_SECOND: dict[str, tuple[float, float]] = {
 }
 """Guess for two 32x32 views, CIFAR stem, forward and backward: one CPU core, one data-centre GPU. On the slow side."""
 
+MICRO = 16, (40, 80, 160), 0
+"""Stem, widths and depth of the narrow network that its guess is of."""
+LEAST_WORK = 0.3
+"""However few channels: below this share of that work, what takes the time is the making of the views."""
 SOME_IMAGES = 50_000
 """Stands in for a number that nobody knows; what is made of it is said to be unknown."""
 COUNTS = frozenset({"train_images", "test_images", "validation_images"})
@@ -83,17 +88,19 @@ class Prices:
         """Look at every finished run; unreadable files are no price. ``gpu=""`` is any GPU."""
         prices = cls(gpu, devices, processes, data)
         for folder in store.all_runs():
-            with suppress(StoreError, KeyError, TypeError):
+            with suppress(StoreError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError):
                 about = read_json(folder.provenance)
                 if not about or "images_per_second" not in about or not prices._same(about["hardware"]):
                     continue
-                key = similar(read_json(folder.spec)["spec"])
+                spec = read_json(folder.spec)["spec"]
                 cores = about.get("threads", 1) if gpu is None else 1
-                prices.rates[key].append(float(about["images_per_second"]) / cores / about.get("processes", 1))
+                rate = float(about["images_per_second"]) / cores / about.get("processes", 1)
+                if 0 < rate < math.inf:  # rounded, or damaged, it may be none
+                    prices.rates[similar(spec)].append(rate)
                 for handle in handles:
                     held = read_json(folder.evaluation(handle))
                     if held is not None:
-                        prices.evaluations[key, handle].append(float(held["wall_seconds"]) * cores)
+                        prices.evaluations[_evaluated(spec), handle].append(float(held["wall_seconds"]) * cores)
         return prices
 
     def _same(self, hardware: dict[str, Any]) -> bool:
@@ -113,15 +120,17 @@ class Prices:
         """Training (unless that is done) plus the evaluations ``asked`` for."""
         key = similar(run.spec())
         count = train_images(run, self.data)
-        images = run.schedule.epochs * (count or SOME_IMAGES)
+        images = count or SOME_IMAGES
         measured = key in self.rates
         rate = median(self.rates[key]) if measured else guess(run, on_gpu=self.gpu is not None)
         speed = self.devices if self.gpu is None else self.processes
-        training = images / rate / speed
+        epoch = images / rate / speed
+        training = run.schedule.epochs * epoch
         evaluating = 0.0
-        for one in asked:
-            times = self.evaluations.get((key, one.handle))
-            evaluating += median(times) / speed if times else EVALUATION_SHARE * training
+        alike = _evaluated(run.spec())
+        for one in asked:  # that of an untrained network takes its time as well
+            times = self.evaluations.get((alike, one.handle))
+            evaluating += median(times) / speed if times else EVALUATION_SHARE * max(training, epoch)
         return Price(training if train else 0.0, evaluating, measured, self._unknown(run, count, measured))
 
     def _unknown(self, run: Run, count: int | None, measured: bool) -> str:
@@ -151,6 +160,11 @@ def similar(spec: dict[str, Any]) -> str:
     return json.dumps(alike, sort_keys=True)
 
 
+def _evaluated(spec: dict[str, Any]) -> str:
+    """Runs that agree in this are evaluated in the same time: it is of all images together, so their number counts."""
+    return json.dumps([similar(spec), spec["data"]], sort_keys=True)
+
+
 def train_images(run: Run, root: Path | None) -> int | None:
     """Images in one epoch: as the run says, else as the data set in ``root`` has; None where nobody knows."""
     ((_, fields),) = run.data.items()
@@ -169,8 +183,21 @@ def guess(run: Run, *, on_gpu: bool) -> float:
     size = next(iter(run.data.values())).get("image_size") or 32
     pixels = (size / 32) ** 2 / (16 if fields.get("stem") == "imagenet" else 1)
     width = float(fields.get("width", 1) or 1)
+    if name == "micro":
+        work = _micro_work(fields["stem"], fields["widths"], fields["depth"])
+        width = math.sqrt(max(work / _micro_work(*MICRO), LEAST_WORK))
     views = sum(one.count * ((one.size or size) / size) ** 2 for one in run.views.branches) or 2.0
     return (gpu if on_gpu else cpu) / width**2 / max(pixels, 0.25) / (views / 2)
+
+
+def _micro_work(stem: int, widths: Sequence[int], depth: int) -> float:
+    """Multiplications of one 32x32 image: 3x3 convolutions, every stage at half the resolution of the one before."""
+    side, channels, work = 16, stem, 27.0 * stem * 16**2
+    for width in widths:
+        side = math.ceil(side / 2)
+        work += 9 * (channels + 2 * depth * width) * width * side**2
+        channels = width
+    return work
 
 
 @dataclass(frozen=True)

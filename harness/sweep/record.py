@@ -5,15 +5,14 @@ The report needs nothing else: neither the YAML nor the code that expanded it.
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from harness.spec.errors import Complaint, SpecError
-from harness.spec.run import identity
 from harness.store import StoreError, read_json, write_json
+from harness.sweep import studies
 from harness.sweep.plan import Plan, manifest_path
 
 
@@ -26,7 +25,7 @@ def manifest(plan: Plan) -> dict[str, Any]:
         "title": experiment.file.title,
         "question": experiment.question,
         "file": _shown(experiment.document.path),
-        "place": _place(plan),
+        "place": studies.place(experiment.document.path, plan.store.root),
         "seeds": experiment.seeds,
         "runs": len(plan.runs),
         "overrides": plan.overrides,
@@ -86,7 +85,7 @@ def _lost(plan: Plan, path: Path) -> str:
         held = read_json(path)
     except StoreError:
         return ""  # nothing can be read there, and it is said where it is looked at
-    if not isinstance(held, dict) or _same_file(plan, held):
+    if not isinstance(held, dict) or studies.is_of(held, plan.experiment.document.path, plan.store.root):
         return ""
     arms = held.get("arms") or []
     runs = {run for arm in arms for run in arm.get("runs", {}).values()} - plan.runs.keys()
@@ -96,20 +95,6 @@ def _lost(plan: Plan, path: Path) -> str:
     asked = [plan.store.run(run) for arm in arms for run in arm.get("runs", {}).values()]
     done = {handle for handle in handles if any(one.evaluation(handle).exists() for one in asked)}
     return f"{len(done)} of its evaluations" if done else ""
-
-
-def _same_file(plan: Plan, held: dict[str, Any]) -> bool:
-    """Whether a manifest is of the file that is planned; those without a place say only how the file was called."""
-    if isinstance(held.get("place"), str):
-        return bool(held["place"] == _place(plan))
-    called = Path(str(held.get("file", ""))).parts
-    return not called or plan.experiment.document.path.resolve().parts[-len(called) :] == called
-
-
-def _place(plan: Plan) -> str:
-    """Tells files of one name apart: a digest of the way from the results to the file, which moves along with both."""
-    way = os.path.relpath(plan.experiment.document.path.resolve(), plan.store.root.resolve())
-    return identity({"file": way}, 12)
 
 
 def _earlier(plan: Plan, path: Path) -> dict[str, list[int]]:

@@ -94,7 +94,7 @@ def parameters(
 
 def _flags(cluster: Cluster) -> Flags:
     """Further sbatch options. Jobs may be requeued, also where the site does not let them by default (JobRequeue=0)."""
-    wanted: Flags = {"requeue": "no-requeue" not in cluster.sbatch, **cluster.sbatch}
+    wanted: Flags = {"requeue": not cluster.sbatch.get("no-requeue"), **cluster.sbatch}
     return {key: value for key, value in wanted.items() if value is not False}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -29,10 +30,20 @@ WEIGHTLESS = (
 )
 
 
-def show_plan(console: Console, plan: Plan, cost: Bill, place: str, queued: int = 0, chosen: int | None = None) -> None:
+def show_plan(
+    console: Console,
+    plan: Plan,
+    cost: Bill,
+    place: str,
+    *,
+    data: Path | None = None,
+    queued: int = 0,
+    chosen: int | None = None,
+) -> None:
     """Counts, price and everything that deserves a word, for a reader who has never seen the tool.
 
-    ``chosen`` of the runs are to be started; those that ``cost`` is of, if nothing else is said.
+    ``chosen`` of the runs are to be started; those that ``cost`` is of, if nothing else is said. ``data`` is the folder
+    of data sets that settings are held against.
     """
     experiment, scale = plan.experiment, plan.experiment.scale
     say(console, experiment.file.title, style="bold")
@@ -55,7 +66,7 @@ def show_plan(console: Console, plan: Plan, cost: Bill, place: str, queued: int 
     found = [gap for one in plan.runs.values() for gap in one.gaps]
     show_gaps(console, found, {one.handle: one.label for one in plan.evaluations})
     if plan.to_do:  # of what was trained already the report says it, from the weights
-        _show_idle(console, plan)
+        _show_idle(console, plan, data)
         _show_inert(console, plan)
 
 
@@ -109,13 +120,13 @@ def price_line(cost: Bill, place: str, to_do: int, left_out: int = 0) -> str:
     )
 
 
-def _show_idle(console: Console, plan: Plan) -> None:
+def _show_idle(console: Console, plan: Plan, data: Path | None) -> None:
     """Settings that cannot take effect where they are set."""
     from harness.sweep.idle import idle
 
-    for what, arms in idle(plan).items():
+    for what, arms in idle(plan, data).items():
         more = f" and {len(arms) - LISTED} more" if len(arms) > LISTED else ""
-        of = "every setting" if len(arms) == len(plan.arms) else "; ".join(arms[:LISTED]) + more
+        of = "every setting" if len(arms) in (0, len(plan.arms)) else "; ".join(arms[:LISTED]) + more
         say(console, f"NO EFFECT: {what} ({of})", style="bold yellow")
 
 

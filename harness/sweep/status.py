@@ -8,6 +8,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -18,7 +19,7 @@ from rich.text import Text
 from harness.liveness import machine, process_start
 from harness.spec.errors import SpecError, nearest
 from harness.store import RunFolder, State, Store, StoreError, read_json, write_json
-from harness.sweep import scheduler
+from harness.sweep import scheduler, studies
 from harness.sweep.attempts import entries, last, now
 from harness.sweep.endings import OPEN, endings, show_endings
 from harness.sweep.evidence import show_held
@@ -46,6 +47,16 @@ def manifests(store: Store, keys: Sequence[str]) -> Manifests:
         if not any(_means(key, name) for name in found):
             raise SpecError(f"{store.root}: no sweep of {key!r} here yet; {nearest(key, found)}")
     return {name: held for name, held in found.items() if not keys or any(_means(key, name) for key in keys)}
+
+
+def check_file(store: Store, path: Path, key: str) -> None:
+    """Raises :class:`SpecError` where ``path`` is a file, and the sweep of its name is of another one."""
+    if not path.is_file():
+        return
+    for name, held in manifests(store, [key]).items():
+        if not studies.is_of(held, path, store.root):
+            said = f"{store.experiments / name}.json is of another file of this name ({held.get('file')})"
+            raise SpecError(f"{path}: {said}; to ask for that one, name it without folder and suffix")
 
 
 def _means(key: str, name: str) -> bool:

@@ -33,7 +33,7 @@ from harness.sweep.live import say
 from harness.sweep.machine import cores, gpus
 from harness.sweep.plan import make_plan
 from harness.sweep.preflight import check_data, check_processes
-from harness.sweep.record import record
+from harness.sweep.record import check_names, record
 from harness.sweep.snapshot import keep_sources
 from harness.sweep.worker import Assignment
 from harness.train import distributed
@@ -97,6 +97,7 @@ def work(asked: argparse.Namespace, me: Rank, console: Console) -> int:
         overrides=read_overrides(asked.overrides),
         code=code_fingerprint(),
     )
+    check_names([plan])
     check_choice(asked.only, None, [plan])
     missing = [one for one in plan.to_do if not asked.only or one.folder.id.startswith(tuple(asked.only))]
     check_data(missing, asked.data)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
+from harness.spec.errors import SpecError
 from harness.spec.experiment import load_experiment
 from harness.spec.run import Evaluation
 from harness.store import Store
 from harness.sweep.__main__ import main
 from harness.sweep.idle import idle, idle_in
 from harness.sweep.plan import make_plan
+from harness.sweep.preflight import check_data
 from tests.sweep.test_plan import Write
 
+FIXED = ("  schedule.epochs: 1\n", "  schedule.epochs: 1\n  X\n")
 EPOCHS = ("objective.nt_xent.temperature: [0.1, 0.5]", "schedule.epochs: [0, 1, 3, 200]")
 
 
@@ -60,3 +65,56 @@ def test_others_of_the_kind(
     spec = run.spec() | {"schedule": {"batch_size": 32, "epochs": 1}, "views": {"both": []}} | changes
     found = list(idle_in(type(run).model_validate(spec), [Evaluation("label", "handle", evaluation)]))
     assert len(found) == bool(said) and all(said in one for one in found)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            [("[linear]", "[linear, {fine_tune: {batch_size: 500}}]")],
+            "fine_tune@10%: batch_size 500 of 64 training images",
+        ),
+        ([("[linear]", "[linear, contrastive]")], "contrastive: examples 512 of 32 test images: there are no more"),
+        ([("[linear]", "[linear, tsne]")], "tsne: classes 10 of 4 classes: there are no more"),
+        ([("[linear]", "[linear, tsne]")], "tsne: images 100 of 32 test images: there are no more"),
+        ([FIXED, ("X", "schedule.warmup_epochs: 0.01")], "schedule.warmup_epochs 0.01 of 64 images: not one step"),
+        ([FIXED, ("X", "augmentations.blur.p: 0.9")], "augmentations.blur.p: no view has 'blur'"),
+        ([FIXED, ("X", "evaluations.knn.k: 5")], "evaluations.knn.k: 'knn' is not among what is evaluated"),
+    ],
+)
+def test_what_the_data_do_not_hold_and_what_nothing_uses_is_said(
+    write: Write, results: Store, capsys: pytest.CaptureFixture[str], changes: list[tuple[str, str]], said: str
+) -> None:
+    path = write(*changes)
+    assert any(one.startswith(said) for one in idle(make_plan(load_experiment(path), results), results.root))
+    assert main([str(path), "--plan", "--results", str(results.root), "--cluster", "local"]) == 0
+    assert f"NO EFFECT: {said}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_what_the_data_hold_is_not_remarked_on(write: Write, results: Store) -> None:
+    used = "schedule.warmup_epochs: 0.5\n  evaluations.linear.split: test\n  augmentations.flip.p: 0.4"
+    plan = make_plan(load_experiment(write(FIXED, ("X", used))), results)
+    assert idle(plan, results.root) == {}
+    assert idle(plan) == {}
+
+
+def test_a_value_that_a_later_one_replaces_is_refused(write: Write, results: Store) -> None:
+    path = write(FIXED, ("X", "optimizer.lars.lr: 0.5\n  optimizer: {sgd: {}}"))
+    with pytest.raises(SpecError, match=r":8: 'optimizer.lars.lr' is replaced by 'optimizer'"):
+        make_plan(load_experiment(path), results)
+
+
+def test_a_batch_larger_than_a_folder_of_images_is_refused_before_the_start(write: Write, tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        for name in ("a", "b"):
+            folder = tmp_path / "data" / "pics" / split / name
+            folder.mkdir(parents=True)
+            for number in range(8):
+                Image.new("RGB", (36, 36), (number, 0, 0)).save(folder / f"{number}.png")
+    pics = "image_folder: {path: pics, image_size: 32, resize: 36}"
+    path = write(("synthetic: {train_images: 64, test_images: 32}", pics))
+    plan = make_plan(load_experiment(path), Store(tmp_path / "results"))
+    with pytest.raises(SpecError, match="a batch of 32 images is larger than the training set of 16"):
+        check_data(plan.to_do, tmp_path / "data")
+    asked = [str(path), "--results", str(tmp_path / "results"), "--data", str(tmp_path / "data"), "--cluster", "local"]
+    assert main(asked) == 2 and not (tmp_path / "results").exists()

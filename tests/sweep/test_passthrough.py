@@ -124,3 +124,15 @@ def test_the_environment_does_not_overrule_the_cluster_file(monkeypatch: pytest.
     with launch._undisturbed(Cluster(partition="gpu")):
         assert {name for name in gone | stays if f"SBATCH_{name}" in os.environ} == stays
     assert all(f"SBATCH_{name}" in os.environ for name in gone)
+
+
+@pytest.mark.parametrize("key", ["no-req", "re", "no_req", "help", "h", "V", "version", "usage", "get_user_env"])
+def test_what_the_sweep_looks_for_is_written_whole_and_what_starts_nothing_is_refused(key: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(key)):
+        Cluster(sbatch={key: True})
+    assert (
+        "requeue"
+        in request.parameters(Cluster(sbatch={"no-requeue": False}), Chunk("n", [["a"]], 1, 30))[
+            "additional_parameters"
+        ]
+    )

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from harness import components
+from harness import components, provenance
 from harness.spec.errors import SpecError
 from harness.spec.experiment import load_experiment
 from harness.spec.run import Run
-from harness.store import Store
+from harness.store import Store, write_json
 from harness.sweep import launch
 from harness.sweep.budget import buy
 from harness.sweep.cluster import Cluster
 from harness.sweep.plan import Plan, make_plan
-from harness.sweep.price import Prices, bill, similar
+from harness.sweep.price import Prices, bill, guess, similar
 from tests.sweep.test_plan import Write
 
 PICS = ("{synthetic: {train_images: 64, test_images: 32}}", "{image_folder: {path: pics, image_size: 32, resize: 36}}")
@@ -86,3 +87,64 @@ def test_times_of_other_runs_are_no_measure(write: Write, results: Store, change
     assert similar(other.spec()) != similar(run.spec())
     longer = run.model_copy(update={"schedule": run.schedule.model_copy(update={"epochs": 9}), "seed": 5})
     assert similar(longer.spec()) == similar(run.spec()) and components
+
+
+def timed(plan: Plan, run: str, rate: Any = 640.0, evaluating: float = 0.5) -> None:
+    """As if this run had been trained here at so many images a second."""
+    folder = plan.store.run(run)
+    folder.create(plan.runs[run].run.spec())
+    hardware = {"cpu": provenance.cpu_name(), "gpu": None}
+    about = {"images_per_second": rate, "threads": 1, "hardware": hardware}
+    folder.provenance.write_text(json.dumps(about))
+    for one in plan.evaluations:
+        write_json(folder.evaluation(one.handle), {"run": run, "values": {"top1": 1.0}, "wall_seconds": evaluating})
+
+
+def price(plan: Plan, run: str) -> float:
+    prices = Prices.read(plan.store, None, [one.handle for one in plan.evaluations])
+    return prices.of(plan.runs[run].run, plan.evaluations).seconds
+
+
+@pytest.mark.parametrize("rate", [0, 0.0, -1.0, float("nan"), float("inf"), "fast", None, []])
+def test_a_rate_that_is_none_is_no_price(write: Write, results: Store, rate: Any) -> None:
+    """Rates are written rounded: of a large network on a slow core nothing may be left."""
+    plan = planned(write, results)
+    run = next(iter(plan.runs))
+    timed(plan, run, rate)
+    assert 0 < price(plan, run) < 1000
+
+
+def test_evaluations_of_more_images_take_longer_than_was_measured_of_few(write: Write, results: Store) -> None:
+    plan = planned(write, results)
+    timed(plan, next(iter(plan.runs)), evaluating=1000.0)
+    run, same = list(plan.runs)[:2]
+    assert price(plan, run) == price(plan, same) == pytest.approx(2 + 64 / 640 + 1000)
+    more = planned(write, results, ("train_images: 64", "train_images: 640"))
+    assert price(more, next(iter(more.runs))) == pytest.approx(2 + 1.25 * 640 / 640), (
+        "the rate counts, the sum does not"
+    )
+
+
+def test_to_evaluate_an_untrained_network_takes_its_time(write: Write, results: Store) -> None:
+    path = write(("{train_images: 64", "{train_images: 6400000"), ("schedule.epochs: 1", "schedule.epochs: 0"))
+    plan = make_plan(load_experiment(path), results)
+    assert price(plan, next(iter(plan.runs))) > 100
+
+
+@pytest.mark.parametrize(
+    ("network", "measured"),  # images per second and core in results/: medians of runs at micro scale
+    [
+        ({"stem": 16, "widths": [40, 80, 160], "depth": 0}, 1497),
+        ({"stem": 16, "widths": [40, 80, 160], "depth": 1}, 664),
+        ({"stem": 32, "widths": [80, 160, 320], "depth": 0}, 821),
+        ({"stem": 8, "widths": [24, 40, 80], "depth": 0}, 4277),
+    ],
+)
+def test_the_guess_follows_the_work_of_the_narrow_network(
+    write: Write, results: Store, network: dict[str, Any], measured: float
+) -> None:
+    run = next(iter(planned(write, results).runs.values())).run
+    found = guess(run.model_copy(update={"encoder": {"micro": network}}), on_gpu=False)
+    assert 0.3 < found / measured < 3
+    wider = {"micro": network | {"widths": [10 * one for one in network["widths"]]}}
+    assert guess(run.model_copy(update={"encoder": wider}), on_gpu=False) < found / 10
