@@ -63,8 +63,8 @@ def evaluation_fault(stem: str, held: Mapping[str, Any]) -> str:
 
 def manifest_fault(experiment: Experiment, stem: str, written: Mapping[str, Any]) -> str:
     """What is wrong with a manifest before any run is read; ``written`` is the JSON it was read from."""
-    changed = f"+{identity(experiment.overrides, 6)}" if experiment.overrides else ""
-    if stem != f"{experiment.name}@{experiment.scale}{changed}":
+    called = f"{experiment.name}@{experiment.scale}"  # older names may have a plus sign in them
+    if not (stem.startswith(f"{called}+") if experiment.overrides else stem == called):
         return f"is of {experiment.key}, under another name"
     for arm, as_written in zip(experiment.arms, written.get("arms", []), strict=True):
         named = f"the arm {arm_name(arm.settings)}"
