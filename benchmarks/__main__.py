@@ -23,7 +23,7 @@ from benchmarks import record
 from benchmarks.clock import Effort
 from benchmarks.figure import draw
 from benchmarks.record import Section
-from harness import provenance
+from harness.store import provenance
 from harness.train.memory import keep_memory
 
 SECTIONS = {

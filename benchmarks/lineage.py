@@ -23,9 +23,9 @@ from benchmarks.pretraining import EXPERIMENTS, LIGHTLY, Ours, Script, loop, par
 from benchmarks.record import OURS, Section, Target, rows_of
 from benchmarks.views import pictures
 from harness.components import Parts
+from harness.config.experiment import load_experiment
+from harness.config.grid import expand
 from harness.models.norm import Norm
-from harness.spec.experiment import load_experiment
-from harness.spec.grid import expand
 
 BATCH, STEPS = 256, 4
 TINY_BATCH = 16

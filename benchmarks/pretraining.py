@@ -30,14 +30,14 @@ from benchmarks.record import OURS, Section, Target, rows_of
 from benchmarks.views import VIEW, on_pil, pictures
 from harness import components
 from harness.components import Parts
+from harness.config.experiment import load_scale
+from harness.config.grid import assign, normalised
 from harness.data.datasets import Resident
 from harness.data.views import batches
 from harness.methods.base import Method
+from harness.optim.optim import Rates
 from harness.optim.schedules import Progress
-from harness.spec.experiment import load_scale
-from harness.spec.grid import assign, normalised
 from harness.train.loop import accumulate
-from harness.train.optim import Rates
 from harness.train.step import optimise
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from benchmarks.clock import Contender
-from harness.sweep.server import PRELOAD, start_server
+from harness.sweep.local.server import PRELOAD, start_server
 
 FORKED, FRESH = "forked from the server", "fresh interpreter"
 ONE_STEP = {
@@ -28,11 +28,11 @@ ROOT = Path(__file__).resolve().parent.parent
 def train(changes: dict[str, object], answer: Connection | None = None) -> None:
     """A whole run in this process: folder, data, training, weights on disk; answers with its memory."""
     from harness import components
-    from harness.spec.experiment import load_scale
-    from harness.spec.grid import assign, normalised
-    from harness.store import Store
+    from harness.config.experiment import load_scale
+    from harness.config.grid import assign, normalised
+    from harness.place import Place
+    from harness.store.results import Store
     from harness.train.loop import execute
-    from harness.train.place import Place
 
     tree = normalised(load_scale(ROOT / "experiments", "micro").tree)
     for path, value in changes.items():

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from benchmarks.clock import Timing
-from harness import provenance
+from harness.store import provenance
 
 OURS = "harness"
 IN_TURNS = (

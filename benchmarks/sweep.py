@@ -22,13 +22,13 @@ from rich.console import Console
 
 from benchmarks.clock import Contender, Effort, Timing, measure
 from benchmarks.record import OURS, Row, Section, Target
-from harness.spec.experiment import Experiment, load_experiment
-from harness.store import RunFolder, Store, write_json
-from harness.sweep.plan import Plan, make_plan
-from harness.sweep.pool import Pool
-from harness.sweep.record import manifest
+from harness.config.experiment import Experiment, load_experiment
+from harness.place import Place
+from harness.store.results import RunFolder, Store, write_json
+from harness.sweep.local.pool import Pool
+from harness.sweep.plan.plan import Plan, make_plan
+from harness.sweep.plan.record import manifest
 from harness.sweep.status import status
-from harness.train.place import Place
 
 ROOT = Path(__file__).resolve().parent.parent
 STARTS, FEW_STARTS = 20, 2
@@ -149,8 +149,8 @@ def timed(work: Callable[[], object], units: float = 1.0) -> Timing:
 
 def run(effort: Effort) -> Section:
     """The whole section."""
-    from harness.report.collect import collect
-    from harness.report.page import render
+    from harness.report.read.collect import collect
+    from harness.report.render.page import render
 
     runs, starts = effort.of(10_000, 2_500, SMALLEST), effort.of(STARTS, STARTS, FEW_STARTS)
     with tempfile.TemporaryDirectory() as place:

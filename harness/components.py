@@ -1,6 +1,6 @@
 """Run -> built parts: the one importer of all component modules, and the only place where both sides meet.
 
-``resolve`` turns an arm's tree of settings into a :class:`~harness.spec.run.Run` with every default filled in;
+``resolve`` turns an arm's tree of settings into a :class:`~harness.config.run.Run` with every default filled in;
 ``build`` turns a run into the objects that the loop calls. A specification that plans is one that builds.
 """
 
@@ -23,21 +23,21 @@ import harness.data
 import harness.evaluate
 import harness.methods
 import harness.models
+import harness.objectives
 import harness.optim
-import harness.train.optim
+from harness.config import outside, registry
+from harness.config import run as spec
+from harness.config.errors import Complaint, SpecError, nearest
+from harness.config.grid import COMPONENTS, OPTIONAL
+from harness.config.registry import Resolved, split_entry
+from harness.config.run import Evaluation as Evaluation
+from harness.config.run import Run, evaluation_handle
 from harness.data.views import Branch, Views
 from harness.methods.base import Method, Task
 from harness.models.encoder import Encoder
 from harness.models.norm import Norm
-from harness.spec import outside, registry
-from harness.spec import run as spec
-from harness.spec.errors import Complaint, SpecError, nearest
-from harness.spec.grid import COMPONENTS, OPTIONAL
-from harness.spec.registry import Resolved, split_entry
-from harness.spec.run import Evaluation as Evaluation
-from harness.spec.run import Run, evaluation_handle
 
-for _package in (harness.data, harness.optim, harness.models, harness.methods, harness.evaluate):
+for _package in (harness.data, harness.optim, harness.models, harness.objectives, harness.methods, harness.evaluate):
     for _module in pkgutil.iter_modules(_package.__path__):
         if _module.name != "__main__":
             importlib.import_module(f"{_package.__name__}.{_module.name}")

@@ -17,9 +17,9 @@ TENSOR_ROOMS = ("data", "models", "methods", "evaluate")
 FILES = ("store", "liveness", "causes")
 PARTS = (*TENSOR_ROOMS, "train.optim", "train.checkpoint", "train.distributed")
 ABOVE_PARTS = (
-    "harness.spec.experiment",
-    "harness.spec.grid",
-    "harness.spec.run",
+    "harness.config.experiment",
+    "harness.config.grid",
+    "harness.config.run",
     "harness.components",
     "harness.digests",
     "harness.sweep",
@@ -70,7 +70,7 @@ def test_parts_know_tensors_never_experiments(module: str) -> None:
 
 @pytest.mark.parametrize("module", [one for one in MODULES if inside(one, *TENSOR_ROOMS)])
 def test_tensor_rooms_do_not_touch_the_store(module: str) -> None:
-    assert not touches(imports(module), "harness.store")
+    assert not touches(imports(module), "harness.store.results")
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -97,18 +97,18 @@ def test_the_doctor_looks_on_and_nothing_leans_on_it(module: str) -> None:
     rooms = ("models", "methods", "train", "evaluate", "components", "report")
     assert not touches(found, *(f"harness.{room}" for room in rooms))
     at_import = imports(module, top_level_only=True)  # a torch that is broken is a finding, not a crash
-    assert not touches(at_import, "torch", "torchvision", "harness.sweep.launch", "harness.sweep.plan")
+    assert not touches(at_import, "torch", "torchvision", "harness.sweep.slurm.launch", "harness.sweep.plan.plan")
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_one_importer_each(module: str) -> None:
     found = imports(module)
     if touches(found, "submitit"):
-        assert module in ("harness.sweep.launch", "harness.sweep.meeting")
+        assert module in ("harness.sweep.slurm.launch", "harness.sweep.slurm.meeting")
     if touches(found, "ruamel"):
-        assert module == "harness.spec.document"
+        assert module == "harness.config.document"
     if touches(found, "jinja2"):
-        assert module == "harness.report.page"
+        assert module == "harness.report.render.page"
     if touches(found, "timm"):
         assert module in ("harness.models.vit", "harness.models.foreign")
         assert not touches(imports(module, top_level_only=True), "timm")  # a second, and torch's compiler
@@ -126,7 +126,7 @@ def test_no_junk_drawers() -> None:
 def test_the_loop_names_no_component() -> None:
     """Law 1: variation is data or a component; a comparison with a registered name would fork the loop."""
     from harness import components
-    from harness.spec.registry import REGISTRIES
+    from harness.config.registry import REGISTRIES
 
     assert components
     names = {name for registry in REGISTRIES.values() for name in registry.names()}
@@ -142,7 +142,7 @@ def test_the_loop_names_no_component() -> None:
         assert not compared & names
 
 
-@pytest.mark.parametrize("module", ["harness.report.page", "harness.spec.grid", "harness.store"])
+@pytest.mark.parametrize("module", ["harness.report.render.page", "harness.config.grid", "harness.store.results"])
 def test_importing_does_not_pull_in_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
@@ -159,15 +159,15 @@ def test_help_with_data_does_not_pull_in_torch() -> None:
 
 
 def test_importing_the_sweep_does_not_pull_in_the_report_or_pandas() -> None:
-    code = "import sys, harness.sweep.plan; sys.exit('pandas' in sys.modules or 'matplotlib' in sys.modules)"
+    code = "import sys, harness.sweep.plan.plan; sys.exit('pandas' in sys.modules or 'matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 def test_planning_does_not_import_the_compiler() -> None:
     """Two seconds of every ``--plan``, which torch spends before an optimiser takes its first parameter."""
     code = (
-        "import sys; from pathlib import Path; from harness import components; from harness.spec.grid import expand;"
-        "from harness.spec.experiment import load_experiment;"
+        "import sys; from pathlib import Path; from harness import components; from harness.config.grid import expand;"
+        "from harness.config.experiment import load_experiment;"
         "arms = expand(load_experiment(Path('experiments/temperature.yaml'), 'smoke'));"
         "components.check(components.resolve(arms[0].tree, seed=0)); sys.exit('torch._dynamo' in sys.modules)"
     )

@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from harness.spec.document import read_yaml
-from harness.spec.errors import SpecError
+from harness.config.document import read_yaml
+from harness.config.errors import SpecError
 from harness.sweep.__main__ import main
-from harness.sweep.cluster import load_cluster
+from harness.sweep.slurm.cluster import load_cluster
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
 FILES = sorted(EXPERIMENTS.glob("*.yaml"))

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from harness import components
+from harness.config.experiment import load_experiment
+from harness.config.grid import expand, lookup
+from harness.config.run import Branch, Run
 from harness.report.__main__ import main as report
-from harness.spec.experiment import load_experiment
-from harness.spec.grid import expand, lookup
-from harness.spec.run import Branch, Run
 from harness.sweep.__main__ import main as sweep
-from harness.sweep.price import guess, similar
+from harness.sweep.plan.price import guess, similar
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
 

@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from harness.report.judging import REFERENCE, Judged, is_summary, judge_all
-from harness.report.records import Arm, Experiment, Results, Run, State
-from harness.report.verdicts import Verdict
-from harness.spec import registry
-from harness.spec.experiment import load_experiment, scale_names
-from harness.spec.matching import matches
-from harness.store import Store
-from harness.sweep.plan import make_plan
-from harness.sweep.record import manifest
+from harness.config import registry
+from harness.config.experiment import load_experiment, scale_names
+from harness.config.matching import matches
+from harness.report.judge.judging import REFERENCE, Judged, is_summary, judge_all
+from harness.report.judge.verdicts import Verdict
+from harness.report.read.records import Arm, Experiment, Results, Run, State
+from harness.store.results import Store
+from harness.sweep.plan.plan import make_plan
+from harness.sweep.plan.record import manifest
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
 NAMES = sorted(path.stem for path in EXPERIMENTS.glob("*.yaml"))

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from harness import components
-from harness.spec import registry
-from harness.spec.experiment import load_experiment
-from harness.spec.grid import COMPONENTS, expand
-from harness.spec.run import Run
+from harness.config import registry
+from harness.config.experiment import load_experiment
+from harness.config.grid import COMPONENTS, expand
+from harness.config.run import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = sorted(ROOT.glob("results/runs/*/run.json"))

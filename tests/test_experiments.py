@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from harness import components
-from harness.spec.experiment import load_experiment, scale_names
-from harness.spec.grid import COMPONENTS, expand, lookup
-from harness.spec.published import load_published
+from harness.config.experiment import load_experiment, scale_names
+from harness.config.grid import COMPONENTS, expand, lookup
+from harness.config.published import load_published
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
 FILES = sorted(EXPERIMENTS.glob("*.yaml"))

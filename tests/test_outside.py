@@ -26,7 +26,7 @@ from harness.methods.base import Update
 from harness.methods.simclr import ContrastiveMethod
 from harness.models.encoders import Micro
 from harness.optim.schedules import Positive, Schedule, value_of
-from harness.spec.registry import Examples, augmentation, dataset, encoder, evaluation, method, schedule
+from harness.config.registry import Examples, augmentation, dataset, encoder, evaluation, method, schedule
 
 
 @augmentation("invert")

@@ -11,9 +11,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from harness.config.errors import SpecError, nearest
 from harness.data import fetch
 from harness.data.sources import SOURCES
-from harness.spec.errors import SpecError, nearest
 
 EXPLAIN = """\
 Brings CIFAR-10 (60 000 images of 32x32 pixels, 184 MB) into ROOT/cifar-10-batches-bin, the official binary

@@ -16,9 +16,9 @@ import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor
 
-from harness.data import color, geometry
+from harness.config.registry import Examples, augmentation
+from harness.data.ops import color, geometry
 from harness.data.rng import ImageRng
-from harness.spec.registry import Examples, augmentation
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 

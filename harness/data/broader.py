@@ -14,11 +14,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from harness.data import tone
+from harness.config.registry import Examples, augmentation
 from harness.data.augment import Fraction, Probability, on_some
-from harness.data.motion import motion_blur
+from harness.data.ops import tone
+from harness.data.ops.motion import motion_blur
 from harness.data.rng import ImageRng
-from harness.spec.registry import Examples, augmentation
 
 
 @augmentation("equalize")

@@ -15,9 +15,9 @@ from typing import Any
 
 from PIL import Image
 
+from harness.config.errors import Complaint, SpecError
 from harness.data import pictures
 from harness.data.layout import Layout, check_sides, readable, survey
-from harness.spec.errors import Complaint, SpecError
 
 AT_ONCE = 1 << 12
 ORIENTATION = 0x0112

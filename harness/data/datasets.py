@@ -12,11 +12,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from harness.config.errors import SpecError
+from harness.config.registry import Examples, dataset, knob
 from harness.data import fetch, folder, identity, layout, standins
 from harness.data.rng import ImageRng
 from harness.data.text import FILE, Captions, Sentences, Vocabulary, read_captions
-from harness.spec.errors import SpecError
-from harness.spec.registry import Examples, dataset, knob
 
 Window = folder.Window
 """A crop that a decoder may do in place of the augmentation, the random stream it draws from, its size."""

@@ -18,9 +18,9 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from harness.config.errors import SpecError
 from harness.data.layout import listed, readable
 from harness.data.text import Sentences
-from harness.spec.errors import SpecError
 
 SPLITS = ("train", "validation", "test")
 MOST_READ = 1 << 14

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.spec.errors import Complaint, SpecError
+from harness.config.errors import Complaint, SpecError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".webp"})
 """Of image files, in small letters; ``.JPEG`` is one too."""

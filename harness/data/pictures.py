@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from harness.config.errors import SpecError
 from harness.data.layout import readable
-from harness.spec.errors import SpecError
 
 MOST_PIXELS = 2**29
 """Larger pictures are refused: decoded, Pillow holds four bytes a pixel, 2 GiB."""

@@ -17,9 +17,9 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from harness.data import tone, warp
+from harness.config.registry import Examples, augmentation
+from harness.data.ops import tone, warp
 from harness.data.rng import ImageRng
-from harness.spec.registry import Examples, augmentation
 
 Step = tuple[str, float, int | None]
 """Operator, probability, strength (None where it has none)."""

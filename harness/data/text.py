@@ -16,8 +16,8 @@ import torch
 from pydantic import AfterValidator
 from torch import Tensor
 
+from harness.config.errors import Complaint, SpecError, nearest
 from harness.data.rng import ImageRng
-from harness.spec.errors import Complaint, SpecError, nearest
 
 PADDING, UNKNOWN = 0, 1
 """Tokens of no word and of a word that no training caption has."""

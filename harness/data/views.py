@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from harness.config.errors import SpecError
+from harness.config.registry import augmentation
 from harness.data.augment import Augmentation, Crop, Flip
 from harness.data.datasets import Split, Window
-from harness.data.geometry import repeated, unit
+from harness.data.ops.geometry import repeated, unit
 from harness.data.rng import ImageRng
-from harness.spec.errors import SpecError
-from harness.spec.registry import augmentation
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ from PIL import Image
 from pydantic import AfterValidator, Field
 from torch import Tensor
 
+from harness.config.errors import SpecError, nearest
+from harness.config.registry import Examples, dataset
 from harness.data import identity, pictures, standins
 from harness.data.datasets import Cifar10, Dataset, Resident, balanced_at_random
 from harness.data.folder import Files, Frame, Listing
 from harness.data.sources import SOURCES, Arguments
-from harness.spec.errors import SpecError, nearest
-from harness.spec.registry import Examples, dataset
 
 CALTECH_TRAIN = 30
 """Training images per class of Caltech-101, "randomly chosen", the others for testing (appendix B.8.1)."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.digests.record import record
-from harness.store import write_atomic
+from harness.store.results import write_atomic
 
 NICE = 10
 """A file is written beside trainings, which come first."""

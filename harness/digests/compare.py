@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from harness.spec.run import identity
+from harness.config.run import identity
 
 RECIPE = 1
 """Raise it when what the examples are shown changes (inputs, what is looked at): digests of two recipes are no pair."""

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from harness import components
+from harness.config import registry
+from harness.config.registry import REGISTRIES, Resolved
 from harness.data.datasets import Dataset, Resident
 from harness.data.rng import ImageRng
 from harness.digests import rehearsal
@@ -20,8 +22,6 @@ from harness.evaluate.trained import Trained
 from harness.models.norm import Norm
 from harness.models.stochastic import drawing
 from harness.optim.schedules import Progress
-from harness.spec import registry
-from harness.spec.registry import REGISTRIES, Resolved
 from harness.train import loop, trace
 
 Parts = Iterator[str | Tensor]

@@ -6,7 +6,7 @@ import platform
 
 import torch
 
-from harness import provenance
+from harness.store import provenance
 
 
 def place() -> dict[str, str]:

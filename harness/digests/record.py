@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness import provenance
+from harness.config.registry import REGISTRIES
+from harness.config.run import Run, identity
 from harness.digests import rehearsal
 from harness.digests.compare import LOOP, LOOPS, RESUMED, SHARED, Example, Record, nested, trained_with
 from harness.digests.observe import HOST, observed
 from harness.digests.place import place
-from harness.spec.registry import REGISTRIES
-from harness.spec.run import Run, identity
+from harness.store import provenance
 from harness.train import trace
 
 PROJECTIONS = 6

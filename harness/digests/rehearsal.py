@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from harness import components
-from harness.spec import registry
-from harness.spec.grid import assign
-from harness.spec.run import Run
-from harness.store import RunFolder, Store
-from harness.train import checkpoint, distributed, loop
-from harness.train.place import Place, Rank
+from harness import components, distributed
+from harness.config import registry
+from harness.config.grid import assign
+from harness.config.run import Run
+from harness.place import Place, Rank
+from harness.store.results import RunFolder, Store
+from harness.train import checkpoint, loop
 from harness.train.stop import Interrupted
 
 Parts = Iterator[str | Tensor]
@@ -60,7 +60,7 @@ STOPPED_AFTER = 3
 
 
 def tiny(changes: Mapping[str, Any], seed: int = 0) -> Run:
-    """The tiny run with ``changes`` by dotted path. Raises :class:`~harness.spec.errors.SpecError`."""
+    """The tiny run with ``changes`` by dotted path. Raises :class:`~harness.config.errors.SpecError`."""
     tree: dict[str, Any] = json.loads(json.dumps(TINY))
     for path, value in changes.items():
         assign(tree, path, json.loads(json.dumps(value)))

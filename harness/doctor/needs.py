@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from harness.config.errors import SpecError
 from harness.doctor.finding import Finding, fail, ok, warn
-from harness.spec.errors import SpecError
 
 
 def check_needs(files: Sequence[Path], scale: str | None, data: Path) -> Iterator[Finding]:
@@ -17,10 +17,10 @@ def check_needs(files: Sequence[Path], scale: str | None, data: Path) -> Iterato
 
 def _of_file(path: Path, scale: str | None, data: Path) -> Iterator[Finding]:
     try:
-        from harness.spec.experiment import load_experiment
-        from harness.store import Store
-        from harness.sweep.plan import make_plan  # imports torch
-        from harness.sweep.preflight import check_data, lacking
+        from harness.config.experiment import load_experiment
+        from harness.store.results import Store
+        from harness.sweep.plan.plan import make_plan  # imports torch
+        from harness.sweep.plan.preflight import check_data, lacking
     except ImportError as error:
         yield fail("experiment", f"{path}: cannot be planned, for {error}", "see the line about torch")
         return

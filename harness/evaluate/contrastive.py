@@ -9,10 +9,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from harness.config.registry import Examples, evaluation
 from harness.evaluate.measurement import Measurements, Unavailable, finite
 from harness.evaluate.trained import Trained
-from harness.methods.objectives import Contrastive as Objective
-from harness.spec.registry import Examples, evaluation
+from harness.objectives.objectives import Contrastive as Objective
 
 _ROWS = 1024
 

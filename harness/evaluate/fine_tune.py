@@ -8,13 +8,13 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from torch import Tensor
 
+from harness.config.registry import Examples, evaluation, knob
 from harness.data.datasets import balanced_at_random
 from harness.evaluate import finetuning
 from harness.evaluate.finetuning import Recipe, Weights
 from harness.evaluate.linear import accuracies
 from harness.evaluate.measurement import Measurements
 from harness.evaluate.trained import Trained
-from harness.spec.registry import Examples, evaluation, knob
 
 
 @evaluation("fine_tune")

@@ -31,7 +31,7 @@ from harness.evaluate.standard import Standard
 from harness.evaluate.trained import EVALUATION_DRAWS, Trained
 from harness.models.norm import BatchNorm
 from harness.models.stochastic import drawing
-from harness.train.optim import SGD, learning_rate
+from harness.optim.optim import SGD, learning_rate
 
 Weights = Literal["pretrained", "random"]
 """Where fine-tuning starts: from the run, or from the very initialisation that its pretraining started from."""

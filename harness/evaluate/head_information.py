@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from harness.config.registry import Examples, evaluation
 from harness.data import augment
 from harness.data.rng import ImageRng
 from harness.evaluate.interim import Interim
@@ -23,7 +24,6 @@ from harness.evaluate.linear import accuracies
 from harness.evaluate.measurement import Convergence, Measurements
 from harness.evaluate.standard import Standard
 from harness.evaluate.trained import Features, Trained
-from harness.spec.registry import Examples, evaluation
 
 Task = Literal["color", "rotation", "noise", "sobel"]
 Change = Callable[[Tensor, ImageRng], Tensor]

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from harness.config.registry import Examples, evaluation
 from harness.evaluate.measurement import Measurements, finite
 from harness.evaluate.standard import Standard
 from harness.evaluate.trained import Features, Trained
-from harness.spec.registry import Examples, evaluation
 
 _MOST_VOTES = 2**25
 """Elements of the largest temporary, [rows, k, classes]: 128 MiB."""

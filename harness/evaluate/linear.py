@@ -15,12 +15,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from harness.config.registry import Examples, evaluation, knob
 from harness.data import augment
 from harness.evaluate import logistic
 from harness.evaluate.measurement import Collapse, Convergence, Measurements, finite
 from harness.evaluate.standard import Standard
 from harness.evaluate.trained import Features, Trained
-from harness.spec.registry import Examples, evaluation, knob
 
 Augment = Literal["crop_flip", "none"]
 Solver = Literal["sgd", "lbfgs"]

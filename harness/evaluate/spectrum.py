@@ -9,9 +9,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from harness.config.registry import Examples, evaluation
 from harness.evaluate.measurement import Measurements, Unavailable, finite
 from harness.evaluate.trained import Trained
-from harness.spec.registry import Examples, evaluation
 
 
 @evaluation("spectrum")

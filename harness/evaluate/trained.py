@@ -10,13 +10,13 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
+from harness.config.errors import SpecError
 from harness.data.datasets import Dataset, Split
 from harness.data.rng import ImageRng
 from harness.data.views import Batch, Views, batches
 from harness.evaluate.interim import Interim
 from harness.evaluate.measurement import finite
 from harness.methods.base import Method
-from harness.spec.errors import SpecError
 
 Features = Literal["h", "z"]
 """The representation h, or its projection z = g(h) *before* any l2 normalisation."""

@@ -16,6 +16,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from harness.config import registry
+from harness.config.errors import SpecError
+from harness.config.registry import Entry, Examples, evaluation, knob, split_entry
 from harness.data import identity
 from harness.data.datasets import Dataset, Split
 from harness.evaluate import finetuning, logistic
@@ -25,9 +28,6 @@ from harness.evaluate.measurement import Divergence, Measurements, Unavailable
 from harness.evaluate.scores import Measure, measured
 from harness.evaluate.standard import Standard
 from harness.evaluate.trained import Trained
-from harness.spec import registry
-from harness.spec.errors import SpecError
-from harness.spec.registry import Entry, Examples, evaluation, knob, split_entry
 
 SMALL: Mapping[str, Any] = {"data": {"synthetic": {"train_images": 40, "test_images": 33}}, "image_size": 16}
 """Settings of a tiny example."""

@@ -9,10 +9,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from harness.config.registry import Examples, evaluation
 from harness.evaluate.measurement import Measurements, Unavailable
 from harness.evaluate.standard import Standard
 from harness.evaluate.trained import Features, Trained
-from harness.spec.registry import Examples, evaluation
 
 NEIGHBOURS = 10
 

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from harness import distributed
 from harness.data.rng import ImageRng
 from harness.data.views import Batch
 from harness.models.encoder import Encoder
@@ -30,7 +31,6 @@ from harness.models.heads import Head
 from harness.models.norm import Norm, groups_of, in_passes
 from harness.models.stochastic import DropPath, drawing
 from harness.optim.schedules import Progress
-from harness.train import distributed
 
 Network = Callable[[Tensor], Tensor]
 
@@ -98,7 +98,7 @@ class Method(nn.Module, ABC):
 
     Where several processes share a run, gradients, batch norm's running statistics and logged values are averaged over
     them with each update. Every other buffer is the method's own affair: fill it from gathered rows
-    (:func:`harness.train.distributed.gather`), so that it is equal on all of them, as only the first writes a
+    (:func:`harness.distributed.gather`), so that it is equal on all of them, as only the first writes a
     checkpoint.
 
     ``encoder`` has ``out_dim`` and maps [N, 3, H, W] to h [N, D]; ``head`` maps h to z. They are what is evaluated: a

@@ -9,14 +9,14 @@ from typing import Annotated, Any, ClassVar, cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.config.errors import SpecError
+from harness.config.registry import Examples, Nested, head, method
 from harness.data.views import Batch
 from harness.methods.base import EncoderFactory, HeadFactory, Method, Task, Update, channels_last
 from harness.methods.ema import EMA
 from harness.methods.monitor import feature_std
 from harness.models.heads import Head, HeadSpec, MLPHead
 from harness.optim.schedules import Cosine, Fraction, Progress, value_of
-from harness.spec.errors import SpecError
-from harness.spec.registry import Examples, Nested, head, method
 
 
 @method("byol")

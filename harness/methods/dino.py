@@ -10,6 +10,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from harness import distributed
+from harness.config.errors import SpecError
+from harness.config.registry import Examples, method
 from harness.data.views import Batch
 from harness.methods.base import EncoderFactory, HeadFactory, Method, Task, Update, channels_last
 from harness.methods.ema import follow, frozen_copy
@@ -17,9 +20,6 @@ from harness.methods.monitor import feature_std
 from harness.models.heads import Directions, Head
 from harness.models.stochastic import DropPath
 from harness.optim.schedules import Cosine, Fraction, Positive, Progress, value_of
-from harness.spec.errors import SpecError
-from harness.spec.registry import Examples, method
-from harness.train import distributed
 
 
 @method("dino")

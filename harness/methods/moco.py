@@ -11,15 +11,15 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from harness import distributed
+from harness.config.errors import SpecError
+from harness.config.registry import Examples, method
 from harness.data.rng import ImageRng
 from harness.data.views import Batch
 from harness.methods.base import EncoderFactory, HeadFactory, Method, Task, Update, channels_last
 from harness.methods.ema import EMA
 from harness.methods.monitor import feature_std
 from harness.optim.schedules import Fraction, Positive, Progress, value_of
-from harness.spec.errors import SpecError
-from harness.spec.registry import Examples, method
-from harness.train import distributed
 
 
 @method("moco")

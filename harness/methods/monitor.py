@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.train import distributed
+from harness import distributed
 
 
 @torch.no_grad()

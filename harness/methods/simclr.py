@@ -8,13 +8,13 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from harness.config import registry
+from harness.config.errors import SpecError
+from harness.config.registry import method
 from harness.data.views import Batch
 from harness.methods.base import EncoderFactory, HeadFactory, Method, Task, Update
-from harness.methods.objectives import Contrastive
+from harness.objectives.objectives import Contrastive
 from harness.optim.schedules import Progress
-from harness.spec import registry
-from harness.spec.errors import SpecError
-from harness.spec.registry import method
 
 
 @method("simclr")

@@ -9,13 +9,13 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.config.registry import Examples, Nested, head, method
 from harness.data.views import Batch
 from harness.methods.base import EncoderFactory, HeadFactory, Method, ParamGroup, Task, Update, trainable
 from harness.methods.byol import fitting
 from harness.methods.monitor import feature_std
 from harness.models.heads import HeadSpec, MLPHead
 from harness.optim.schedules import Progress
-from harness.spec.registry import Examples, Nested, head, method
 
 
 @method("simsiam")

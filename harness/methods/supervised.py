@@ -9,12 +9,12 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
+from harness.config.errors import SpecError
+from harness.config.registry import method
 from harness.data.views import Batch
 from harness.methods.base import EncoderFactory, HeadFactory, Method, Task, Update, stack_views
-from harness.methods.objectives import CrossEntropy
+from harness.objectives.objectives import CrossEntropy
 from harness.optim.schedules import Progress
-from harness.spec.errors import SpecError
-from harness.spec.registry import method
 
 
 @method("supervised")

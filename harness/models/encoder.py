@@ -7,8 +7,8 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from harness.config.errors import Complaint, SpecError
 from harness.models.norm import Norm
-from harness.spec.errors import Complaint, SpecError
 
 
 class Encoder(nn.Module, ABC):

@@ -19,9 +19,9 @@ from typing import Annotated, ClassVar, Literal, cast
 from pydantic import Field
 from torch import Tensor, nn
 
+from harness.config.registry import Examples, encoder
 from harness.models.encoder import Encoder
 from harness.models.norm import Norm
-from harness.spec.registry import Examples, encoder
 
 # The standard deviation of a standard normal truncated at two, which TensorFlow's initialiser divides out.
 TRUNCATED_STD = 0.87962566103423978

@@ -21,11 +21,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from harness.config.errors import SpecError, nearest
+from harness.config.registry import Examples, encoder
 from harness.models.encoder import Encoder, refused
 from harness.models.norm import BatchNorm, Norm
 from harness.models.stochastic import DropPath
-from harness.spec.errors import SpecError, nearest
-from harness.spec.registry import Examples, encoder
 
 FETCHES = "nothing is fetched: every network starts from the run's seed"
 OURS = {

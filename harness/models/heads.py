@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from harness.config.registry import Examples, head
 from harness.models.norm import Norm
-from harness.spec.registry import Examples, head
 
 Width = Annotated[int, Field(ge=1)]
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from harness.train import distributed
+from harness import distributed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
+from harness.config.errors import SpecError
 from harness.data.rng import ImageRng
-from harness.spec.errors import SpecError
 
 
 class DropPath(nn.Module):

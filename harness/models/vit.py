@@ -20,10 +20,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from harness.config.registry import Examples, encoder
 from harness.models.encoder import Encoder, refused
 from harness.models.norm import Norm
 from harness.models.stochastic import DropPath
-from harness.spec.registry import Examples, encoder
 
 Count = Annotated[int, Field(ge=1)]
 

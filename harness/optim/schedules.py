@@ -14,8 +14,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from harness.spec.errors import SpecError
-from harness.spec.registry import Examples, Nested, schedule
+from harness.config.errors import SpecError
+from harness.config.registry import Examples, Nested, schedule
 
 Epochs = Annotated[float, Field(ge=0)]
 

@@ -7,9 +7,9 @@ import os
 import sys
 from pathlib import Path
 
-from harness.report.collect import NotResults, collect
-from harness.report.export import to_csv, to_latex, to_markdown
-from harness.report.records import Results
+from harness.report.read.collect import NotResults, collect
+from harness.report.read.records import Results
+from harness.report.render.export import to_csv, to_latex, to_markdown
 
 EPILOG = """\
 examples:
@@ -26,7 +26,7 @@ be checked, or a file in it is broken (each is named on stderr; the page is stil
 
 def page(results: Results) -> str:
     """The HTML page; imported late, so that the other formats need neither jinja2 nor matplotlib."""
-    from harness.report.page import render
+    from harness.report.render.page import render
 
     return render(results)
 
@@ -77,11 +77,11 @@ def main(arguments: list[str] | None = None) -> int:
 def act(asked: argparse.Namespace, results: Results) -> int:
     """Do the one thing that was asked for."""
     if asked.accept or asked.check:
-        from harness.report import baseline
+        from harness.report.judge import baseline
 
         return (baseline.accept if asked.accept else baseline.check)(asked.results, results)
     if asked.figures:
-        from harness.report.figures import write_figures
+        from harness.report.render.figures import write_figures
 
         written = write_figures(results, asked.figures)
         for path in written:

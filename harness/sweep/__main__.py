@@ -11,13 +11,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness.spec.errors import SpecError
-from harness.spec.experiment import load_experiment
-from harness.store import Store, StoreError
-from harness.sweep.hours import hours_of
-from harness.sweep.live import say
-from harness.sweep.terminal import Screen, mute
-from harness.train.place import COMPILE
+from harness.config.errors import SpecError
+from harness.config.experiment import load_experiment
+from harness.place import COMPILE
+from harness.store.results import Store, StoreError
+from harness.sweep.display.hours import hours_of
+from harness.sweep.display.live import say
+from harness.sweep.display.terminal import Screen, mute
 
 OVERRIDE_HELP = "set a value of every run, e.g. optimizer.lars.lr=0.5; may be repeated"
 COMPILE_HELP = "torch.compile of the networks, up to minutes before the first step (default: off)"
@@ -174,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _dispatch(asked: argparse.Namespace, console: Console) -> int:
     _check_flags(asked)
     if asked.schema:
-        from harness.sweep.schema import schema_text
+        from harness.sweep.plan.schema import schema_text
 
         sys.stdout.write(schema_text())
         return 0

@@ -14,25 +14,25 @@ from typing import Any
 
 from rich.console import Console
 
-from harness.provenance import code_fingerprint
-from harness.spec.document import parse_value
-from harness.spec.errors import SpecError
-from harness.spec.experiment import Experiment
-from harness.store import Store
-from harness.sweep import local
-from harness.sweep.budget import Offer, Purchase, buy
-from harness.sweep.cluster import altered, find_cluster
-from harness.sweep.gaps import gaps, show_gaps, show_lacking
-from harness.sweep.live import many, say, were
-from harness.sweep.machine import Crew, crew
-from harness.sweep.plan import Plan, PlannedRun, make_plan
-from harness.sweep.pool import Outcome
-from harness.sweep.preflight import check_data, check_processes, lacking, other_data, remarks
-from harness.sweep.price import Bill, Prices, bill
-from harness.sweep.record import check_names, record
-from harness.sweep.retry import as_retried, forget
-from harness.sweep.show import show_claims, show_plan, show_purchase
-from harness.train.place import Compile, check_compiler
+from harness.config.document import parse_value
+from harness.config.errors import SpecError
+from harness.config.experiment import Experiment
+from harness.place import Compile, check_compiler
+from harness.store.provenance import code_fingerprint
+from harness.store.results import Store
+from harness.sweep.display.gaps import gaps, show_gaps, show_lacking
+from harness.sweep.display.live import many, say, were
+from harness.sweep.display.show import show_claims, show_plan, show_purchase
+from harness.sweep.local import local
+from harness.sweep.local.machine import Crew, crew
+from harness.sweep.local.pool import Outcome
+from harness.sweep.plan.budget import Offer, Purchase, buy
+from harness.sweep.plan.plan import Plan, PlannedRun, make_plan
+from harness.sweep.plan.preflight import check_data, check_processes, lacking, other_data, remarks
+from harness.sweep.plan.price import Bill, Prices, bill
+from harness.sweep.plan.record import check_names, record
+from harness.sweep.plan.retry import as_retried, forget
+from harness.sweep.slurm.cluster import altered, find_cluster
 
 STOPPED = 130
 """Exit code after Ctrl-C or SIGTERM: no further file is begun."""
@@ -101,8 +101,8 @@ def _ready(asked: argparse.Namespace, console: Console, offer: Offer) -> bool:
 
 
 def _check_submissions(asked: argparse.Namespace, offer: Offer) -> None:
-    """The checks of :func:`harness.sweep.launch.sweep_on`, of every file that is to be submitted."""
-    from harness.sweep import scheduler
+    """The checks of :func:`harness.sweep.slurm.launch.sweep_on`, of every file that is to be submitted."""
+    from harness.sweep.slurm import scheduler
 
     queued: Collection[str] | None = None
     for plan, runs in offer:
@@ -156,7 +156,7 @@ def _one(asked: argparse.Namespace, console: Console, plan: Plan, runs: Sequence
 
 def _submit(asked: argparse.Namespace, console: Console, plan: Plan, runs: Sequence[PlannedRun], files: int) -> int:
     """``files`` of this command have runs to do: SLURM caps an array, and the cap is one for all of them."""
-    from harness.sweep.launch import sweep_on
+    from harness.sweep.slurm.launch import sweep_on
 
     if runs:
         show_lacking(console, lacking(plan.evaluations, asked.data))
@@ -262,8 +262,8 @@ def _purchase(asked: argparse.Namespace, console: Console, offer: Offer) -> Purc
     if cluster is None:
         prices = local.prices_here(store, wanted, _crew(asked, sum(len(runs) for _, runs in offer)), asked.data)
     else:
-        from harness.sweep import scheduler
-        from harness.sweep.launch import prices_on
+        from harness.sweep.slurm import scheduler
+        from harness.sweep.slurm.launch import prices_on
 
         prices = prices_on(store, wanted, cluster[1], asked.data)
         queued = scheduler.look(store, read_only=asked.plan).runs

@@ -16,17 +16,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.liveness import machine, process_start
-from harness.spec.errors import SpecError, nearest
-from harness.store import RunFolder, State, Store, StoreError, read_json, write_json
-from harness.sweep import scheduler, studies
-from harness.sweep.attempts import entries, last, now
-from harness.sweep.endings import OPEN, endings, show_endings
-from harness.sweep.evidence import show_held
-from harness.sweep.gaps import Gap, gaps, show_gaps
-from harness.sweep.live import many, progress, say
-from harness.sweep.show import show_failures, show_stuck
-from harness.sweep.terminal import agreed
+from harness.config.errors import SpecError, nearest
+from harness.store.attempts import entries, last, now
+from harness.store.liveness import machine, process_start
+from harness.store.results import RunFolder, State, Store, StoreError, read_json, write_json
+from harness.sweep.display.endings import OPEN, endings, show_endings
+from harness.sweep.display.gaps import Gap, gaps, show_gaps
+from harness.sweep.display.live import many, progress, say
+from harness.sweep.display.show import show_failures, show_stuck
+from harness.sweep.display.terminal import agreed
+from harness.sweep.local.evidence import show_held
+from harness.sweep.plan import studies
+from harness.sweep.slurm import scheduler
 
 Manifests = dict[str, dict[str, Any]]
 

@@ -19,25 +19,25 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness.causes import Cause
-from harness.provenance import code_fingerprint
-from harness.spec.errors import SpecError
-from harness.spec.experiment import load_experiment
-from harness.store import RunFolder, Store, StoreError, read_json
-from harness.sweep import worker
+from harness import distributed
+from harness.config.errors import SpecError
+from harness.config.experiment import load_experiment
+from harness.place import COMPILE, Place, Rank, check_compiler
+from harness.store.attempts import Attempt, cause_of
+from harness.store.causes import Cause
+from harness.store.provenance import code_fingerprint
+from harness.store.results import RunFolder, Store, StoreError, read_json
+from harness.store.snapshot import keep_sources
 from harness.sweep.__main__ import COMPILE_HELP, OVERRIDE_HELP, folder, ids_of, positive, said
-from harness.sweep.attempts import Attempt, cause_of
 from harness.sweep.command import check_choice, read_overrides
-from harness.sweep.digesting import Recording
-from harness.sweep.live import say
-from harness.sweep.machine import cores, gpus
-from harness.sweep.plan import make_plan
-from harness.sweep.preflight import check_data, check_processes
-from harness.sweep.record import check_names, record
-from harness.sweep.snapshot import keep_sources
-from harness.sweep.worker import Assignment
-from harness.train import distributed
-from harness.train.place import COMPILE, Place, Rank, check_compiler
+from harness.sweep.display.live import say
+from harness.sweep.local.machine import cores, gpus
+from harness.sweep.plan.digesting import Recording
+from harness.sweep.plan.plan import make_plan
+from harness.sweep.plan.preflight import check_data, check_processes
+from harness.sweep.plan.record import check_names, record
+from harness.sweep.worker import worker
+from harness.sweep.worker.worker import Assignment
 
 REPORT_S = 5.0
 """So long the first process waits for the word of one that failed."""

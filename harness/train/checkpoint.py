@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from harness.store import StoreError, write_atomic
+from harness.store.results import StoreError, write_atomic
 
 KEPT = 2
 

@@ -1,4 +1,4 @@
-"""``torch.compile`` around a pretraining: a choice of the place (:class:`harness.train.place.Place`), never of the run.
+"""``torch.compile`` around a pretraining: a choice of the place (:class:`harness.place.Place`), never of the run.
 
 Encoder and head are compiled, each as a whole and for the one shape that all batches of a run have; views, objective
 and optimiser are not. Values differ from eager ones by rounding, because a compiler fuses and reorders sums. Off unless
@@ -20,9 +20,9 @@ from typing import Any
 
 import torch
 
+from harness.config.errors import SpecError
 from harness.methods.base import Method, Update
-from harness.spec.errors import SpecError
-from harness.train.place import Place, check_compiler
+from harness.place import Place, check_compiler
 
 
 @contextmanager

@@ -6,8 +6,8 @@ import os
 
 import torch
 
+from harness.place import Place
 from harness.train.memory import keep_memory
-from harness.train.place import Place
 
 
 def prepared_device(place: Place) -> torch.device:

@@ -11,16 +11,16 @@ from typing import Any
 
 import torch
 
-from harness import provenance
 from harness.components import Evaluation
+from harness.config.errors import SpecError
+from harness.config.registry import evaluation as evaluations
 from harness.evaluate.interim import Interim, State
 from harness.evaluate.measurement import recorded
 from harness.evaluate.trained import Trained
-from harness.spec.errors import SpecError
-from harness.spec.registry import evaluation as evaluations
-from harness.store import RunFolder, write_json
+from harness.place import Place
+from harness.store import provenance
+from harness.store.results import RunFolder, write_json
 from harness.train import checkpoint
-from harness.train.place import Place
 from harness.train.progress import made_up_for_later, report_progress
 from harness.train.stop import Interrupted, check_ours
 

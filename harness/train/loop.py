@@ -18,24 +18,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness import components, provenance
+from harness import components, distributed
 from harness.components import Evaluation, Parts
+from harness.config.errors import SpecError
+from harness.config.run import Run
 from harness.data import identity
 from harness.data.datasets import Dataset
 from harness.data.views import batches
+from harness.distributed import on_first_rank
 from harness.evaluate.trained import Trained
 from harness.methods.base import Method
+from harness.optim.optim import Rates, schedule_steps
 from harness.optim.schedules import Progress
-from harness.spec.errors import SpecError
-from harness.spec.run import Run
-from harness.store import RunFolder, StoreError, read_json, write_atomic, write_json
-from harness.train import checkpoint, distributed, trace
+from harness.place import Place, check_graphs, passes
+from harness.store import provenance
+from harness.store.results import RunFolder, StoreError, read_json, write_atomic, write_json
+from harness.train import checkpoint, trace
 from harness.train.compilation import compiled
 from harness.train.device import prepared_device
-from harness.train.distributed import on_first_rank
 from harness.train.evaluation import evaluate
-from harness.train.optim import Rates, schedule_steps
-from harness.train.place import Place, check_graphs, passes
 from harness.train.progress import Clock, made_up_for_later
 from harness.train.step import optimise
 from harness.train.stop import Interrupted, check_ours, stop_on_signal
@@ -57,7 +58,7 @@ def execute(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> Non
 
     Every file is written atomically into the run's own folder. Raises :class:`Interrupted` after a signal, and
     whatever the components raise; divergence is not raised but recorded as the outcome. Where several processes share
-    the run (:mod:`harness.train.distributed`), all of them train, the first alone writes, and it evaluates alone.
+    the run (:mod:`harness.distributed`), all of them train, the first alone writes, and it evaluates alone.
     """
     run = Run.model_validate(read_json(folder.spec)["spec"])
     if run.id != folder.id:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from harness.causes import DISK_ERRORS
-from harness.store import RunFolder, write_json
-from harness.train.distributed import on_first_rank
-from harness.train.place import Place
+from harness.distributed import on_first_rank
+from harness.place import Place
+from harness.store.causes import DISK_ERRORS
+from harness.store.results import RunFolder, write_json
 
 
 class Clock:

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from harness import distributed
 from harness.data.views import Batch
 from harness.methods.base import Method, Update
 from harness.models.norm import BatchNorm
 from harness.optim.schedules import Progress
-from harness.train import distributed
 
 SetRates = Callable[[torch.optim.Optimizer, Progress], None]
 

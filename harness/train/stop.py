@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness.store import RunFolder
+from harness.store.results import RunFolder
 
 
 class Interrupted(RuntimeError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.data import compiled
+from harness.data.ops import compiled
 
 
 @pytest.fixture(params=["compiled", "tensors"])

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, functional
 
+from harness.config.errors import SpecError
+from harness.config.registry import augmentation
 from harness.data import augment, broader, policy
 from harness.data.rng import ImageRng
-from harness.spec.errors import SpecError
-from harness.spec.registry import augmentation
 
 assert broader and policy  # importing registers
 NAMES = augmentation.names()

@@ -11,7 +11,7 @@ import torchvision.transforms.functional as tv
 from torch import Tensor
 
 from harness.data import broader
-from harness.data.motion import motion_blur
+from harness.data.ops.motion import motion_blur
 from harness.data.rng import ImageRng
 
 BATCH = 16

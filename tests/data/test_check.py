@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from harness.config.errors import SpecError
 from harness.data.__main__ import main
 from harness.data.datasets import ImageFolder
-from harness.spec.errors import SpecError
 from tests.data.test_identity import pics
 from tests.data.test_pictures import REFUSED, values
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
+from harness.config.errors import SpecError
+from harness.config.registry import dataset
 from harness.data import fetch
 from harness.data.augment import Crop
 from harness.data.datasets import Cifar10, Dataset, ImageFolder, Synthetic, balanced, balanced_at_random
 from harness.data.views import Views, batches
-from harness.spec.errors import SpecError
-from harness.spec.registry import dataset
 
 ROWS = 200
 

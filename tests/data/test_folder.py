@@ -14,14 +14,14 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as reference
 
-from harness.causes import Cause
+from harness.config.errors import SpecError
 from harness.data import folder, layout
 from harness.data.augment import Color, Crop, Flip
 from harness.data.datasets import Resident
 from harness.data.rng import ImageRng
 from harness.data.views import Branch, Views, batches
-from harness.spec.errors import SpecError
-from harness.sweep.attempts import cause_of
+from harness.store.attempts import cause_of
+from harness.store.causes import Cause
 
 SIZES = [(40, 60), (60, 40), (33, 33), (100, 35), (24, 24)]
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
+from harness.config.errors import SpecError
 from harness.data import identity
 from harness.data.datasets import Dataset, ImageFolder, Resident, Synthetic
 from harness.data.vision import Picture
-from harness.spec.errors import SpecError
 
 GOLDEN = ["27c53b163f46cea4", "086e120451b606a2", "0795b192cf55c9d4"]
 

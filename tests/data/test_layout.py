@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.config.errors import SpecError
 from harness.data import folder
 from harness.data.layout import NO_CLASSES, SUFFIXES, Layout, check_sides, readable, survey
-from harness.spec.errors import SpecError
 
 OTHER = (".txt", ".db", ".gif", ".tif", ".npy", ".part", "")
 HIDDEN = (".DS_Store", "._000.png", ".ipynb_checkpoints", ".hidden.jpg", "..png")

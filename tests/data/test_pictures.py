@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from harness.config.errors import SpecError
 from harness.data import pictures
 from harness.data.check import examine
-from harness.spec.errors import SpecError
 
 Array = np.ndarray
 DRAW = np.random.default_rng(0)

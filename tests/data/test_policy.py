@@ -10,7 +10,8 @@ from torch import Tensor
 from torchvision.transforms import AutoAugment, AutoAugmentPolicy, InterpolationMode
 from torchvision.transforms.autoaugment import _apply_op
 
-from harness.data import policy, tone
+from harness.data import policy
+from harness.data.ops import tone
 from harness.data.rng import ImageRng
 
 POLICIES = list(policy.POLICIES)

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from harness.config import registry
+from harness.config.errors import SpecError
 from harness.data.datasets import Dataset, ImageFolder, Synthetic
 from harness.data.rng import ImageRng
 from harness.data.text import PADDING, UNKNOWN, Vocabulary, one_caption, words_of
 from harness.data.views import Views, batches
-from harness.spec import registry
-from harness.spec.errors import SpecError
 
 LINES = {
     "train/cat/0.png": ["A cat on a mat.", "Cat, asleep; don\u2019t wake it"],

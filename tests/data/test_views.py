@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 
+from harness.config.errors import SpecError
 from harness.data.augment import Blur, Color, Crop, Cutout, Flip, Noise
 from harness.data.broader import Solarize
 from harness.data.datasets import Resident, Synthetic
-from harness.data.geometry import unit
+from harness.data.ops.geometry import unit
 from harness.data.rng import ImageRng
 from harness.data.views import Batch, Branch, Views, apply, batches, steps_of_epoch
-from harness.spec.errors import SpecError
 
 RECIPE = (Crop(), Flip(), Color(), Blur())
 SIMCLR = Views(both=RECIPE)

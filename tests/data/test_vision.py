@@ -12,13 +12,13 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import functional as tvf
 
+from harness.config.errors import SpecError
+from harness.config.registry import dataset
 from harness.data import vision
 from harness.data.augment import Crop, Flip
 from harness.data.sources import SOURCES
 from harness.data.views import Views, batches
 from harness.data.vision import Torchvision, labels_of
-from harness.spec.errors import SpecError
-from harness.spec.registry import dataset
 
 
 def picture(number: int, width: int = 20, height: int = 14) -> Image.Image:

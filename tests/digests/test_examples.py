@@ -13,11 +13,11 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import pytest
 import torch
 
+from harness.config.errors import SpecError
+from harness.config.registry import REGISTRIES, Registry
+from harness.config.run import Run
 from harness.digests import record
 from harness.digests.compare import LOOP, RESUMED, Example
-from harness.spec.errors import SpecError
-from harness.spec.registry import REGISTRIES, Registry
-from harness.spec.run import Run
 
 COMPONENTS = [
     pytest.param(known, name, id=f"{kind} {name}") for kind, known in REGISTRIES.items() for name in known.names()

@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from harness.config.registry import REGISTRIES, Registry
 from harness.data import views
 from harness.digests import record
 from harness.digests.compare import LOOP, RESUMED, SHARED, Comparison, Record
-from harness.spec.registry import REGISTRIES, Registry
 
 pytestmark = pytest.mark.slow
 
@@ -141,21 +141,23 @@ def forget_sums(patch: pytest.MonkeyPatch) -> None:
 
 
 def double_gathered(patch: pytest.MonkeyPatch) -> None:
-    given(patch, "harness.train.distributed._Gather.backward", lambda ctx, grad: (ctx, 2 * grad))
+    given(patch, "harness.distributed._Gather.backward", lambda ctx, grad: (ctx, 2 * grad))
 
 
 INSIDE: dict[str, tuple[str, Break, set[str]]] = {
     "hue a tenth wider": (
         "augmentation color",
         lambda patch: given(
-            patch, "harness.data.color.distort", lambda images, jitter: (images, jitter._replace(hue=1.1 * jitter.hue))
+            patch,
+            "harness.data.ops.color.distort",
+            lambda images, jitter: (images, jitter._replace(hue=1.1 * jitter.hue)),
         ),
         set(),
     ),
     "blur sharper": (
         "augmentation blur",
         lambda patch: given(
-            patch, "harness.data.geometry.gaussian_blur", lambda images, sigma, size: (images, 0.95 * sigma, size)
+            patch, "harness.data.ops.geometry.gaussian_blur", lambda images, sigma, size: (images, 0.95 * sigma, size)
         ),
         set(),
     ),
@@ -163,39 +165,43 @@ INSIDE: dict[str, tuple[str, Break, set[str]]] = {
         "augmentation crop",
         lambda patch: given(
             patch,
-            "harness.data.geometry.random_boxes",
+            "harness.data.ops.geometry.random_boxes",
             lambda rng, height, width, scale, ratio, flip: (rng, height, width, scale, (ratio[0] * 0.9, 1.4), flip),
         ),
         {"evaluation linear", "evaluation fine_tune", "evaluation transfer_fine_tune"},
     ),
     "sobel without offset": (
         "augmentation sobel",
-        lambda patch: given(patch, "harness.data.geometry.sobel", lambda images, gain, _: (images, gain, 0.45)),
+        lambda patch: given(patch, "harness.data.ops.geometry.sobel", lambda images, gain, _: (images, gain, 0.45)),
         {"evaluation head_information"},
     ),
     "erasing in another gray": (
         "augmentation cutout",
-        lambda patch: given(patch, "harness.data.geometry.erase", lambda images, at, fill: (images, at, 0.99 * fill)),
+        lambda patch: given(
+            patch, "harness.data.ops.geometry.erase", lambda images, at, fill: (images, at, 0.99 * fill)
+        ),
         set(),
     ),
     "cross-entropy one per mille larger": (
         "objective nt_xent",
-        lambda patch: wrap(patch, "harness.methods.objectives.mean_cross_entropy", scaled(1.001)),
+        lambda patch: wrap(patch, "harness.objectives.objectives.mean_cross_entropy", scaled(1.001)),
         set(),
     ),
     "gradient of the loss alone": (
         "objective nt_xent",
-        lambda patch: given(patch, "harness.methods.contrast._MeanCrossEntropy.backward", lambda c, g: (c, 1.01 * g)),
+        lambda patch: given(
+            patch, "harness.objectives.contrast._MeanCrossEntropy.backward", lambda c, g: (c, 1.01 * g)
+        ),
         set(),
     ),
     "the farthest negative": (
         "objective nt_logistic",
-        lambda patch: given(patch, "harness.methods.objectives.closest", lambda s, eligible: (-s, eligible)),
+        lambda patch: given(patch, "harness.objectives.objectives.closest", lambda s, eligible: (-s, eligible)),
         {"objective margin_triplet"},
     ),
     "trust": (
         "optimizer lars",
-        lambda patch: wrap(patch, "harness.train.optim.trust_ratios", scaled(1.001)),
+        lambda patch: wrap(patch, "harness.optim.optim.trust_ratios", scaled(1.001)),
         set(),
     ),
     "batch norm's running statistics": (
@@ -248,7 +254,7 @@ INSIDE: dict[str, tuple[str, Break, set[str]]] = {
     ),
     "cosine of the loop": (
         LOOP,
-        lambda patch: wrap(patch, "harness.train.optim.Rates.at", scaled(1.001)),
+        lambda patch: wrap(patch, "harness.optim.optim.Rates.at", scaled(1.001)),
         set(),
     ),
     "momentum lost by a resume": (RESUMED, forget_momentum, set()),

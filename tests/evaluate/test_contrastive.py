@@ -13,8 +13,8 @@ from harness.evaluate import contrastive
 from harness.evaluate.contrastive import Contrastive, identify
 from harness.evaluate.measurement import Unavailable
 from harness.evaluate.trained import Trained
-from harness.methods.objectives import Contrastive as Objective
-from harness.methods.objectives import CrossEntropy, MarginTriplet, NTLogistic, NTXent
+from harness.objectives.objectives import Contrastive as Objective
+from harness.objectives.objectives import CrossEntropy, MarginTriplet, NTLogistic, NTXent
 
 Make = Callable[..., Trained]
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from harness import components
+from harness.config.registry import REGISTRIES
 from harness.data.augment import Color, Crop
 from harness.data.datasets import Synthetic
 from harness.data.views import Views
@@ -18,8 +19,7 @@ from harness.evaluate.linear import Linear, accuracies
 from harness.evaluate.measurement import recorded
 from harness.evaluate.scores import measured
 from harness.evaluate.trained import Trained
-from harness.methods.objectives import NTXent
-from harness.spec.registry import REGISTRIES
+from harness.objectives.objectives import NTXent
 from tests.evaluate.conftest import TinyMethod
 
 assert components  # its import registers every component

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from harness import components
+from harness.config.registry import evaluation
 from harness.evaluate.interim import Interim, State
 from harness.evaluate.measurement import recorded
 from harness.evaluate.trained import Trained
-from harness.spec.registry import evaluation
 from harness.train import checkpoint
 from harness.train.stop import Interrupted
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from harness.config.errors import SpecError
 from harness.data.augment import Crop, Flip
 from harness.data.views import batches
 from harness.evaluate.trained import Trained
-from harness.spec.errors import SpecError
 
 Make = Callable[..., Trained]
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from harness import components
+from harness.config.registry import evaluation
 from harness.data.datasets import Synthetic
 from harness.evaluate import logistic
 from harness.evaluate.measurement import Divergence, Unavailable
 from harness.evaluate.scores import measured
 from harness.evaluate.trained import Trained
 from harness.evaluate.transfer import TransferFineTune, TransferLinear, held_out
-from harness.spec.registry import evaluation
 
 Make = Callable[..., Trained]
 assert components  # its import registers every data set

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from harness import components
+from harness.config.registry import encoder, head, method, objective
 from harness.data.rng import ImageRng
 from harness.data.views import Batch
 from harness.methods.base import Method, Task
 from harness.models.norm import Norm
-from harness.spec.registry import encoder, head, method, objective
 
 assert components  # its import registers every component
 BODY = {"micro": {"stem": 8, "widths": [8, 16]}}

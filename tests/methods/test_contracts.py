@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from harness.config.registry import method
 from harness.methods.base import Method, split_views, stack_views, trainable
 from harness.models.norm import BatchNorm, Norm
 from harness.optim.schedules import Progress
-from harness.spec.registry import method
 from harness.train.step import optimise
 from tests.methods.pieces import example, examples, random_batch
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from lightly.loss import DINOLoss
 
+from harness.config.registry import method
 from harness.methods.base import trainable
 from harness.methods.dino import DINO, DINOMethod, largest
 from harness.models.heads import Directions
 from harness.optim.schedules import Progress
-from harness.spec.registry import method
 from harness.train.step import optimise
 from tests.methods.pieces import batch_of, example, random_batch
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from harness.config.errors import SpecError
 from harness.optim.schedules import Progress
-from harness.spec.errors import SpecError
 from tests.methods.pieces import built, random_batch
 
 NOW = Progress(0, 8, 4)

@@ -9,8 +9,8 @@ from lightly.loss import NegativeCosineSimilarity
 
 from harness.methods.base import trainable
 from harness.models.norm import BatchNorm
+from harness.optim.optim import SGD, Rates
 from harness.optim.schedules import Progress
-from harness.train.optim import SGD, Rates
 from harness.train.step import optimise
 from tests.methods.pieces import example, random_batch
 

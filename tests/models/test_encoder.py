@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from harness import components
+from harness.config.errors import SpecError
+from harness.config.registry import encoder
 from harness.data.rng import ImageRng
 from harness.models.encoder import Encoder
 from harness.models.norm import Norm
 from harness.models.stochastic import drawing
-from harness.spec.errors import SpecError
-from harness.spec.registry import encoder
 
 assert components  # its import registers every encoder
 EXAMPLES: dict[str, list[dict[str, Any]]] = {

@@ -9,10 +9,10 @@ import torch
 import torchvision
 from torch import nn
 
+from harness.config.registry import encoder
 from harness.models import encoders
 from harness.models.encoders import BasicBlock, Bottleneck, ConvNet
 from harness.models.norm import Norm
-from harness.spec.registry import encoder
 
 NAMES = [name for name in encoder.names() if encoder.get(name).__module__ == encoders.__name__]
 RESNETS = [name for name in NAMES if name.startswith("resnet")]

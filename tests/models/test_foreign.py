@@ -10,13 +10,13 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from harness.config.errors import SpecError
+from harness.config.registry import encoder
 from harness.data.rng import ImageRng
 from harness.models import foreign
 from harness.models.foreign import ForeignNetwork, Timm
 from harness.models.norm import BatchNorm, Norm
 from harness.models.stochastic import DropPath, drawing
-from harness.spec.errors import SpecError
-from harness.spec.registry import encoder
 
 ARCHITECTURES = {
     "resnet18": "NCHW",

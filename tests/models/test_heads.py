@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from harness.config.registry import head
 from harness.models.heads import Directions, Head
 from harness.models.norm import BatchNorm, Norm
-from harness.spec.registry import head
 
 
 def build(name: str, **fields: Any) -> Head:

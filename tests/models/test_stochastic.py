@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from harness.config.errors import SpecError
 from harness.data.rng import ImageRng
 from harness.models.norm import Norm
 from harness.models.stochastic import DropPath, drawing
 from harness.models.vit import ViT
-from harness.spec.errors import SpecError
 
 
 def streams(images: range | list[int], *, seed: int = 0, epoch: int = 0) -> ImageRng:

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.config.errors import SpecError
+from harness.config.registry import encoder
 from harness.models.norm import Norm
 from harness.models.stochastic import DropPath
 from harness.models.vit import Transformer, ViT, resized, sine_cosine
-from harness.spec.errors import SpecError
-from harness.spec.registry import encoder
 
 SMALL: dict[str, Any] = {"patch_size": 4, "width": 24, "depth": 2, "heads": 3}
 

@@ -7,9 +7,9 @@ import math
 import pytest
 
 from harness import components
+from harness.config.errors import SpecError
+from harness.config.registry import method, optimizer, schedule
 from harness.optim.schedules import Progress, Schedule, value_of
-from harness.spec.errors import SpecError
-from harness.spec.registry import method, optimizer, schedule
 
 assert components  # its import registers every component
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.report.collect import collect
-from harness.report.page import render
-from harness.report.records import Results
+from harness.report.read.collect import collect
+from harness.report.read.records import Results
+from harness.report.render.page import render
 from tests.report.fake_results import FakeResults, everything
 
 SHARES = {"nothing": 0.0, "some": 0.4, "all": 1.0}

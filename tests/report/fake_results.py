@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from harness.spec.run import DIGITS, evaluation_handle, identity
+from harness.config.run import DIGITS, evaluation_handle, identity
 
 OPERATORS = ["crop", "cutout", "color", "sobel", "noise", "blur", "rotate"]
 FIGURE_5 = """33.1,33.9,56.3,46.0,39.9,35.0,30.2

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from harness.report.claims import kind_of
-from harness.report.collect import collect
-from harness.report.comparison import Comparison
-from harness.report.entries import Metric, Places
-from harness.report.evidence import Evidence
-from harness.report.judging import judge_all
-from harness.report.records import Cell, Claim, State
-from harness.report.selection import choose, cross_chosen
-from harness.report.verdicts import Judgement, Verdict, jointly, judge
-from harness.spec.claim import BestOf
-from harness.spec.errors import SpecError
+from harness.config.claim import BestOf
+from harness.config.errors import SpecError
+from harness.report.judge.claims import kind_of
+from harness.report.judge.comparison import Comparison
+from harness.report.judge.evidence import Evidence
+from harness.report.judge.judging import judge_all
+from harness.report.judge.selection import choose, cross_chosen
+from harness.report.judge.verdicts import Judgement, Verdict, jointly, judge
+from harness.report.read.collect import collect
+from harness.report.read.records import Cell, Claim, State
+from harness.report.render.entries import Metric, Places
 from tests.report.fake_results import FakeResults, add, fate_of
 
 X, KNOB = "schedule.batch_size", "objective.temperature"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.report.collect import collect
-from harness.report.page import render
+from harness.report.read.collect import collect
+from harness.report.render.page import render
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from harness.sweep import scheduler
+from harness.sweep.slurm import scheduler
 from tests.slurm.lab import Lab, speak_to, unavailable, why_not
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.store import read_json
-from harness.sweep import scheduler, site
+from harness.store.results import read_json
+from harness.sweep.slurm import scheduler, site
 from tests.slurm.lab import CLIENTS, Lab, Sweep, wait_for
 
 pytestmark = pytest.mark.slurm

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from harness.data import fetch
-from harness.store import Store
-from harness.sweep import scheduler
+from harness.store.results import Store
 from harness.sweep.__main__ import main
-from harness.sweep.submission import submissions
+from harness.sweep.slurm import scheduler
+from harness.sweep.slurm.submission import submissions
 from tests.slurm.lab import EXPERIMENTS, Lab, unavailable, wait_for
 
 pytestmark = pytest.mark.slurm

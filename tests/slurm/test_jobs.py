@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness.store import read_json
+from harness.store.results import read_json
 from harness.train import checkpoint
 from tests.slurm.lab import Lab, Sweep, kill_at_once, speak_to, wait_for
 

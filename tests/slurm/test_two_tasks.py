@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.store import read_json
+from harness.store.results import read_json
 from tests.slurm.lab import Lab, Sweep, wait_for
 
 pytestmark = pytest.mark.slurm

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.store import Store
+from harness.store.results import Store
 from tests.sweep.shims import Shims
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"

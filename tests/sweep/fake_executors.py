@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.spec.errors import SpecError
-from harness.store import RunFolder, read_json, write_json
-from harness.train.place import Place
+from harness.config.errors import SpecError
+from harness.place import Place
+from harness.store.results import RunFolder, read_json, write_json
 from harness.train.stop import Interrupted, check_ours
 
 if TYPE_CHECKING:

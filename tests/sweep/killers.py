@@ -21,9 +21,9 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import harness
-from harness.store import RunFolder
-from harness.sweep import worker
-from harness.train.place import Place
+from harness.place import Place
+from harness.store.results import RunFolder
+from harness.sweep.worker import worker
 
 if TYPE_CHECKING:
     from harness.components import Evaluation

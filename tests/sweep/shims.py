@@ -11,7 +11,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from harness.store import Store
+from harness.store.results import Store
 from harness.sweep.__main__ import main
 
 SBATCH = """#!/bin/sh

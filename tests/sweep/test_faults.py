@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-from harness.causes import Cause
-from harness.store import RunFolder, State, Store, read_json
-from harness.sweep.__main__ import main
-from harness.sweep.machine import disk_fault
-from tests.sweep.skips import cannot
 from tests.sweep.test_pool import LINEAR, runs, swim
+
+from harness.store.causes import Cause
+from harness.store.results import RunFolder, State, Store, read_json
+from harness.sweep.__main__ import main
+from harness.sweep.local.machine import disk_fault
+from tests.sweep.skips import cannot
 
 Write = Callable[..., Path]
 
@@ -87,8 +87,8 @@ def test_a_broken_run_is_named_and_the_others_are_planned(
 ) -> None:
     store, path = Store(tmp_path / "results"), write()
     arguments = [str(path), "--results", str(store.root), "--cluster", "local", "--plan"]
-    from harness.spec.experiment import load_experiment
-    from harness.sweep.plan import make_plan
+    from harness.config.experiment import load_experiment
+    from harness.sweep.plan.plan import make_plan
 
     first = next(iter(make_plan(load_experiment(path), store).runs))
     folder = store.run(first)

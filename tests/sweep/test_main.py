@@ -13,15 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from harness.spec.experiment import load_experiment
-from harness.store import RunFolder, State, Store, read_json, write_json
-from harness.sweep import local, torchrun
+from harness.config.experiment import load_experiment
+from harness.store.results import RunFolder, State, Store, read_json, write_json
+from harness.sweep import torchrun
 from harness.sweep.__main__ import EXAMPLES, main, parser
-from harness.sweep.live import progress
-from harness.sweep.plan import Plan, make_plan
-from harness.sweep.pool import Outcome
-from harness.sweep.record import record
-from harness.sweep.schema import schema, schema_text
+from harness.sweep.display.live import progress
+from harness.sweep.local import local
+from harness.sweep.local.pool import Outcome
+from harness.sweep.plan.plan import Plan, make_plan
+from harness.sweep.plan.record import record
+from harness.sweep.plan.schema import schema, schema_text
 
 ROOT = Path(__file__).resolve().parents[2]
 Write = Callable[..., Path]
@@ -205,7 +206,7 @@ NO_DATA = (("{synthetic: {train_images: 64, test_images: 32}}", "{cifar10: {}}")
 
 
 class Started:
-    """In the place of :func:`harness.sweep.local.run_here`: what would have run, file by file."""
+    """In the place of :func:`harness.sweep.local.local.run_here`: what would have run, file by file."""
 
     def __init__(self, *, stopped: bool = False) -> None:
         self.runs: list[list[str]] = []
@@ -399,7 +400,7 @@ def test_the_plan_names_what_a_start_would_refuse(
 def test_a_finished_plan_looks_for_nothing_inert(
     write: Write, here: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness.sweep import probe
+    from harness.sweep.plan import probe
 
     looked: list[int] = []
     monkeypatch.setattr(probe, "inert", lambda runs: looked.append(len(runs)) or [])
@@ -436,7 +437,7 @@ def test_an_attempt_that_is_none_hides_no_log(
 def test_cancel_counts_what_it_cancels(
     write: Write, here: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness.store import RunFolder
+    from harness.store.results import RunFolder
     from harness.sweep import status
 
     plan = make_plan(load_experiment(write()), Store(tmp_path / "results"))
@@ -481,7 +482,7 @@ def test_torchrun_refuses_what_the_sweep_refuses(
 def test_torchrun_writes_down_which_code_its_results_are_of(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness import provenance
+    from harness.store import provenance
 
     monkeypatch.setattr(torchrun.distributed, "initialise", lambda _: None)
     monkeypatch.setattr(torchrun.distributed, "shutdown", lambda: None)
@@ -507,7 +508,7 @@ def test_the_committed_schema_is_current() -> None:
 
 
 def test_the_schema_knows_every_component() -> None:
-    from harness.spec.registry import REGISTRIES
+    from harness.config.registry import REGISTRIES
 
     definitions = schema()["$defs"]
     for kind, registry in REGISTRIES.items():

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.report.collect import collect
-from harness.report.records import State
-from harness.store import Store
+from harness.report.read.collect import collect
+from harness.report.read.records import State
+from harness.store.results import Store
 from harness.sweep.__main__ import main
 from tests.data.test_identity import exchange, pics
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.causes import Cause
-from harness.store import RunFolder, State, Store, read_json, write_json
-from harness.sweep import worker
-from harness.sweep.attempts import last
-from harness.train.place import Place
+from harness.place import Place
+from harness.store.attempts import last
+from harness.store.causes import Cause
+from harness.store.results import RunFolder, State, Store, read_json, write_json
+from harness.sweep.worker import worker
 from tests.sweep.skips import cannot
 from tests.train.test_loop import tiny
 
@@ -80,9 +80,9 @@ TASK = """
 import json, os, sys
 from pathlib import Path
 Path(sys.argv[1], "cgroup.procs").write_text(str(os.getpid()))
-from harness.store import Store
-from harness.sweep.pool import Pool
-from harness.train.place import Place
+from harness.store.results import Store
+from harness.sweep.local.pool import Pool
+from harness.place import Place
 from tests.sweep.test_packing import packed
 from tests.sweep.test_pool import Record
 from tests.train.test_loop import tree

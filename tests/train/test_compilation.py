@@ -12,13 +12,13 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 
-from harness import components
+from harness import components, distributed
+from harness.config.errors import SpecError
 from harness.optim.schedules import Progress
-from harness.spec.errors import SpecError
-from harness.store import read_json
-from harness.train import checkpoint, distributed, loop
+from harness.place import Place, Rank, check_compiler, check_graphs
+from harness.store.results import read_json
+from harness.train import checkpoint, loop
 from harness.train.compilation import compiled
-from harness.train.place import Place, Rank, check_compiler, check_graphs
 from harness.train.step import optimise
 from tests.methods.pieces import random_batch
 from tests.train.test_loop import HERE, final, tiny, tree
@@ -159,7 +159,7 @@ def test_a_gpu_needs_triton_and_a_c_compiler(
     triton: bool, compiler: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CC", compiler)
-    monkeypatch.setattr("harness.train.place.find_spec", lambda name: object() if triton else None)
+    monkeypatch.setattr("harness.place.find_spec", lambda name: object() if triton else None)
     if not said:
         check_compiler("default", "cuda")
         return

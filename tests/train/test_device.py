@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from harness.place import Place
 from harness.train.device import prepared_device
-from harness.train.place import Place
 
 
 @pytest.mark.parametrize(("said", "heard"), [("1", False), ("", False), ("3", True), ("many", True)])

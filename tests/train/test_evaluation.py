@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from harness import components, provenance
+from harness import components
 from harness.components import Evaluation
-from harness.store import RunFolder, read_json, write_json
+from harness.store import provenance
+from harness.store.results import RunFolder, read_json, write_json
 from harness.train import checkpoint, evaluation, loop
 from harness.train.evaluation import Resumable
 from harness.train.stop import Interrupted, TakenOver

@@ -17,14 +17,15 @@ from typing import Any
 import pytest
 import torch
 
-from harness import components, provenance
+from harness import components
 from harness.components import Evaluation
-from harness.spec.experiment import load_scale
-from harness.spec.grid import assign, normalised
-from harness.store import RunFolder, State, Store, StoreError, read_json, write_json
-from harness.sweep.attempts import Cause, cause_of
+from harness.config.experiment import load_scale
+from harness.config.grid import assign, normalised
+from harness.place import Place
+from harness.store import provenance
+from harness.store.attempts import Cause, cause_of
+from harness.store.results import RunFolder, State, Store, StoreError, read_json, write_json
 from harness.train import checkpoint, loop, progress
-from harness.train.place import Place
 from harness.train.stop import TakenOver
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -20,10 +20,11 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 
-from harness.spec.registry import method
-from harness.store import RunFolder
-from harness.train import checkpoint, distributed, loop
-from harness.train.place import Rank
+from harness import distributed
+from harness.config.registry import method
+from harness.place import Rank
+from harness.store.results import RunFolder
+from harness.train import checkpoint, loop
 from tests.methods.pieces import examples, tiny_run
 from tests.train.test_loop import HERE, ROOT, assert_same, tiny
 

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 
 from harness import components
-from harness.causes import Cause
 from harness.components import Evaluation
+from harness.config.errors import SpecError
 from harness.data import identity
 from harness.data.datasets import ImageFolder
-from harness.spec.errors import SpecError
-from harness.store import RunFolder, State, read_json, write_json
-from harness.sweep.attempts import cause_of
+from harness.place import Place
+from harness.store.attempts import cause_of
+from harness.store.causes import Cause
+from harness.store.results import RunFolder, State, read_json, write_json
 from harness.train import loop
-from harness.train.place import Place
 from tests.data.test_identity import pics
 from tests.train.test_loop import HERE, _StopAfter, tiny, tree
 

@@ -15,10 +15,11 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 
-from harness.spec.errors import SpecError
-from harness.store import RunFolder, State, read_json
-from harness.train import checkpoint, distributed, loop
-from harness.train.place import Place, Rank, passes
+from harness import distributed
+from harness.config.errors import SpecError
+from harness.place import Place, Rank, passes
+from harness.store.results import RunFolder, State, read_json
+from harness.train import checkpoint, loop
 from tests.train.test_loop import HERE, assert_same, final, tiny
 
 SIX_STEPS = {

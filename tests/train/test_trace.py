@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from harness.store import read_json
+from harness.store.results import read_json
 from harness.train import loop, trace
 from tests.train.test_loop import HERE, final, tiny
 

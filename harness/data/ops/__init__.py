@@ -1,0 +1,1 @@
+"""Augmentations as functions of tensors: one module per kind of change, parameters as arguments."""

@@ -1,0 +1,5 @@
+"""Importing this loads the kernels (compiles them, the first time): for a server that runs are forked from."""
+
+from harness.data.ops.compiled import kernels
+
+kernels()

@@ -1,5 +1,0 @@
-"""Importing this loads the kernels (compiles them, the first time): for a server that runs are forked from."""
-
-from harness.data.compiled import kernels
-
-kernels()

@@ -1,0 +1,1 @@
+"""Objectives: from the projections of a batch to a loss."""

@@ -1,0 +1,1 @@
+"""Claims -> verdicts: comparisons over seeds, intervals, and one rule."""

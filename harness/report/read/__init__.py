@@ -1,0 +1,1 @@
+"""Results on disk -> experiments, arms, runs and their states, checked for integrity."""

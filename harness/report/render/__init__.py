@@ -1,0 +1,1 @@
+"""The page and the exports: tables, plots, sections."""

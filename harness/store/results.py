@@ -1,0 +1,324 @@
+"""results/ on disk: every path, every atomic write, and the state of a run read off its files (law 5).
+
+Nothing here is a database or a flag: a run is done when its outcome and the evaluations asked for are there, valid
+and carry its id; it is running when a live process holds its claim; what cannot be known is UNKNOWN, never FAILED.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from harness.store.liveness import Claim, Holder, process_start
+
+CHUNK = 1 << 16
+"""Bytes of one read: more than nearly all files under results/ have."""
+
+
+class StoreError(RuntimeError):
+    """A file under results/ is unreadable or does not belong where it lies; the message names it."""
+
+
+class State(StrEnum):
+    """What the files say about one run."""
+
+    DONE = "done"
+    DIVERGED = "diverged"  # a scientific outcome, not a crash
+    TRAINED = "trained"  # evaluations are missing
+    RUNNING = "running"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    UNKNOWN = "unknown"  # claimed by another host that has not been heard of lately
+    BROKEN = "broken"  # a file is truncated or belongs to another run
+    TODO = "to do"
+
+    @property
+    def finished(self) -> bool:
+        """Nothing is left to compute."""
+        return self in (State.DONE, State.DIVERGED)
+
+
+def write_atomic(path: Path, text: str | bytes) -> None:
+    """Temporary name, fsync, ``os.replace``: a reader sees the old file or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(text.encode() if isinstance(text, str) else text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically, keys in the order given (a table's columns have one); NaN is refused."""
+    write_atomic(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path | str) -> Any:
+    """Read one JSON file; ``None`` where there is none. Raises :class:`StoreError` naming a broken one."""
+    try:
+        return json.loads(_read(path).decode())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path}: unreadable ({error}); move it away to compute it again") from None
+
+
+def _read(path: Path | str) -> bytes:
+    """As ``Path.read_bytes``, in a third of the time: a plan of ten thousand runs opens forty thousand small files."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        content = chunk = os.read(file, CHUNK)
+        while chunk:
+            chunk = os.read(file, CHUNK)
+            content += chunk
+        return content
+    finally:
+        os.close(file)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The state of one run, and what was read to know it."""
+
+    state: State
+    evaluations: Mapping[str, Any] = field(default_factory=dict)
+    """Handle -> what its file holds, None where there is none; empty unless the run is trained and has not diverged."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """All paths of one run, and the questions that are asked of them."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @property
+    def spec(self) -> Path:
+        return self.path / "run.json"
+
+    @property
+    def provenance(self) -> Path:
+        return self.path / "provenance.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def outcome(self) -> Path:
+        return self.path / "outcome.json"
+
+    @property
+    def failure(self) -> Path:
+        return self.path / "failed.json"
+
+    @property
+    def progress(self) -> Path:
+        return self.path / "progress.json"
+
+    @property
+    def claim(self) -> Path:
+        return self.path / "claim.json"
+
+    @property
+    def cancelled(self) -> Path:
+        return self.path / "cancelled.json"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "run.log"
+
+    @property
+    def attempts(self) -> Path:
+        return self.path / "attempts"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def weights(self) -> Path:
+        return self.checkpoints / "final.pt"
+
+    def evaluation(self, handle: str) -> Path:
+        """The file of one evaluation, e.g. ``evaluations/linear-1a2b3c4d.json``."""
+        return self.path / "evaluations" / f"{handle}.json"
+
+    def partial(self, handle: str) -> Path:
+        """Where an evaluation that was cut off goes on from."""
+        return self.checkpoints / f"{handle}.part.pt"
+
+    def create(self, spec: dict[str, Any]) -> None:
+        """Write ``run.json`` if it is not there. Raises :class:`StoreError` if another specification is."""
+        held = read_json(self.spec)
+        if held is None:
+            write_json(self.spec, {"id": self.id, "spec": spec})
+        elif held.get("spec") != spec:
+            raise StoreError(f"{self.spec}: holds another specification under the same id; move the folder away")
+
+    def missing(self, handles: Iterable[str]) -> list[str]:
+        """The evaluations among ``handles`` that are not there, valid and of this run."""
+        return [handle for handle, held in self._evaluations(handles).items() if held is None]
+
+    def _evaluations(self, handles: Iterable[str]) -> dict[str, Any]:
+        return {handle: self._held(f"evaluations/{handle}.json", "values") for handle in handles}
+
+    def read(self, name: str) -> Any:
+        """As :func:`read_json`, of a file of this run. For readers of very many: to make a path takes as long."""
+        return read_json(f"{self.path}/{name}")
+
+    def _held(self, name: str, key: str) -> dict[str, Any] | None:
+        """What a file of this run holds, if it is there. Raises :class:`StoreError` if it is not whole or another's."""
+        held = self.read(name)
+        if held is not None and (not isinstance(held, dict) or held.get("run") != self.id or key not in held):
+            raise StoreError(f"{self.path}/{name}: does not belong to run {self.id}; move it away")
+        return held
+
+    def state(self, handles: Iterable[str] = ()) -> State:
+        """Derived from the files alone, most certain evidence first."""
+        return self.look(handles).state
+
+    def look(self, handles: Iterable[str] = ()) -> Seen:
+        """The state with what was read for it, each file once."""
+        found: dict[str, Any] = {}
+        try:
+            outcome = self._held("outcome.json", "status")
+            if outcome is not None:
+                if outcome["status"] == "diverged":
+                    return Seen(State.DIVERGED)
+                found = self._evaluations(handles)
+                if None not in found.values():
+                    return Seen(State.DONE, found)
+            claimed = self.claim_state()
+            if claimed is not None:
+                return Seen(claimed, found)
+            if self.failure.exists():
+                return Seen(State.FAILED, found)
+        except StoreError:
+            return Seen(State.BROKEN)
+        if self.cancelled.exists():
+            return Seen(State.CANCELLED, found)
+        return Seen(State.TODO if outcome is None else State.TRAINED, found)
+
+    def clear_leftovers(self) -> None:
+        """Remove what processes that were killed inside a write left behind. Only for whoever holds the claim."""
+        for path in self.path.rglob(".*.tmp"):
+            if path.name.startswith(".claim."):  # others may be asking for the claim at this moment
+                continue
+            writer = path.name.split(".")[-3]  # as write_atomic names it; a `--cancel` may be writing at this moment
+            if not writer.isdecimal() or int(writer) == os.getpid() or process_start(writer) is None:
+                path.unlink(missing_ok=True)
+        self._claim.clear_rights()
+        if self.outcome.exists():  # killed between the outcome and the removal of what it no longer needs
+            for path in self.checkpoints.glob("step-*.pt*"):
+                path.unlink(missing_ok=True)
+            for path in self.checkpoints.glob("*.part.pt"):  # the same, of an evaluation
+                if self.evaluation(path.name.removesuffix(".part.pt")).exists():
+                    path.unlink(missing_ok=True)
+
+    # --- who works on it: at most one process (see harness.store.liveness) --------------------------------------------
+
+    @property
+    def _claim(self) -> Claim:
+        return Claim(self.claim, self.progress)
+
+    def claim_state(self, job: str | None = None) -> State | None:
+        """RUNNING (a live process holds the claim), UNKNOWN (another machine, silent), or None (free)."""
+        return {Holder.NOBODY: None, Holder.ALIVE: State.RUNNING, Holder.SILENT: State.UNKNOWN}[self._claim.holder(job)]
+
+    def claimed_by(self, job: str) -> bool:
+        """Whether the claim is in the name of this job: of another life of it, if not of this one."""
+        return self._claim.read().get("job") == job
+
+    def take_claim(self, job: str | None = None) -> bool:
+        """Claim this run for this process; False if a live process holds it already. Raises ``OSError``."""
+        return self._claim.take(job)
+
+    def beat(self, job: str | None = None) -> bool:
+        """Sign of life of whoever holds the claim. False if it is no longer this process's."""
+        return self._claim.beat(job)
+
+    def taken_over(self) -> bool:
+        """Whether another process holds the claim by now."""
+        return self._claim.taken_over()
+
+    def release_claim(self) -> None:
+        """Give the claim back, if it is this process's."""
+        self._claim.release()
+
+    def release_claim_of(self, pid: int) -> None:
+        """Give it back in the name of a process of this machine that is known to have died, if it is that one's."""
+        self._claim.release_of(pid)
+
+    def release_claim_of_job(self, job: str) -> None:
+        """Give it back in the name of a job that the scheduler has seen the end of, if it is that one's."""
+        self._claim.release_of_job(job)
+
+
+@dataclass(frozen=True)
+class Store:
+    """The results folder."""
+
+    root: Path
+
+    @cached_property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    @property
+    def experiments(self) -> Path:
+        return self.root / "experiments"
+
+    @property
+    def jobs(self) -> Path:
+        """Submission records and the scheduler's logs."""
+        return self.root / "jobs"
+
+    @property
+    def code(self) -> Path:
+        """Snapshots of the code that runs were submitted with."""
+        return self.root / "code"
+
+    @property
+    def sources(self) -> Path:
+        """Sums of every numeric file, one JSON file for each code that made a result."""
+        return self.root / "sources"
+
+    @property
+    def digests(self) -> Path:
+        """What each code computes on tiny examples, one JSON file for each code and place."""
+        return self.root / "digests"
+
+    def run(self, run_id: str) -> RunFolder:
+        """The folder of one run (which need not exist)."""
+        return RunFolder(self.runs / run_id)
+
+    def experiment(self, name: str, scale: str) -> Path:
+        """The expanded experiment that the report reads."""
+        return self.experiments / f"{name}@{scale}.json"
+
+    def run_ids(self) -> list[str]:
+        """The id of every run folder there is, sorted. The directory is listed, and no folder of it asked."""
+        if not self.runs.is_dir():
+            return []
+        with os.scandir(self.runs) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir())
+
+    def all_runs(self) -> Iterator[RunFolder]:
+        """Every run folder there is, sorted by id."""
+        return (self.run(run_id) for run_id in self.run_ids())

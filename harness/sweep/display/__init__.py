@@ -1,0 +1,1 @@
+"""What the command line prints: tables, the live view, lists of failures."""

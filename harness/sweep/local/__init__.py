@@ -1,0 +1,1 @@
+"""Runs on this machine: the pool, its processes, GPUs and cores."""

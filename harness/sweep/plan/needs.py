@@ -1,0 +1,94 @@
+"""What each claim needs: its cells, their runs, how many replicates are complete; hence what can be said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.config.claim import Claim
+from harness.config.matching import metric_shown, touched
+from harness.store.results import State
+from harness.sweep.plan.plan import Plan, PlannedRun
+
+
+@dataclass(frozen=True)
+class Need:
+    """The cells that the verdict on one claim depends on, each as seed -> run. None: the grid cannot test it.
+
+    ``handles`` are the evaluations it looks at; ``why_never`` says why no number of runs would settle it.
+    """
+
+    claim: str
+    cells: tuple[dict[int, str], ...]
+    handles: frozenset[str]
+    why_never: str = ""
+    chooses: bool = False  # the best of a grid on validation images
+
+    @property
+    def runs(self) -> list[str]:
+        """Each once, seed by seed."""
+        seeds = sorted({seed for cell in self.cells for seed in cell})
+        return list(dict.fromkeys(cell[seed] for seed in seeds for cell in self.cells if seed in cell))
+
+    def replicates(self, there: Collection[str]) -> tuple[int, int]:
+        """(seeds of which every cell is there, seeds planned)."""
+        seeds = {seed for cell in self.cells for seed in cell}
+        whole = [seed for seed in seeds if all(cell.get(seed) in there for cell in self.cells)]
+        return len(whole), len(seeds)
+
+    def has(self, one: PlannedRun) -> bool:
+        """Whether a run has, or is about to have, the numbers of this claim."""
+        if one.state is State.TRAINED:
+            return not self.handles & {*one.lacking}
+        return one.state in (State.DONE, State.RUNNING)
+
+
+def needs(plan: Plan) -> list[Need]:
+    """Of every claim of the experiment at this scale, in its order."""
+    settings = [arm.settings for arm in plan.arms]
+    shown = metric_shown(plan.experiment.report)
+    return [_need(plan, claim, claim.on or shown, settings) for claim in plan.experiment.claims]
+
+
+def _need(plan: Plan, claim: Claim, metric: str, settings: Sequence[dict[str, Any]]) -> Need:
+    published = {
+        name: [cell["at"] for cell in table["cells"] if cell["metric"] == metric]
+        for name, table in plan.references.published.items()
+        if name.partition("/")[0] != "summary"  # shown beside the paper, never as the paper's
+    }
+    arms = sorted(touched(claim.expect, settings, published))
+    sides = [side for sides in claim.expect.values() if isinstance(sides, list) for side in sides]
+    metrics = {metric, *(side["on"] for side in sides if isinstance(side, dict) and "on" in side)}
+    if claim.best_of is not None:
+        metrics.add(claim.best_of.by)
+    labels = {one.rpartition("/")[0] for one in metrics}
+    never = "" if arms else "NOT RUN: not testable on this grid"
+    if "close" in claim.expect and (plan.overrides or not plan.experiment.as_in_paper):
+        never = never or "NOT COMPARABLE: the number is of the paper's setting"
+    handles = frozenset(one.handle for one in plan.evaluations if one.label in labels)
+    return Need(claim.id, tuple(plan.arms[index].runs for index in arms), handles, never, claim.best_of is not None)
+
+
+def outlook(need: Need, plan: Plan, bought: Collection[str]) -> tuple[bool, str]:
+    """Whether a verdict can be reached once the runs ``bought`` are done, and in words."""
+    if need.why_never:
+        return False, need.why_never
+    runs = [plan.runs[run] for run in need.runs]
+    diverged = sum(one.state is State.DIVERGED for one in runs)
+    if diverged and not need.chooses:  # one that diverged is merely not chosen
+        return False, f"INCONCLUSIVE: {diverged} of its runs diverged"
+    there = {one.folder.id for one in runs if need.has(one) or one.folder.id in bought}
+    whole, planned = need.replicates(there)
+    if whole == planned > 1:
+        return True, f"can be decided: all {planned} seeds"
+    lost = sum(one.weightless and not need.has(one) for one in runs)
+    reason = f"; {lost} lost their weights" if lost else ""
+    if whole:
+        return False, f"INCONCLUSIVE: {whole} of {planned} seeds{reason}"  # verdicts wait for all planned seeds
+    return False, f"INCONCLUSIVE or NOT RUN: no seed complete{reason}" if there else "NOT RUN: none of its runs"
+
+
+def missing(need: Need, plan: Plan) -> list[PlannedRun]:
+    """Its runs that a sweep would start."""
+    return [one for one in map(plan.runs.__getitem__, need.runs) if one.to_do and not need.has(one)]

@@ -1,0 +1,128 @@
+"""Writing down what a sweep is about: ``results/experiments/<name>@<scale>.json`` and a ``run.json`` for each run.
+
+The report needs nothing else: neither the YAML nor the code that expanded it.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from harness.config.errors import Complaint, SpecError
+from harness.store.results import StoreError, read_json, write_json
+from harness.sweep.plan import studies
+from harness.sweep.plan.plan import Plan, manifest_path
+
+
+def manifest(plan: Plan) -> dict[str, Any]:
+    """The expanded experiment, as plain JSON."""
+    experiment, scale = plan.experiment, plan.experiment.scale
+    return {
+        "name": experiment.name,
+        "scale": scale.name,
+        "title": experiment.file.title,
+        "question": experiment.question,
+        "file": _shown(experiment.document.path),
+        "place": studies.place(experiment.document.path, plan.store.root),
+        "seeds": experiment.seeds,
+        "runs": len(plan.runs),
+        "overrides": plan.overrides,
+        "fixed": experiment.fixed,
+        "paper_scale": experiment.as_in_paper,
+        "scale_note": scale.file.note,
+        "arms": [
+            {"settings": arm.settings, "runs": {str(seed): run for seed, run in arm.runs.items()}} for arm in plan.arms
+        ],
+        "evaluations": {one.label: one.handle for one in plan.evaluations},
+        "report": experiment.report,
+        "claims": [claim.model_dump(mode="json", exclude_none=True) for claim in experiment.claims],
+        "published": plan.references.published,
+    }
+
+
+def record(plan: Plan) -> Path:
+    """Write the manifest and the specification of every run that is to do.
+
+    Raises ``OSError``, ``StoreError``, and :class:`SpecError` where another file's manifest would be lost.
+    """
+    check_names([plan])
+    for one in plan.to_do:
+        one.folder.create(one.run.spec())
+        one.folder.cancelled.unlink(missing_ok=True)
+    path = manifest_path(plan.store, plan.experiment, plan.overrides)
+    write_json(path, manifest(plan) | _earlier(plan, path))
+    return path
+
+
+def check_names(plans: Iterable[Plan]) -> None:
+    """Raises :class:`SpecError` where an experiment would take the place of another file's of the same name.
+
+    Report and status know of runs by manifests alone. The same file may say something else today, and what is still
+    asked for is not lost, whoever asks for it.
+    """
+    taken: dict[Path, Path] = {}
+    complaints = []
+    for plan in plans:
+        path, file = manifest_path(plan.store, plan.experiment, plan.overrides), plan.experiment.document.path
+        other = taken.setdefault(path, file.resolve())
+        if other != file.resolve():
+            said = f"{_shown(other)} has the same name, and would leave its results in the same table"
+            complaints.append(Complaint(str(file), f"{said}: rename one of them"))
+        elif lost := _lost(plan, path):
+            command = f"mv {shlex.quote(str(path))} {shlex.quote(str(path) + '.aside')}"
+            said = f"{path} is of another file of this name, and {lost} would be in no table any more"
+            where = "rename this file, or name another folder with --results"
+            complaints.append(Complaint(str(file), f"{said}: {where} (to let go of that table: {command})"))
+    if complaints:
+        raise SpecError(complaints)
+
+
+def _lost(plan: Plan, path: Path) -> str:
+    """What is computed and held by the manifest at ``path`` alone, if that is another file's; empty if nothing is."""
+    try:
+        held = read_json(path)
+    except StoreError:
+        return ""  # nothing can be read there, and it is said where it is looked at
+    if not isinstance(held, dict) or studies.is_of(held, plan.experiment.document.path, plan.store.root):
+        return ""
+    arms = held.get("arms") or []
+    runs = {run for arm in arms for run in arm.get("runs", {}).values()} - plan.runs.keys()
+    handles = {*held.get("evaluations", {}).values()} - {one.handle for one in plan.evaluations}
+    if begun := sum(plan.store.run(run).path.exists() for run in runs):
+        return f"{begun} of its runs"
+    asked = [plan.store.run(run) for arm in arms for run in arm.get("runs", {}).values()]
+    done = {handle for handle in handles if any(one.evaluation(handle).exists() for one in asked)}
+    return f"{len(done)} of its evaluations" if done else ""
+
+
+def _earlier(plan: Plan, path: Path) -> dict[str, list[int]]:
+    """``seeds_before``: the numbers of seeds that were planned before, where results of them were there to look at.
+
+    Who looks and adds seeds until a verdict pleases is wrong more often than he says, so the report says it.
+    """
+    try:
+        held = read_json(path)
+    except StoreError:
+        held = None
+    if not isinstance(held, dict):
+        return {}
+    before = [one for one in held.get("seeds_before", []) if isinstance(one, int)]
+    planned = held.get("seeds")
+    runs = [run for arm in held.get("arms", []) for run in arm.get("runs", {}).values()]
+    if (
+        isinstance(planned, int)
+        and planned != plan.experiment.seeds
+        and any(plan.store.run(run).outcome.exists() for run in runs)
+    ):
+        before.append(planned)
+    return {"seeds_before": before} if before else {}
+
+
+def _shown(path: Path) -> str:
+    """Relative to the working directory where it lies beneath it: manifests are committed."""
+    try:
+        return path.resolve().relative_to(Path.cwd()).as_posix()
+    except ValueError:
+        return path.name
