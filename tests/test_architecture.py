@@ -13,19 +13,45 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "harness"
 MODULES = sorted(path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".") for path in PACKAGE.rglob("*.py"))
 
-TENSOR_ROOMS = ("data", "models", "methods", "evaluate")
-FILES = ("store", "liveness", "causes")
-PARTS = (*TENSOR_ROOMS, "train.optim", "train.checkpoint", "train.distributed")
-ABOVE_PARTS = (
-    "harness.config.experiment",
-    "harness.config.grid",
-    "harness.config.run",
-    "harness.components",
-    "harness.digests",
-    "harness.sweep",
-    "harness.report",
-    "harness.train.loop",
-)
+MAY_IMPORT = {
+    "config": "",
+    "runtime": "config",
+    "store": "config",
+    "distributed": "runtime",
+    "optim": "config",
+    "data": "config",
+    "models": "config data distributed",
+    "objectives": "config distributed",
+    "methods": "config data distributed models objectives optim",
+    "evaluate": "config data methods models objectives optim",
+    "components": "config data evaluate methods models objectives optim",
+    "train": "components config data distributed evaluate methods models optim runtime store",
+    "digests": "components config data distributed evaluate models optim runtime store train",
+    "report.stats": "",
+    "report.read": "config digests report.stats store",
+    "report.judge": "config report.read report.stats store",
+    "report.render": "config report.judge report.read report.stats",
+    "report.__main__": "report.judge report.read report.render",
+    "sweep.worker": "components distributed runtime store train",
+    "sweep.plan": "components config data digests optim runtime store train",
+    "sweep.display": "store sweep.plan",
+    "sweep.local": "components config runtime store sweep.display sweep.plan sweep.worker",
+    "sweep.slurm": "components config distributed runtime store sweep.display sweep.local sweep.plan sweep.worker",
+    "sweep.status": "config store sweep.display sweep.local sweep.plan sweep.slurm",
+    "sweep.command": "config runtime store sweep.display sweep.local sweep.plan sweep.slurm",
+    "sweep.__main__": "config runtime store sweep.command sweep.display sweep.plan sweep.status",
+    "sweep.torchrun": "config distributed runtime store sweep.__main__ sweep.command sweep.display sweep.local sweep.plan sweep.worker",
+    "doctor": "config data store sweep.display sweep.local sweep.plan sweep.slurm",
+}
+"""Each package or module, and what it may import: only what stands above it, so there are no cycles."""
+
+WITHOUT_TORCH = ("config", "store", "report", "digests.compare")
+ONLY_IMPORTERS = {
+    "submitit": {"harness.sweep.slurm.launch", "harness.sweep.slurm.meeting"},
+    "ruamel": {"harness.config.document"},
+    "jinja2": {"harness.report.render.page"},
+    "timm": {"harness.models.vit", "harness.models.foreign"},
+}
 
 
 def imports(module: str, *, top_level_only: bool = False) -> set[str]:
@@ -42,80 +68,45 @@ def imports(module: str, *, top_level_only: bool = False) -> set[str]:
     return found
 
 
-def inside(module: str, *rooms: str) -> bool:
-    return any(module == f"harness.{room}" or module.startswith(f"harness.{room}.") for room in rooms)
+def package(name: str) -> str:
+    """The key of :data:`MAY_IMPORT` that a dotted name belongs to; empty for the bare package and for other libraries."""
+    parts = name.split(".")
+    if parts[0] != "harness" or len(parts) == 1:
+        return ""
+    return ".".join(parts[1:3]) if parts[1] in ("sweep", "report") and len(parts) > 2 else parts[1]
 
 
 def touches(found: set[str], *names: str) -> set[str]:
     return {one for one in found for name in names if one == name or one.startswith(name + ".")}
 
 
-@pytest.mark.parametrize(
-    "module", [one for one in MODULES if inside(one, "spec", *FILES, "report", "provenance", "digests.compare")]
-)
-def test_spec_store_and_report_know_nothing_of_torch(module: str) -> None:
-    assert not touches(imports(module), "torch", "torchvision", "submitit")
+def test_every_package_stands_above_those_that_it_imports() -> None:
+    names = list(MAY_IMPORT)
+    for position, (name, allowed) in enumerate(MAY_IMPORT.items()):
+        assert set(allowed.split()) <= set(names[:position]), name
 
 
-@pytest.mark.parametrize("module", [one for one in MODULES if inside(one, "spec", *FILES)])
-def test_level_zero_imports_nothing_above_itself(module: str) -> None:
-    above = {one for one in imports(module) if one.startswith("harness.")}
-    assert not {one for one in above if not one.startswith(("harness.spec", *(f"harness.{name}" for name in FILES)))}
-
-
-@pytest.mark.parametrize("module", [one for one in MODULES if inside(one, *PARTS)])
-def test_parts_know_tensors_never_experiments(module: str) -> None:
-    assert not touches(imports(module), *ABOVE_PARTS)
-
-
-@pytest.mark.parametrize("module", [one for one in MODULES if inside(one, *TENSOR_ROOMS)])
-def test_tensor_rooms_do_not_touch_the_store(module: str) -> None:
-    assert not touches(imports(module), "harness.store.results")
+@pytest.mark.parametrize("module", [one for one in MODULES if not one.endswith("__init__")])
+def test_packages_import_only_what_they_may(module: str) -> None:
+    own = package(module)
+    found = {package(one) for one in imports(module)} - {"", own, "sweep", "report"}
+    assert found <= set(MAY_IMPORT[own].split())
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_loop_sweep_and_report_are_siblings(module: str) -> None:
+def test_torch_and_libraries_stay_where_they_belong(module: str) -> None:
     found = imports(module)
-    if inside(module, "train"):
-        assert not touches(found, "harness.sweep", "harness.report")
-    if inside(module, "sweep"):
-        assert not touches(found, "harness.report")
-        assert not touches(imports(module, top_level_only=True), "harness.train.loop")  # a job imports it when it runs
-    if inside(module, "digests"):
-        assert not touches(found, "harness.sweep", "harness.report")
-    if inside(module, "report"):
-        assert not {one for one in touches(found, "harness.digests") if not one.startswith("harness.digests.compare")}
-        assert not touches(found, "harness.sweep", "harness.train", "harness.components", "harness.data")
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_the_doctor_looks_on_and_nothing_leans_on_it(module: str) -> None:
-    found = imports(module)
-    if not inside(module, "doctor"):
-        assert not touches(found, "harness.doctor")
-        return
-    rooms = ("models", "methods", "train", "evaluate", "components", "report")
-    assert not touches(found, *(f"harness.{room}" for room in rooms))
-    at_import = imports(module, top_level_only=True)  # a torch that is broken is a finding, not a crash
-    assert not touches(at_import, "torch", "torchvision", "harness.sweep.slurm.launch", "harness.sweep.plan.plan")
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_one_importer_each(module: str) -> None:
-    found = imports(module)
-    if touches(found, "submitit"):
-        assert module in ("harness.sweep.slurm.launch", "harness.sweep.slurm.meeting")
-    if touches(found, "ruamel"):
-        assert module == "harness.config.document"
-    if touches(found, "jinja2"):
-        assert module == "harness.report.render.page"
-    if touches(found, "timm"):
-        assert module in ("harness.models.vit", "harness.models.foreign")
-        assert not touches(imports(module, top_level_only=True), "timm")  # a second, and torch's compiler
-    components = {"harness.data.views", "harness.models.encoders", "harness.methods.simclr", "harness.models.heads"}
-    components |= {"harness.models.vit", "harness.models.foreign"}
-    if not inside(module, *PARTS, "train"):
-        assert not touches(found, *components) or module == "harness.components"
+    if module.removeprefix("harness.").startswith(WITHOUT_TORCH):
+        assert not touches(found, "torch", "torchvision", "submitit")
+    for library, importers in ONLY_IMPORTERS.items():
+        assert not touches(found, library) or module in importers
+    at_import = imports(module, top_level_only=True)
+    if package(module) == "doctor":  # a broken torch is a finding, not a crash
+        assert not touches(at_import, "torch", "torchvision", "harness.sweep.slurm.launch", "harness.sweep.plan.plan")
+    if package(module).startswith("sweep"):  # a job imports the loop when it runs
+        assert not touches(at_import, "harness.train.loop")
+    if package(module).startswith("models"):  # timm takes a second to import, and brings torch's compiler
+        assert not touches(at_import, "timm")
 
 
 def test_no_junk_drawers() -> None:

@@ -20,13 +20,14 @@ from harness.config.experiment import Experiment
 from harness.place import Compile, check_compiler
 from harness.store.provenance import code_fingerprint
 from harness.store.results import Store
-from harness.sweep.display.gaps import gaps, show_gaps, show_lacking
+from harness.sweep.display.gaps import show_gaps, show_lacking
 from harness.sweep.display.live import many, say, were
 from harness.sweep.display.show import show_claims, show_plan, show_purchase
 from harness.sweep.local import local
 from harness.sweep.local.machine import Crew, crew
 from harness.sweep.local.pool import Outcome
 from harness.sweep.plan.budget import Offer, Purchase, buy
+from harness.sweep.plan.gaps import gaps
 from harness.sweep.plan.plan import Plan, PlannedRun, make_plan
 from harness.sweep.plan.preflight import check_data, check_processes, lacking, other_data, remarks
 from harness.sweep.plan.price import Bill, Prices, bill

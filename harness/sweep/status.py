@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,15 @@ from harness.store.attempts import entries, last, now
 from harness.store.liveness import machine, process_start
 from harness.store.results import RunFolder, State, Store, StoreError, read_json, write_json
 from harness.sweep.display.endings import OPEN, endings, show_endings
-from harness.sweep.display.gaps import Gap, gaps, show_gaps
+from harness.sweep.display.gaps import show_gaps
 from harness.sweep.display.live import many, progress, say
 from harness.sweep.display.show import show_failures, show_stuck
 from harness.sweep.display.terminal import agreed
-from harness.sweep.local.evidence import show_held
+from harness.sweep.local.evidence import HOLD_AFTER, Evidence
 from harness.sweep.plan import studies
+from harness.sweep.plan.gaps import Gap, gaps
 from harness.sweep.slurm import scheduler
+from harness.sweep.slurm.submission import submissions
 
 Manifests = dict[str, dict[str, Any]]
 
@@ -112,7 +114,7 @@ def status(console: Console, store: Store, keys: Sequence[str]) -> int:
     _show_running(console, running, labels)
     show_failures(console, failed.values(), labels)
     show_endings(console, endings(ended.values()))
-    show_held(console, store, [run for run, (_, state) in ended.items() if state in OPEN])
+    _show_held(console, store, [run for run, (_, state) in ended.items() if state in OPEN])
     for run in broken:
         say(console, f"{store.run(run).path}: unreadable files; sweep --plan says which", style="red")
     if weightless:
@@ -252,3 +254,14 @@ def _terminate(folder: RunFolder) -> bool:
         os.kill(held["pid"], signal.SIGTERM)
         return True
     return False
+
+
+def _show_held(console: Console, store: Store, waiting: Collection[str]) -> None:
+    """A line for every submission that is held back and has runs among those that wait for a sweep."""
+    left = set(waiting)
+    for submission in reversed(submissions(store)):  # what came of a run is said by the newest that has it
+        runs = left & {run for chunk in submission.chunks for task in chunk.tasks for run in task}
+        left -= runs
+        if runs and (why := Evidence(submission.folder).held()):
+            said = f"{len(runs)} held back, for {HOLD_AFTER} died alike before any had succeeded: {why}"
+            say(console, f"{said}; mend it and sweep again", style="red")

@@ -18,8 +18,9 @@ from harness.report.judge.judging import judge_all
 from harness.report.judge.selection import choose, cross_chosen
 from harness.report.judge.verdicts import Judgement, Verdict, jointly, judge
 from harness.report.read.collect import collect
+from harness.report.read.metrics import Metric
 from harness.report.read.records import Cell, Claim, State
-from harness.report.render.entries import Metric, Places
+from harness.report.render.entries import Places
 from tests.report.fake_results import FakeResults, add, fate_of
 
 X, KNOB = "schedule.batch_size", "objective.temperature"

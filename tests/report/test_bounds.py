@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.report.judge.stats import estimate
 from harness.report.read.collect import collect
-from harness.report.render.entries import Metric
+from harness.report.read.metrics import Metric
 from harness.report.render.export import to_csv, to_markdown
 from harness.report.render.page import render
+from harness.report.stats import estimate
 from tests.report.fake_results import TAU, FakeResults, spec_of
 
 

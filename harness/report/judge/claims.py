@@ -20,9 +20,9 @@ from harness.config.matching import matches, plain
 from harness.config.registry import Registry
 from harness.report.judge.comparison import Agreement, Alternatives, Comparison, difference
 from harness.report.judge.evidence import Evidence, NoEvidence, Where, is_number, matched
-from harness.report.judge.stats import kendall
 from harness.report.read.names import arm_name, change_names, value_name
 from harness.report.read.records import Cell, Claim, State
+from harness.report.stats import kendall
 
 claim_kind = Registry("claim kind")
 

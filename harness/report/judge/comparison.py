@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from itertools import combinations
 
-from harness.report.judge.stats import interval, mean, p_value, paired, upper_tail
 from harness.report.read.records import Cell, State
+from harness.report.stats import interval, mean, p_value, paired, upper_tail
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from harness.report.judge.comparison import Comparison
 from harness.report.judge.judging import Judged
-from harness.report.judge.stats import CONFIDENCE
 from harness.report.judge.verdicts import DECIDED, Verdict
+from harness.report.read.metrics import Metric
 from harness.report.read.names import signed, slug, value_name
-from harness.report.render.entries import Metric
+from harness.report.stats import CONFIDENCE
 
 
 @dataclass(frozen=True)

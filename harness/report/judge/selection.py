@@ -12,9 +12,9 @@ from typing import Any
 
 from harness.config.claim import BestOf
 from harness.config.matching import plain
-from harness.report.judge.stats import mean
 from harness.report.read.names import arm_name
 from harness.report.read.records import Cell, State
+from harness.report.stats import mean
 
 
 @dataclass(frozen=True)

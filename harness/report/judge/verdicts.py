@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from harness.report.judge.comparison import Alternatives, Comparison
-from harness.report.judge.stats import CONFIDENCE, seeds_needed
+from harness.report.stats import CONFIDENCE, seeds_needed
 
 
 class Verdict(StrEnum):

@@ -16,10 +16,10 @@ from pydantic import ValidationError
 
 from harness.digests.compare import RECIPE, Record
 from harness.report.read import integrity
+from harness.report.read.metrics import Metric
 from harness.report.read.probes import Fit, collapse_of, fit_of
 from harness.report.read.records import Experiment, Problem, Results, Run, State, inner
 from harness.report.read.same_data import set_aside
-from harness.report.render.entries import Metric
 from harness.store.causes import policy
 from harness.store.results import RunFolder, Store, StoreError, read_json
 

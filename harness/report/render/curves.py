@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from harness.report.judge.stats import mean
 from harness.report.read.records import Experiment, Run, State
+from harness.report.stats import mean
 
 WIDTH, HEIGHT, EDGE = 240, 110, 6
 BUCKETS = 20

@@ -7,11 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from harness.report.judge.stats import Estimate
+from harness.report.read.metrics import Metric
 from harness.report.read.names import visible
 from harness.report.read.records import Results
-from harness.report.render.entries import Entry, Metric
+from harness.report.render.entries import Entry
 from harness.report.render.tables import Grid, Row, grids
+from harness.report.stats import Estimate
 
 
 def tidy(results: Results) -> pd.DataFrame:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from harness.config.matching import matches
 from harness.report.judge.judging import is_summary, printed_cells, published_order
 from harness.report.judge.selection import pool
-from harness.report.judge.stats import Estimate, estimate
+from harness.report.read.metrics import Metric
 from harness.report.read.names import arm_name
 from harness.report.read.records import Experiment, PublishedCell, Results
-from harness.report.render.entries import Metric
+from harness.report.stats import Estimate, estimate
 
 TOLERANCE = 1.0
 """Points: the summary rounds ("about 33"), so a number this near to the paper's is the paper's."""

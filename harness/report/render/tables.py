@@ -13,10 +13,11 @@ from typing import Any
 from harness.config.errors import SpecError
 from harness.config.matching import matches
 from harness.report.judge.selection import pool
-from harness.report.judge.stats import Estimate, estimate
+from harness.report.read.metrics import Metric
 from harness.report.read.names import arm_name, change_names, printed_by, value_name
 from harness.report.read.records import Cell, Experiment, Results
-from harness.report.render.entries import Entry, Metric, Places, dropped
+from harness.report.render.entries import Entry, Places, dropped
+from harness.report.stats import Estimate, estimate
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from harness.report.judge.stats import Estimate, interval, kendall, paired
+from harness.report.read.metrics import HIGHER_IS_BETTER, Metric
 from harness.report.read.records import State
-from harness.report.render.entries import HIGHER_IS_BETTER, Entry, Metric
+from harness.report.render.entries import Entry
 from harness.report.render.tables import Grid, Row, row_mean
+from harness.report.stats import Estimate, interval, kendall, paired
 
 FEWEST_RANKED = 4
 """Fewer places than this have no order worth a coefficient: of three, one guess in six ranks all right."""

@@ -10,19 +10,10 @@ from collections.abc import Collection, Iterable, Mapping
 
 from rich.console import Console
 
-from harness.store.results import Seen
 from harness.sweep.display.live import many, say
-
-Gap = tuple[str, str]
-"""The handle of an evaluation, and why it could not be had."""
+from harness.sweep.plan.gaps import Gap
 
 LISTED = 6
-
-
-def gaps(seen: Seen) -> tuple[Gap, ...]:
-    """Of one run."""
-    held = {handle: one for handle, one in seen.evaluations.items() if one is not None}
-    return tuple((handle, str(one["unavailable"])) for handle, one in held.items() if "unavailable" in one)
 
 
 def show_gaps(console: Console, found: Collection[Gap], labels: Mapping[str, str]) -> None:

@@ -7,19 +7,14 @@ Beneath the submission's folder lie ``succeeded``, ``died/<fingerprint>/<run>.js
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from harness.store.attempts import now
 from harness.store.liveness import machine
-from harness.store.results import Store, StoreError, read_json, write_json
-from harness.sweep.display.live import say
-from harness.sweep.slurm.submission import submissions
+from harness.store.results import StoreError, read_json, write_json
 
 HOLD_AFTER = 3
 """So many runs that die alike, before any has succeeded, hold the rest of the sweep."""
@@ -68,14 +63,3 @@ class Evidence:
         why = f"{dead[0]['said']} (on {', '.join(hosts)})"
         write_json(self.folder / "held.json", {"why": why, "runs": [one["run"] for one in dead], "time": now()})
         return why
-
-
-def show_held(console: Console, store: Store, waiting: Collection[str]) -> None:
-    """A line for every submission that is held back and has runs among those that wait for a sweep."""
-    left = set(waiting)
-    for submission in reversed(submissions(store)):  # what came of a run is said by the newest that has it
-        runs = left & {run for chunk in submission.chunks for task in chunk.tasks for run in task}
-        left -= runs
-        if runs and (why := Evidence(submission.folder).held()):
-            said = f"{len(runs)} held back, for {HOLD_AFTER} died alike before any had succeeded: {why}"
-            say(console, f"{said}; mend it and sweep again", style="red")

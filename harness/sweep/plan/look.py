@@ -11,8 +11,8 @@ from harness.config.run import Run
 from harness.digests.compare import Use, evaluated_with, trained_with
 from harness.store.results import RunFolder, Seen, State, Store, StoreError, read_json
 from harness.store.snapshot import what_changed
-from harness.sweep.display.gaps import Gap, gaps
 from harness.sweep.plan.digesting import Digests, Verdict
+from harness.sweep.plan.gaps import Gap, gaps
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from harness.config.errors import Complaint, SpecError
 from harness.data import identity
 from harness.place import Compile, check_graphs, passes
 from harness.store.results import State, StoreError, read_json
-from harness.sweep.display.gaps import Gap
+from harness.sweep.plan.gaps import Gap
 
 if TYPE_CHECKING:
     from harness.sweep.plan.plan import Plan, PlannedRun

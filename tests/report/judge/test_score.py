@@ -8,7 +8,7 @@ import pytest
 
 from harness.report.judge.comparison import Comparison
 from harness.report.judge.score import reading
-from harness.report.render.entries import Metric
+from harness.report.read.metrics import Metric
 
 TOP1, ENTROPY = Metric("linear/top1"), Metric("contrastive/entropy")
 

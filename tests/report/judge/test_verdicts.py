@@ -13,9 +13,9 @@ from scipy import stats as scipy_stats
 
 from harness.report.judge.comparison import Agreement, Comparison
 from harness.report.judge.judging import judge_all
-from harness.report.judge.stats import kendall
 from harness.report.judge.verdicts import Verdict, judge
 from harness.report.read.collect import collect
+from harness.report.stats import kendall
 from tests.report.fake_results import FakeResults, add, fate_of, figure_5
 
 

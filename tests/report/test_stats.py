@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from harness.report.judge.stats import deviation, estimate, interval, kendall, mean, p_value, paired, seeds_needed
+from harness.report.stats import deviation, estimate, interval, kendall, mean, p_value, paired, seeds_needed
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 20])
