@@ -30,7 +30,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def ours() -> Loss:
-    from harness.objectives.objectives import NTXent
+    from harness.objectives.contrastive import NTXent
 
     objective = NTXent(temperature=0.5)
     return lambda first, second: objective([first, second])

@@ -32,9 +32,9 @@ from benchmarks.views import OPERATORS, pictures
 from harness.components import Parts
 from harness.data.rng import ImageRng
 from harness.data.views import Views
-from harness.place import Compile, Place
-from harness.train.compilation import compiled
+from harness.runtime import Compile, Place
 from harness.train.device import prepared_device
+from harness.train.torch_compile import compiled
 
 GFLOP_PER_IMAGE = 6.7
 """ResNet-18 at 32x32, two views, forward and backward (issue 6)."""

@@ -17,7 +17,7 @@ from benchmarks.clock import Contender, Effort, Timing, in_turns
 from benchmarks.pretraining import Ours, parts_of
 from benchmarks.record import OURS, Row, Section, rows_of
 from benchmarks.views import pictures
-from harness.sweep.local.machine import cores
+from harness.sweep.local.resources import cores
 
 IMAGES, FEWER_IMAGES, TINY_IMAGES = (1_024, 4_096, 16_384), (1_024, 4_096), (16, 32)
 BATCHES, FEWER_BATCHES, TINY_BATCHES = (64, 128, 256, 512, 1_024), (64, 256, 1_024), (8, 16)

@@ -22,7 +22,7 @@ from harness.evaluate.trained import Trained
 from harness.methods.base import Method
 from harness.models.encoders import ResNet18, ResNet50
 from harness.models.norm import Norm
-from harness.optim.optim import LarsOptimizer
+from harness.optim.optimizers import LarsOptimizer
 
 BANK, QUERIES, WIDTH, CLASSES = 10_000, 2_000, 160, 10
 TINY_BANK, TINY_QUERIES = 512, 64

@@ -35,7 +35,7 @@ from harness.config.grid import assign, normalised
 from harness.data.datasets import Resident
 from harness.data.views import batches
 from harness.methods.base import Method
-from harness.optim.optim import Rates
+from harness.optim.optimizers import Rates
 from harness.optim.schedules import Progress
 from harness.train.loop import accumulate
 from harness.train.step import optimise

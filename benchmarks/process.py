@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from benchmarks.clock import Contender
-from harness.sweep.local.server import PRELOAD, start_server
+from harness.sweep.local.fork_server import PRELOAD, start_server
 
 FORKED, FRESH = "forked from the server", "fresh interpreter"
 ONE_STEP = {
@@ -30,7 +30,7 @@ def train(changes: dict[str, object], answer: Connection | None = None) -> None:
     from harness import components
     from harness.config.experiment import load_scale
     from harness.config.grid import assign, normalised
-    from harness.place import Place
+    from harness.runtime import Place
     from harness.store.results import Store
     from harness.train.loop import execute
 

@@ -23,11 +23,11 @@ from rich.console import Console
 from benchmarks.clock import Contender, Effort, Timing, measure
 from benchmarks.record import OURS, Row, Section, Target
 from harness.config.experiment import Experiment, load_experiment
-from harness.place import Place
+from harness.runtime import Place
 from harness.store.results import RunFolder, Store, write_json
 from harness.sweep.local.pool import Pool
+from harness.sweep.plan.manifest import manifest
 from harness.sweep.plan.plan import Plan, make_plan
-from harness.sweep.plan.record import manifest
 from harness.sweep.status import status
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -1,7 +1,7 @@
 """Reproduction harness for ablation studies.
 
 Reading order: ``experiments/temperature.yaml`` (an ablation as a user writes it),
-``harness.train.loop`` (what one run does), ``harness.objectives.objectives`` (what it minimises).
+``harness.train.loop`` (what one run does), ``harness.objectives.contrastive`` (what it minimises).
 ``python -m harness.sweep`` runs experiments, ``python -m harness.report`` judges them.
 """
 

@@ -25,7 +25,7 @@ import harness.methods
 import harness.models
 import harness.objectives
 import harness.optim
-from harness.config import outside, registry
+from harness.config import plugins, registry
 from harness.config import run as spec
 from harness.config.errors import Complaint, SpecError, nearest
 from harness.config.grid import COMPONENTS, OPTIONAL
@@ -41,12 +41,12 @@ for _package in (harness.data, harness.optim, harness.models, harness.objectives
     for _module in pkgutil.iter_modules(_package.__path__):
         if _module.name != "__main__":
             importlib.import_module(f"{_package.__name__}.{_module.name}")
-for _entry in outside.entry_points():
+for _entry in plugins.entry_points():
     try:
         _entry.load()
     except Exception as error:
         said = (
-            f"entry point {_entry.name!r} ({_entry.value}) of group {outside.GROUP!r}: {type(error).__name__}: {error}"
+            f"entry point {_entry.name!r} ({_entry.value}) of group {plugins.GROUP!r}: {type(error).__name__}: {error}"
         )
         raise SpecError(f"{said}; mend that package, or uninstall it") from error
 

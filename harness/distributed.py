@@ -26,7 +26,7 @@ from torch.distributed import FileStore, TCPStore  # type: ignore[attr-defined] 
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-from harness.place import Rank
+from harness.runtime import Rank
 
 T = TypeVar("T")
 P = ParamSpec("P")

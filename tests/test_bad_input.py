@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from harness.config.document import read_yaml
 from harness.config.errors import SpecError
+from harness.config.yaml_file import read_yaml
 from harness.sweep.__main__ import main
-from harness.sweep.slurm.cluster import load_cluster
+from harness.sweep.slurm.config import load_cluster
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
 FILES = sorted(EXPERIMENTS.glob("*.yaml"))

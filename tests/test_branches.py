@@ -15,7 +15,7 @@ from harness.config.grid import expand, lookup
 from harness.config.run import Branch, Run
 from harness.report.__main__ import main as report
 from harness.sweep.__main__ import main as sweep
-from harness.sweep.plan.price import guess, similar
+from harness.sweep.plan.cost import guess, similar
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
 

@@ -20,8 +20,8 @@ from harness.report.judge.judging import REFERENCE, Judged, is_summary, judge_al
 from harness.report.judge.verdicts import Verdict
 from harness.report.read.records import Arm, Experiment, Results, Run, State
 from harness.store.results import Store
+from harness.sweep.plan.manifest import manifest
 from harness.sweep.plan.plan import make_plan
-from harness.sweep.plan.record import manifest
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
 NAMES = sorted(path.stem for path in EXPERIMENTS.glob("*.yaml"))

@@ -13,7 +13,7 @@ from torch import Tensor
 from harness import distributed
 from harness.models.norm import Norm
 from harness.optim.schedules import Progress
-from harness.place import Rank
+from harness.runtime import Rank
 from harness.train.step import optimise
 from tests.methods.pieces import batch_of, built
 

@@ -16,9 +16,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from harness.config.claim import Claim
-from harness.config.document import Document, read_yaml
 from harness.config.errors import Complaint, SpecError, nearest, remedy
 from harness.config.run import Precision
+from harness.config.yaml_file import Document, read_yaml
 
 _STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
 

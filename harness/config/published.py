@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from harness.config.document import Document, read_yaml
 from harness.config.errors import Complaint, SpecError, nearest
+from harness.config.yaml_file import Document, read_yaml
 
 
 def load_published(experiments: Path, name: str) -> dict[str, Any]:

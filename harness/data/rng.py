@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from harness.data.ops.compiled import arrays, suits
+from harness.data.ops.numba_cache import arrays, suits
 
 
 def signed(value: int) -> int:

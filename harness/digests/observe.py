@@ -16,8 +16,8 @@ from harness.config.registry import REGISTRIES, Resolved
 from harness.data.datasets import Dataset, Resident
 from harness.data.rng import ImageRng
 from harness.digests import rehearsal
-from harness.evaluate.interim import Interim, State
 from harness.evaluate.measurement import recorded
+from harness.evaluate.resume_state import Interim, State
 from harness.evaluate.trained import Trained
 from harness.models.norm import Norm
 from harness.models.stochastic import drawing

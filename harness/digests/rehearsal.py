@@ -21,7 +21,7 @@ from harness import components, distributed
 from harness.config import registry
 from harness.config.grid import assign
 from harness.config.run import Run
-from harness.place import Place, Rank
+from harness.runtime import Place, Rank
 from harness.store.results import RunFolder, Store
 from harness.train import checkpoint, loop
 from harness.train.stop import Interrupted

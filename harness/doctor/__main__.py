@@ -12,7 +12,7 @@ from harness.doctor.finding import Finding, Level, show
 from harness.doctor.here import check_here
 from harness.doctor.needs import check_needs
 from harness.doctor.slurm import check_slurm
-from harness.sweep.display.terminal import Screen
+from harness.sweep.display.console import Screen
 
 EXAMPLES = """\
 examples:

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from harness.doctor.finding import Finding, fail, note, ok, warn
-from harness.sweep.local.machine import cores, gpus
+from harness.sweep.local.resources import cores, gpus
 
 PYTHON, TORCH, TORCHVISION = (3, 11), (2, 8), (0, 23)
 GB = 1e9

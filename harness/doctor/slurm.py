@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.config.errors import SpecError
 from harness.doctor.finding import Finding, fail, note, ok, warn
 from harness.doctor.here import SHARED, filesystem
-from harness.sweep.slurm.cluster import Cluster, cluster_path, find_cluster
+from harness.sweep.slurm.config import Cluster, cluster_path, find_cluster
 
 SHORT_MINUTES = 30
 NEEDED = ("sbatch", "srun", "squeue", "scancel", "scontrol")
@@ -115,7 +115,7 @@ def cluster_file(asked: str, experiments: Path) -> Iterator[Finding]:
     if found is None:
         return
     name, cluster = found
-    from harness.sweep.slurm.launch import rehearse  # imports torch
+    from harness.sweep.slurm.submit import rehearse  # imports torch
 
     if cluster.minutes is not None and cluster.minutes < SHORT_MINUTES:
         seen = f"{name}.yaml gives a job {cluster.minutes} minutes: much of them goes into starting it, again and again"

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from harness.config.registry import Examples, evaluation, knob
 from harness.data.datasets import balanced_at_random
-from harness.evaluate import finetuning
-from harness.evaluate.finetuning import Recipe, Weights
+from harness.evaluate import label_training
+from harness.evaluate.label_training import Recipe, Weights
 from harness.evaluate.linear import accuracies
 from harness.evaluate.measurement import Measurements
 from harness.evaluate.trained import Trained
@@ -33,7 +33,7 @@ class FineTune:
     that of its code for all stages. ``convergence`` says what is left of the training loss.
 
     One rate suits h of one scale: multiplied by ten or a tenth, the same features gain or lose ten points at ``micro``.
-    ``standardize`` takes the scale out (:class:`~harness.evaluate.finetuning.Level`); the paper does not.
+    ``standardize`` takes the scale out (:class:`~harness.evaluate.label_training.Level`); the paper does not.
     """
 
     tiny: ClassVar[Examples] = (
@@ -70,12 +70,12 @@ class FineTune:
         batch = min(self.batch_size, len(subset))
         steps = self.epochs * (len(subset) // batch)
         recipe = Recipe(steps=steps, batch_size=batch, lr=self.base_lr * batch / 256, momentum=self.momentum)
-        network = finetuning.starting_from(
+        network = label_training.starting_from(
             trained, self.weights, len(trained.data.classes), level_on=subset if self.standardize else None
         )
-        finetuning.train(network, subset, recipe, seed=trained.seed, device=trained.device, interim=trained.interim)
-        yield from accuracies(*finetuning.predictions(network, scored, seed=trained.seed, device=trained.device))
-        yield "convergence", finetuning.reached(network, subset, seed=trained.seed, device=trained.device)
+        label_training.train(network, subset, recipe, seed=trained.seed, device=trained.device, interim=trained.interim)
+        yield from accuracies(*label_training.predictions(network, scored, seed=trained.seed, device=trained.device))
+        yield "convergence", label_training.reached(network, subset, seed=trained.seed, device=trained.device)
 
 
 def few(labels: Tensor, share: float, seed: int) -> Tensor:

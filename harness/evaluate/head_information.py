@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from harness.config.registry import Examples, evaluation
 from harness.data import augment
 from harness.data.rng import ImageRng
-from harness.evaluate.interim import Interim
 from harness.evaluate.linear import accuracies
 from harness.evaluate.measurement import Convergence, Measurements
-from harness.evaluate.standard import Standard
+from harness.evaluate.resume_state import Interim
+from harness.evaluate.standardize import Standard
 from harness.evaluate.trained import Features, Trained
 
 Task = Literal["color", "rotation", "noise", "sobel"]

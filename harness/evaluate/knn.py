@@ -16,7 +16,7 @@ from torch import Tensor
 
 from harness.config.registry import Examples, evaluation
 from harness.evaluate.measurement import Measurements, finite
-from harness.evaluate.standard import Standard
+from harness.evaluate.standardize import Standard
 from harness.evaluate.trained import Features, Trained
 
 _MOST_VOTES = 2**25

@@ -19,7 +19,7 @@ from harness.config.registry import Examples, evaluation, knob
 from harness.data import augment
 from harness.evaluate import logistic
 from harness.evaluate.measurement import Collapse, Convergence, Measurements, finite
-from harness.evaluate.standard import Standard
+from harness.evaluate.standardize import Standard
 from harness.evaluate.trained import Features, Trained
 
 Augment = Literal["crop_flip", "none"]
@@ -50,7 +50,7 @@ class Linear:
 
     So many steps at a fixed rate end near the optimum for features of one scale and far from it for those of another:
     the number is then of the probe. ``standardize`` gives every feature zero mean and unit deviation over the training
-    images (:class:`~harness.evaluate.standard.Standard`). ``solver: lbfgs`` minimises ``mean cross-entropy +
+    images (:class:`~harness.evaluate.standardize.Standard`). ``solver: lbfgs`` minimises ``mean cross-entropy +
     weight_decay / 2 * |W|^2`` to its one minimum, with a free bias (C = 1 / (weight_decay * N) in scikit-learn): of
     standardised features a score that is theirs alone, whatever they are multiplied by. Without a ``weight_decay``
     classes that can be separated have no minimum; 1e-3 moves scores by less than half a point from those of 1e-4.

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.evaluate.interim import go_on
 from harness.evaluate.measurement import Convergence
+from harness.evaluate.resume_state import go_on
 
 _AT_ONCE = 2**25
 """Elements that are worked on in float64 at once (256 MiB): of ImageNet's features a second matrix is 20 GiB."""

@@ -14,8 +14,8 @@ from harness.config.errors import SpecError
 from harness.data.datasets import Dataset, Split
 from harness.data.rng import ImageRng
 from harness.data.views import Batch, Views, batches
-from harness.evaluate.interim import Interim
 from harness.evaluate.measurement import finite
+from harness.evaluate.resume_state import Interim
 from harness.methods.base import Method
 
 Features = Literal["h", "z"]

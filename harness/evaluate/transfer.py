@@ -21,12 +21,12 @@ from harness.config.errors import SpecError
 from harness.config.registry import Entry, Examples, evaluation, knob, split_entry
 from harness.data import identity
 from harness.data.datasets import Dataset, Split
-from harness.evaluate import finetuning, logistic
-from harness.evaluate.finetuning import Classifier, Recipe, Weights
-from harness.evaluate.interim import Interim
+from harness.evaluate import label_training, logistic
+from harness.evaluate.label_training import Classifier, Recipe, Weights
 from harness.evaluate.measurement import Divergence, Measurements, Unavailable
+from harness.evaluate.resume_state import Interim
 from harness.evaluate.scores import Measure, measured
-from harness.evaluate.standard import Standard
+from harness.evaluate.standardize import Standard
 from harness.evaluate.trained import Trained
 
 SMALL: Mapping[str, Any] = {"data": {"synthetic": {"train_images": 40, "test_images": 33}}, "image_size": 16}
@@ -229,14 +229,14 @@ class TransferFineTune(Transfer):
         yield from self._score(trained, network, data.test).items()
         yield "lr", rate
         yield "weight_decay", decay
-        yield "convergence", finetuning.reached(network, both, seed=trained.seed, device=trained.device)
+        yield "convergence", label_training.reached(network, both, seed=trained.seed, device=trained.device)
 
     def _trained(
         self, trained: Trained, data: Dataset, known: Split, rate: float, decay: float, interim: Interim
     ) -> Classifier:
         """What a training on ``known`` makes of the networks."""
         momentum = min(10 / max(len(known) // self.batch_size, 1), 0.1)
-        network = finetuning.starting_from(
+        network = label_training.starting_from(
             trained,
             self.weights,
             len(data.classes),
@@ -244,13 +244,13 @@ class TransferFineTune(Transfer):
             level_on=known if self.standardize else None,
         )
         recipe = Recipe(steps=self.steps, batch_size=self.batch_size, lr=rate, weight_decay=decay / rate)
-        finetuning.train(network, known, recipe, seed=trained.seed, device=trained.device, interim=interim)
+        label_training.train(network, known, recipe, seed=trained.seed, device=trained.device, interim=interim)
         return network
 
     @staticmethod
     def _score(trained: Trained, network: Classifier, asked: Split) -> dict[Measure, float]:
         """Of the images ``asked``. Raises :class:`Divergence` where the training diverged."""
-        return measured(*finetuning.predictions(network, asked, seed=trained.seed, device=trained.device))
+        return measured(*label_training.predictions(network, asked, seed=trained.seed, device=trained.device))
 
 
 def held_out(labels: Tensor) -> tuple[Tensor, Tensor]:

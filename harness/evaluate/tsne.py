@@ -11,7 +11,7 @@ from torch import Tensor
 
 from harness.config.registry import Examples, evaluation
 from harness.evaluate.measurement import Measurements, Unavailable
-from harness.evaluate.standard import Standard
+from harness.evaluate.standardize import Standard
 from harness.evaluate.trained import Features, Trained
 
 NEIGHBOURS = 10

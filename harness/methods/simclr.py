@@ -13,7 +13,7 @@ from harness.config.errors import SpecError
 from harness.config.registry import method
 from harness.data.views import Batch
 from harness.methods.base import EncoderFactory, HeadFactory, Method, Task, Update
-from harness.objectives.objectives import Contrastive
+from harness.objectives.contrastive import Contrastive
 from harness.optim.schedules import Progress
 
 

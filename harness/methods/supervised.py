@@ -13,7 +13,7 @@ from harness.config.errors import SpecError
 from harness.config.registry import method
 from harness.data.views import Batch
 from harness.methods.base import EncoderFactory, HeadFactory, Method, Task, Update, stack_views
-from harness.objectives.objectives import CrossEntropy
+from harness.objectives.contrastive import CrossEntropy
 from harness.optim.schedules import Progress
 
 

@@ -19,8 +19,8 @@ from typing import Any
 from harness.config.errors import SpecError
 from harness.store.causes import DISK_ERRORS
 from harness.store.causes import Cause as Cause
-from harness.store.liveness import machine
 from harness.store.results import RunFolder, StoreError, read_json, write_json
+from harness.store.run_lock import machine
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from harness.config import outside
+from harness.config import plugins
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -72,8 +72,8 @@ def numeric_files() -> Mapping[str, str]:
 
 @cache
 def outside_files() -> Mapping[str, str]:
-    """The same for the files of components from outside (:mod:`harness.config.outside`)."""
-    return {name: _digest(content) for name, content in outside.sources().items()}
+    """The same for the files of components from outside (:mod:`harness.config.plugins`)."""
+    return {name: _digest(content) for name, content in plugins.sources().items()}
 
 
 @cache
@@ -85,7 +85,7 @@ def code_fingerprint() -> str:
     for name in sorted(filter(is_numeric, package_files()), key=Path):
         digest.update(name.encode())
         digest.update(_without_prose(package_files()[name].decode()).encode())
-    for name, content in outside.sources().items():
+    for name, content in plugins.sources().items():
         digest.update(name.encode())
         digest.update(_without_prose(content.decode()).encode())
     return digest.hexdigest()[:12]

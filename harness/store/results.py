@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from harness.store.liveness import Claim, Holder, process_start
+from harness.store.run_lock import Claim, Holder, process_start
 
 CHUNK = 1 << 16
 """Bytes of one read: more than nearly all files under results/ have."""
@@ -231,7 +231,7 @@ class RunFolder:
                 if self.evaluation(path.name.removesuffix(".part.pt")).exists():
                     path.unlink(missing_ok=True)
 
-    # --- who works on it: at most one process (see harness.store.liveness) --------------------------------------------
+    # --- who works on it: at most one process (see harness.store.run_lock) --------------------------------------------
 
     @property
     def _claim(self) -> Claim:

@@ -13,11 +13,11 @@ from rich.console import Console
 
 from harness.config.errors import SpecError
 from harness.config.experiment import load_experiment
-from harness.place import COMPILE
+from harness.runtime import COMPILE
 from harness.store.results import Store, StoreError
-from harness.sweep.display.hours import hours_of
+from harness.sweep.display.console import Screen, mute
+from harness.sweep.display.format import hours_of
 from harness.sweep.display.live import say
-from harness.sweep.display.terminal import Screen, mute
 
 OVERRIDE_HELP = "set a value of every run, e.g. optimizer.lars.lr=0.5; may be repeated"
 COMPILE_HELP = "torch.compile of the networks, up to minutes before the first step (default: off)"

@@ -14,26 +14,26 @@ from typing import Any
 
 from rich.console import Console
 
-from harness.config.document import parse_value
 from harness.config.errors import SpecError
 from harness.config.experiment import Experiment
-from harness.place import Compile, check_compiler
+from harness.config.yaml_file import parse_value
+from harness.runtime import Compile, check_compiler
 from harness.store.provenance import code_fingerprint
 from harness.store.results import Store
-from harness.sweep.display.gaps import show_gaps, show_lacking
 from harness.sweep.display.live import many, say, were
-from harness.sweep.display.show import show_claims, show_plan, show_purchase
-from harness.sweep.local import local
-from harness.sweep.local.machine import Crew, crew
+from harness.sweep.display.tables import show_claims, show_plan, show_purchase
+from harness.sweep.display.unavailable import show_gaps, show_lacking
+from harness.sweep.local import run_local
 from harness.sweep.local.pool import Outcome
+from harness.sweep.local.resources import Crew, crew
 from harness.sweep.plan.budget import Offer, Purchase, buy
-from harness.sweep.plan.gaps import gaps
+from harness.sweep.plan.cost import Bill, Prices, bill
+from harness.sweep.plan.manifest import check_names, record
 from harness.sweep.plan.plan import Plan, PlannedRun, make_plan
 from harness.sweep.plan.preflight import check_data, check_processes, lacking, other_data, remarks
-from harness.sweep.plan.price import Bill, Prices, bill
-from harness.sweep.plan.record import check_names, record
 from harness.sweep.plan.retry import as_retried, forget
-from harness.sweep.slurm.cluster import altered, find_cluster
+from harness.sweep.plan.unavailable import gaps
+from harness.sweep.slurm.config import altered, find_cluster
 
 STOPPED = 130
 """Exit code after Ctrl-C or SIGTERM: no further file is begun."""
@@ -98,17 +98,17 @@ def _ready(asked: argparse.Namespace, console: Console, offer: Offer) -> bool:
     if not costs:
         return True
     whole = replace(costs[0], wall_seconds=sum(one.wall_seconds for one in costs))
-    return local.confirm_long(console, whole, yes=asked.yes)
+    return run_local.confirm_long(console, whole, yes=asked.yes)
 
 
 def _check_submissions(asked: argparse.Namespace, offer: Offer) -> None:
-    """The checks of :func:`harness.sweep.slurm.launch.sweep_on`, of every file that is to be submitted."""
-    from harness.sweep.slurm import scheduler
+    """The checks of :func:`harness.sweep.slurm.submit.sweep_on`, of every file that is to be submitted."""
+    from harness.sweep.slurm import queue
 
     queued: Collection[str] | None = None
     for plan, runs in offer:
         if (cluster := _cluster(asked, plan)) is not None:
-            queued = scheduler.look(plan.store).runs if queued is None else queued
+            queued = queue.look(plan.store).runs if queued is None else queued
             missing = [one for one in runs if one.folder.id not in queued]
             check_data(missing, asked.data)
             check_processes(missing, cluster[1].processes_per_run, cluster[1].images_per_pass, cluster[1].compile)
@@ -157,7 +157,7 @@ def _one(asked: argparse.Namespace, console: Console, plan: Plan, runs: Sequence
 
 def _submit(asked: argparse.Namespace, console: Console, plan: Plan, runs: Sequence[PlannedRun], files: int) -> int:
     """``files`` of this command have runs to do: SLURM caps an array, and the cap is one for all of them."""
-    from harness.sweep.slurm.launch import sweep_on
+    from harness.sweep.slurm.submit import sweep_on
 
     if runs:
         show_lacking(console, lacking(plan.evaluations, asked.data))
@@ -170,7 +170,7 @@ def _show_here(
     asked: argparse.Namespace, console: Console, plan: Plan, runs: Sequence[PlannedRun], chosen: int
 ) -> tuple[Prices, Bill]:
     here = _crew(asked, len(runs))
-    prices = local.prices_here(plan.store, plan.evaluations, here, asked.data)
+    prices = run_local.prices_here(plan.store, plan.evaluations, here, asked.data)
     cost = bill(prices, runs, plan.evaluations, here.jobs)
     many = f"{here.jobs} at a time" if here.jobs > 1 else "one at a time"
     many += f", {here.processes} processes each" if here.processes > 1 else ""
@@ -180,13 +180,15 @@ def _show_here(
 
 def _run_here(asked: argparse.Namespace, console: Console, plan: Plan, runs: Sequence[PlannedRun]) -> int:
     here = _crew(asked, len(runs))
-    prices = local.prices_here(plan.store, plan.evaluations, here, asked.data)
+    prices = run_local.prices_here(plan.store, plan.evaluations, here, asked.data)
     cost = bill(prices, runs, plan.evaluations, here.jobs)
     record(plan)
     outcome = None
     if runs:
         passes, compile = asked.images_per_pass or 0, _compile(asked)
-        outcome = local.run_here(console, plan, runs, cost, here, asked.data, images_per_pass=passes, compile=compile)
+        outcome = run_local.run_here(
+            console, plan, runs, cost, here, asked.data, images_per_pass=passes, compile=compile
+        )
     _show_gaps(console, plan, outcome)
     left = len(plan.to_do) - len(runs)
     clean = outcome is None or outcome.clean
@@ -261,13 +263,13 @@ def _purchase(asked: argparse.Namespace, console: Console, offer: Offer) -> Purc
     cluster = _cluster(asked, offer[0][0])
     queued: Collection[str] = ()
     if cluster is None:
-        prices = local.prices_here(store, wanted, _crew(asked, sum(len(runs) for _, runs in offer)), asked.data)
+        prices = run_local.prices_here(store, wanted, _crew(asked, sum(len(runs) for _, runs in offer)), asked.data)
     else:
-        from harness.sweep.slurm import scheduler
-        from harness.sweep.slurm.launch import prices_on
+        from harness.sweep.slurm import queue
+        from harness.sweep.slurm.submit import prices_on
 
         prices = prices_on(store, wanted, cluster[1], asked.data)
-        queued = scheduler.look(store, read_only=asked.plan).runs
+        queued = queue.look(store, read_only=asked.plan).runs
         offer = [(plan, [one for one in runs if one.folder.id not in queued]) for plan, runs in offer]
     purchase = buy(offer, prices, asked.budget, queued)
     show_purchase(console, purchase)

@@ -18,18 +18,18 @@ from rich.text import Text
 
 from harness.config.errors import SpecError, nearest
 from harness.store.attempts import entries, last, now
-from harness.store.liveness import machine, process_start
 from harness.store.results import RunFolder, State, Store, StoreError, read_json, write_json
-from harness.sweep.display.endings import OPEN, endings, show_endings
-from harness.sweep.display.gaps import show_gaps
+from harness.store.run_lock import machine, process_start
+from harness.sweep.display.console import agreed
+from harness.sweep.display.failures import OPEN, endings, show_endings
 from harness.sweep.display.live import many, progress, say
-from harness.sweep.display.show import show_failures, show_stuck
-from harness.sweep.display.terminal import agreed
-from harness.sweep.local.evidence import HOLD_AFTER, Evidence
+from harness.sweep.display.tables import show_failures, show_stuck
+from harness.sweep.display.unavailable import show_gaps
+from harness.sweep.local.circuit_breaker import HOLD_AFTER, Evidence
 from harness.sweep.plan import studies
-from harness.sweep.plan.gaps import Gap, gaps
-from harness.sweep.slurm import scheduler
-from harness.sweep.slurm.submission import submissions
+from harness.sweep.plan.unavailable import Gap, gaps
+from harness.sweep.slurm import queue
+from harness.sweep.slurm.submissions import submissions
 
 Manifests = dict[str, dict[str, Any]]
 
@@ -86,7 +86,7 @@ def status(console: Console, store: Store, keys: Sequence[str]) -> int:
     if not chosen:
         say(console, f"{store.root}: nothing was swept here yet")
         return 0
-    queue = scheduler.look(store)
+    jobs_now = queue.look(store)
     counts: dict[str, Counter[str]] = {}
     running: dict[str, RunFolder] = {}
     failed: dict[str, RunFolder] = {}
@@ -103,14 +103,14 @@ def status(console: Console, store: Store, keys: Sequence[str]) -> int:
         states = {run: one.state for run, one in seen.items()}
         evaluations |= {handle: label for label, handle in held["evaluations"].items()}
         found |= {(run, *gap): gap for run, one in seen.items() for gap in gaps(one)}
-        counts[name] = Counter(_word(state, queue.runs.get(run)) for run, state in states.items())
+        counts[name] = Counter(_word(state, jobs_now.runs.get(run)) for run, state in states.items())
         running |= {run: store.run(run) for run, state in states.items() if state is State.RUNNING}
         failed |= {run: store.run(run) for run, state in states.items() if state is State.FAILED}
-        ended |= {run: (store.run(run), state) for run, state in states.items() if run not in queue.runs}
+        ended |= {run: (store.run(run), state) for run, state in states.items() if run not in jobs_now.runs}
         broken += [run for run, state in states.items() if state is State.BROKEN]
         weightless |= {run for run, state in states.items() if state is State.TRAINED and not _weights(store, run)}
     _show_counts(console, counts)
-    show_stuck(console, queue.stuck)
+    show_stuck(console, jobs_now.stuck)
     _show_running(console, running, labels)
     show_failures(console, failed.values(), labels)
     show_endings(console, endings(ended.values()))
@@ -213,8 +213,8 @@ def cancel(console: Console, store: Store, keys: Sequence[str], ids: Sequence[st
     if ids:
         handles = {run: wanted for run, wanted in handles.items() if run.startswith(tuple(ids))}
     open_ = [run for run, wanted in handles.items() if not store.run(run).state(wanted).finished]
-    queue = scheduler.look(store)
-    alive = [run for run in open_ if run in queue.runs or store.run(run).claim_state() is State.RUNNING]
+    jobs_now = queue.look(store)
+    alive = [run for run in open_ if run in jobs_now.runs or store.run(run).claim_state() is State.RUNNING]
     if not alive:
         say(console, "Nothing is running or queued.")
         return 0
@@ -223,7 +223,7 @@ def cancel(console: Console, store: Store, keys: Sequence[str], ids: Sequence[st
         return 2
     for run in open_:  # first, so that no pool starts the next one of them
         write_json(store.run(run).cancelled, {"run": run, "time": now()})
-    jobs, complaints = scheduler.cancel(store, set(open_))
+    jobs, complaints = queue.cancel(store, set(open_))
     stopped = sum(_terminate(store.run(run)) for run in alive)
     said = [f"cancelled {many(jobs, 'job')}"] if jobs else []
     said += [f"asked {many(stopped, 'local process', 'es')} to save and stop"] if stopped else []

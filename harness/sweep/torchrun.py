@@ -22,7 +22,7 @@ from rich.console import Console
 from harness import distributed
 from harness.config.errors import SpecError
 from harness.config.experiment import load_experiment
-from harness.place import COMPILE, Place, Rank, check_compiler
+from harness.runtime import COMPILE, Place, Rank, check_compiler
 from harness.store.attempts import Attempt, cause_of
 from harness.store.causes import Cause
 from harness.store.provenance import code_fingerprint
@@ -31,11 +31,11 @@ from harness.store.snapshot import keep_sources
 from harness.sweep.__main__ import COMPILE_HELP, OVERRIDE_HELP, folder, ids_of, positive, said
 from harness.sweep.command import check_choice, read_overrides
 from harness.sweep.display.live import say
-from harness.sweep.local.machine import cores, gpus
-from harness.sweep.plan.digesting import Recording
+from harness.sweep.local.resources import cores, gpus
+from harness.sweep.plan.code_changes import Recording
+from harness.sweep.plan.manifest import check_names, record
 from harness.sweep.plan.plan import make_plan
 from harness.sweep.plan.preflight import check_data, check_processes
-from harness.sweep.plan.record import check_names, record
 from harness.sweep.worker import worker
 from harness.sweep.worker.worker import Assignment
 

@@ -6,7 +6,7 @@ import os
 
 import torch
 
-from harness.place import Place
+from harness.runtime import Place
 from harness.train.memory import keep_memory
 
 

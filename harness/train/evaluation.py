@@ -14,10 +14,10 @@ import torch
 from harness.components import Evaluation
 from harness.config.errors import SpecError
 from harness.config.registry import evaluation as evaluations
-from harness.evaluate.interim import Interim, State
 from harness.evaluate.measurement import recorded
+from harness.evaluate.resume_state import Interim, State
 from harness.evaluate.trained import Trained
-from harness.place import Place
+from harness.runtime import Place
 from harness.store import provenance
 from harness.store.results import RunFolder, write_json
 from harness.train import checkpoint

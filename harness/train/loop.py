@@ -28,18 +28,18 @@ from harness.data.views import batches
 from harness.distributed import on_first_rank
 from harness.evaluate.trained import Trained
 from harness.methods.base import Method
-from harness.optim.optim import Rates, schedule_steps
+from harness.optim.optimizers import Rates, schedule_steps
 from harness.optim.schedules import Progress
-from harness.place import Place, check_graphs, passes
+from harness.runtime import Place, check_graphs, passes
 from harness.store import provenance
 from harness.store.results import RunFolder, StoreError, read_json, write_atomic, write_json
 from harness.train import checkpoint, trace
-from harness.train.compilation import compiled
 from harness.train.device import prepared_device
 from harness.train.evaluation import evaluate
 from harness.train.progress import Clock, made_up_for_later
 from harness.train.step import optimise
 from harness.train.stop import Interrupted, check_ours, stop_on_signal
+from harness.train.torch_compile import compiled
 
 Optimizers = Mapping[str, torch.optim.Optimizer]
 """By the player whose parameters each moves."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from harness.distributed import on_first_rank
-from harness.place import Place
+from harness.runtime import Place
 from harness.store.causes import DISK_ERRORS
 from harness.store.results import RunFolder, write_json
 

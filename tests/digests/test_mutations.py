@@ -184,24 +184,24 @@ INSIDE: dict[str, tuple[str, Break, set[str]]] = {
     ),
     "cross-entropy one per mille larger": (
         "objective nt_xent",
-        lambda patch: wrap(patch, "harness.objectives.objectives.mean_cross_entropy", scaled(1.001)),
+        lambda patch: wrap(patch, "harness.objectives.contrastive.mean_cross_entropy", scaled(1.001)),
         set(),
     ),
     "gradient of the loss alone": (
         "objective nt_xent",
         lambda patch: given(
-            patch, "harness.objectives.contrast._MeanCrossEntropy.backward", lambda c, g: (c, 1.01 * g)
+            patch, "harness.objectives.blockwise._MeanCrossEntropy.backward", lambda c, g: (c, 1.01 * g)
         ),
         set(),
     ),
     "the farthest negative": (
         "objective nt_logistic",
-        lambda patch: given(patch, "harness.objectives.objectives.closest", lambda s, eligible: (-s, eligible)),
+        lambda patch: given(patch, "harness.objectives.contrastive.closest", lambda s, eligible: (-s, eligible)),
         {"objective margin_triplet"},
     ),
     "trust": (
         "optimizer lars",
-        lambda patch: wrap(patch, "harness.optim.optim.trust_ratios", scaled(1.001)),
+        lambda patch: wrap(patch, "harness.optim.optimizers.trust_ratios", scaled(1.001)),
         set(),
     ),
     "batch norm's running statistics": (
@@ -254,7 +254,7 @@ INSIDE: dict[str, tuple[str, Break, set[str]]] = {
     ),
     "cosine of the loop": (
         LOOP,
-        lambda patch: wrap(patch, "harness.optim.optim.Rates.at", scaled(1.001)),
+        lambda patch: wrap(patch, "harness.optim.optimizers.Rates.at", scaled(1.001)),
         set(),
     ),
     "momentum lost by a resume": (RESUMED, forget_momentum, set()),

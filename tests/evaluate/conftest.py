@@ -15,7 +15,7 @@ from harness.data.datasets import Synthetic
 from harness.data.views import Batch, Views
 from harness.evaluate.trained import Trained
 from harness.methods.base import Method, Update
-from harness.objectives.objectives import NTXent
+from harness.objectives.contrastive import NTXent
 from harness.optim.schedules import Progress
 
 

@@ -19,7 +19,7 @@ from harness.evaluate.linear import Linear, accuracies
 from harness.evaluate.measurement import recorded
 from harness.evaluate.scores import measured
 from harness.evaluate.trained import Trained
-from harness.objectives.objectives import NTXent
+from harness.objectives.contrastive import NTXent
 from tests.evaluate.conftest import TinyMethod
 
 assert components  # its import registers every component

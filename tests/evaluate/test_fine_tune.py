@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from harness.data.augment import Crop, Flip
 from harness.data.views import Views, batches
-from harness.evaluate import finetuning
+from harness.evaluate import label_training
 from harness.evaluate.fine_tune import FineTune, few
-from harness.evaluate.finetuning import Classifier, Recipe, loss, ordinary, starting_from
-from harness.evaluate.interim import Interim, State
+from harness.evaluate.label_training import Classifier, Recipe, loss, ordinary, starting_from
 from harness.evaluate.measurement import Divergence, Unavailable, recorded
+from harness.evaluate.resume_state import Interim, State
 from harness.evaluate.trained import EVALUATION_DRAWS, Trained
 from harness.models.encoders import Micro
 from harness.models.foreign import Timm
@@ -55,7 +55,7 @@ def test_the_subset_is_balanced_nested_and_fixed_by_the_seed() -> None:
 
 
 @pytest.mark.parametrize("weights", ["pretrained", "random"])
-def test_the_weights_of_the_run_stay_as_they_are(make: Make, weights: finetuning.Weights) -> None:
+def test_the_weights_of_the_run_stay_as_they_are(make: Make, weights: label_training.Weights) -> None:
     trained = make()
     before = copy.deepcopy(trained.method.state_dict())
     found = recorded(FineTune(labels=0.5, weights=weights, epochs=3, batch_size=10, base_lr=1.0)(trained))
@@ -82,7 +82,7 @@ def test_every_step_is_that_of_torch_sgd(make: Make) -> None:
     split, recipe = trained.data.train, Recipe(steps=5, batch_size=40, lr=0.3, weight_decay=0.01)
     found = starting_from(trained, "pretrained", 7)
     expected = copy.deepcopy(found).train()
-    finetuning.train(found, split, recipe, seed=4, device=CPU)
+    label_training.train(found, split, recipe, seed=4, device=CPU)
     decayed, spared = ([p for p in expected.parameters() if (p.ndim > 1) == kind] for kind in (True, False))
     groups = [{"params": decayed, "weight_decay": 0.01}, {"params": spared}]
     optimizer = torch.optim.SGD(groups, lr=1.0, momentum=0.9, nesterov=True)
@@ -131,7 +131,7 @@ def test_stochastic_depth_draws_from_the_epochs_own_streams(make: Make) -> None:
         vit = ViT(patch_size=8, width=16, depth=2, heads=2, drop_path=drop_path)
         network, states = Classifier(vit.build(Norm(), 16), 7), []
         interim = Interim(held, lambda make, done: states.append(copy.deepcopy(make())))
-        finetuning.train(network, split, recipe, seed=0, device=CPU, interim=interim)
+        label_training.train(network, split, recipe, seed=0, device=CPU, interim=interim)
         return network.encoder.patch_embed.proj.weight.detach(), states
 
     whole, states = trained(0.5)
@@ -166,7 +166,7 @@ class Scaled(nn.Module):
 
 
 @pytest.mark.parametrize("weights", ["pretrained", "random"])
-def test_standardised_the_scale_of_h_has_no_part_in_the_training(make: Make, weights: finetuning.Weights) -> None:
+def test_standardised_the_scale_of_h_has_no_part_in_the_training(make: Make, weights: label_training.Weights) -> None:
     def logits(by: float, standardize: bool) -> Tensor:
         trained = make()
         fresh = trained.untrained()  # type: ignore[misc]
@@ -175,8 +175,8 @@ def test_standardised_the_scale_of_h_has_no_part_in_the_training(make: Make, wei
         trained.untrained = lambda: fresh
         split = trained.data.train
         network = starting_from(trained, weights, 7, level_on=split if standardize else None)
-        finetuning.train(network, split, Recipe(steps=6, batch_size=30, lr=0.5), seed=5, device=CPU)
-        return finetuning.predictions(network, trained.data.test, seed=5, device=CPU)[0]
+        label_training.train(network, split, Recipe(steps=6, batch_size=30, lr=0.5), seed=5, device=CPU)
+        return label_training.predictions(network, trained.data.test, seed=5, device=CPU)[0]
 
     torch.testing.assert_close(logits(8.0, True), logits(1.0, True), rtol=1e-3, atol=1e-4)
     assert not torch.allclose(logits(8.0, False), logits(1.0, False), rtol=1e-1, atol=1e-2)
@@ -186,11 +186,11 @@ def test_levelled_features_have_no_mean_and_one_deviation_where_the_training_see
     trained = make()
     encoder, split = Scaled(trained.method.encoder, 100.0), trained.data.train
     state = copy.deepcopy(encoder.state_dict())
-    level = finetuning.Level.of(encoder, split, seed=0, device=CPU)
+    level = label_training.Level.of(encoder, split, seed=0, device=CPU)
     assert all(torch.equal(state[name], value) for name, value in encoder.state_dict().items()), "on a copy"
     h = encoder.train()(split.images.float() / 255)  # type: ignore[attr-defined]
     seen = level(h.detach()).double()
     assert float(seen.mean(0).abs().max()) < 1e-4
     assert float(seen.var(0, correction=0).mean().sqrt()) == pytest.approx(1.0, abs=1e-3)
-    collapsed = finetuning.Level.of(Scaled(trained.method.encoder, 0.0), split, seed=0, device=CPU)
+    collapsed = label_training.Level.of(Scaled(trained.method.encoder, 0.0), split, seed=0, device=CPU)
     assert float(collapsed.deviation) == 1.0

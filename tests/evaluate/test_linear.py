@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.evaluate.interim import Interim
 from harness.evaluate.linear import Fitted, Linear, accuracies, cosine
 from harness.evaluate.measurement import recorded
+from harness.evaluate.resume_state import Interim
 from harness.evaluate.trained import Trained
 
 CLASSES = 7

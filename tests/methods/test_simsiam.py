@@ -9,7 +9,7 @@ from lightly.loss import NegativeCosineSimilarity
 
 from harness.methods.base import trainable
 from harness.models.norm import BatchNorm
-from harness.optim.optim import SGD, Rates
+from harness.optim.optimizers import SGD, Rates
 from harness.optim.schedules import Progress
 from harness.train.step import optimise
 from tests.methods.pieces import example, random_batch

@@ -11,9 +11,9 @@ import pytest
 
 from harness.config.claim import BestOf
 from harness.config.errors import SpecError
+from harness.report.judge.claim_data import Evidence
 from harness.report.judge.claims import kind_of
 from harness.report.judge.comparison import Comparison
-from harness.report.judge.evidence import Evidence
 from harness.report.judge.judging import judge_all
 from harness.report.judge.selection import choose, cross_chosen
 from harness.report.judge.verdicts import Judgement, Verdict, jointly, judge

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from harness.sweep.slurm import scheduler
+from harness.sweep.slurm import queue
 from tests.slurm.lab import Lab, speak_to, unavailable, why_not
 
 
@@ -71,6 +71,6 @@ def bare(bare_lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
 def impatient() -> Iterator[None]:
     """Ask the queue whenever it matters: a test cannot wait a minute between two questions."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scheduler, "ASK_EVERY_S", 0.0)
-        patch.setattr(scheduler, "SETTLE_S", 0.0)
+        patch.setattr(queue, "ASK_EVERY_S", 0.0)
+        patch.setattr(queue, "SETTLE_S", 0.0)
         yield

@@ -21,7 +21,7 @@ import pytest
 
 from harness.store.results import RunFolder, Store, read_json
 from harness.sweep.__main__ import main
-from harness.sweep.slurm.submission import Chunk, Submission, submissions
+from harness.sweep.slurm.submissions import Chunk, Submission, submissions
 
 HERE = Path(__file__).resolve().parent
 EXPERIMENTS = HERE.parents[1] / "experiments"

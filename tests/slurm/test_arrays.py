@@ -67,7 +67,7 @@ def test_cancelled_jobs_count_as_cancelled_and_the_next_sweep_does_their_runs(
     assert chunk.task_id(3) not in here.ask(*everything)
     assert sweep("--status") == 0
     assert sweep.run_of(chunk, 3).state() is State.TODO, "gone, but for how long? It may come back"
-    monkeypatch.setattr("harness.sweep.slurm.scheduler.LOST_AFTER_S", 0.0)  # as if five minutes had gone by
+    monkeypatch.setattr("harness.sweep.slurm.queue.LOST_AFTER_S", 0.0)  # as if five minutes had gone by
     assert sweep("--status") == 0, "nothing has failed"
     assert [sweep.run_of(chunk, index).state() for index in (0, 3)] == [State.CANCELLED] * 2
     sweep.release()

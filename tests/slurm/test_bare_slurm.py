@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.store.results import read_json
-from harness.sweep.slurm import scheduler, site
+from harness.sweep.slurm import limits, queue
 from tests.slurm.lab import CLIENTS, Lab, Sweep, wait_for
 
 pytestmark = pytest.mark.slurm
@@ -19,7 +19,7 @@ LONG = 600
 def test_more_runs_than_an_array_holds_go_in_chunks_one_after_the_other(bare: Lab, tmp_path: Path) -> None:
     with pytest.raises(pytest.fail.Exception, match="accounting storage is disabled"):
         bare.ask("sacct")
-    assert site.max_array_size() == 2
+    assert limits.max_array_size() == 2
     sweep = Sweep(tmp_path, bare, seeds=5, array_cap=1, pretend=True)
     sweep.hold()  # a dependency is forgotten once it is fulfilled
     assert sweep() == 0
@@ -50,10 +50,10 @@ def test_a_controller_that_does_not_answer_makes_nothing_failed(
         assert told in text and waits in text
         elsewhere.write_text(text.replace(told, "SlurmctldPort=19\n").replace(waits, "MessageTimeout=2\n"))
         monkeypatch.setenv("SLURM_CONF", str(elsewhere))
-        monkeypatch.setattr(scheduler, "ASK_EVERY_S", 60.0)  # it takes squeue twenty seconds to give up
+        monkeypatch.setattr(queue, "ASK_EVERY_S", 60.0)  # it takes squeue twenty seconds to give up
         (sweep.store.jobs / "squeue.json").unlink(missing_ok=True)
         assert sweep() == 0 and len(sweep.submissions) == 1
-        assert set(scheduler.look(sweep.store).runs.values()) == {"unknown"}
+        assert set(queue.look(sweep.store).runs.values()) == {"unknown"}
         assert sweep.states() == ["to do", "to do"]
     finally:
         bare.ask("scancel", "--me")

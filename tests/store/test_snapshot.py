@@ -18,7 +18,7 @@ import pytest
 
 from harness.store import provenance, snapshot
 from harness.store.results import Store, read_json, write_json
-from harness.sweep.local import server
+from harness.sweep.local import fork_server
 from harness.sweep.worker import worker
 from tests.sweep.shims import Shims
 
@@ -187,14 +187,14 @@ def test_the_snapshot_is_preloaded_where_the_server_takes_its_parents_path_over(
     _, taken = as_imported
     paths: list[list[str]] = []
     monkeypatch.setattr(
-        server.forkserver, "ensure_running", lambda: paths.append(spawn.get_preparation_data("ignore")["sys_path"])
+        fork_server.forkserver, "ensure_running", lambda: paths.append(spawn.get_preparation_data("ignore")["sys_path"])
     )
-    monkeypatch.setattr(server.forkserver._forkserver, "_stop", lambda: None)
-    monkeypatch.setattr(server, "server_pid", lambda: None)
-    monkeypatch.setattr(server, "_SERVED", [])
+    monkeypatch.setattr(fork_server.forkserver._forkserver, "_stop", lambda: None)
+    monkeypatch.setattr(fork_server, "server_pid", lambda: None)
+    monkeypatch.setattr(fork_server, "_SERVED", [])
     monkeypatch.syspath_prepend(str(ROOT))
     before = sys.path[:]
-    server.start_server(taken)
+    fork_server.start_server(taken)
     assert sys.path == before
     found = importlib.machinery.PathFinder.find_spec("harness", paths[0])
     assert found is not None and found.origin is not None

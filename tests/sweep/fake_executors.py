@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.config.errors import SpecError
-from harness.place import Place
+from harness.runtime import Place
 from harness.store.results import RunFolder, read_json, write_json
 from harness.train.stop import Interrupted, check_ours
 

@@ -21,7 +21,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import harness
-from harness.place import Place
+from harness.runtime import Place
 from harness.store.results import RunFolder
 from harness.sweep.worker import worker
 

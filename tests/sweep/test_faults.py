@@ -13,7 +13,7 @@ from tests.sweep.test_pool import LINEAR, runs, swim
 from harness.store.causes import Cause
 from harness.store.results import RunFolder, State, Store, read_json
 from harness.sweep.__main__ import main
-from harness.sweep.local.machine import disk_fault
+from harness.sweep.local.resources import disk_fault
 from tests.sweep.skips import cannot
 
 Write = Callable[..., Path]

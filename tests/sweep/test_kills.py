@@ -11,7 +11,7 @@ import pytest
 from tests.sweep.test_pool import Record
 
 from harness.components import Evaluation
-from harness.place import Place
+from harness.runtime import Place
 from harness.store.results import RunFolder, State, read_json
 from harness.sweep.local.pool import Pool
 from tests.sweep.killers import STAGES, killed

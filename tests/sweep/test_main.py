@@ -18,10 +18,10 @@ from harness.store.results import RunFolder, State, Store, read_json, write_json
 from harness.sweep import torchrun
 from harness.sweep.__main__ import EXAMPLES, main, parser
 from harness.sweep.display.live import progress
-from harness.sweep.local import local
+from harness.sweep.local import run_local
 from harness.sweep.local.pool import Outcome
+from harness.sweep.plan.manifest import record
 from harness.sweep.plan.plan import Plan, make_plan
-from harness.sweep.plan.record import record
 from harness.sweep.plan.schema import schema, schema_text
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -144,7 +144,7 @@ def test_a_broken_manifest_is_named(
 def test_a_long_local_sweep_asks_and_without_a_terminal_refuses(
     write: Write, here: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "LONG_S", 1.0)
+    monkeypatch.setattr(run_local, "LONG_S", 1.0)
     assert main([str(write()), *here]) == 2
     assert "Add --yes" in capsys.readouterr().err
     assert not (tmp_path / "results").exists()
@@ -206,7 +206,7 @@ NO_DATA = (("{synthetic: {train_images: 64, test_images: 32}}", "{cifar10: {}}")
 
 
 class Started:
-    """In the place of :func:`harness.sweep.local.local.run_here`: what would have run, file by file."""
+    """In the place of :func:`harness.sweep.local.run_local.run_here`: what would have run, file by file."""
 
     def __init__(self, *, stopped: bool = False) -> None:
         self.runs: list[list[str]] = []
@@ -220,7 +220,7 @@ class Started:
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> Started:
     made = Started()
-    monkeypatch.setattr(local, "run_here", made)
+    monkeypatch.setattr(run_local, "run_here", made)
     return made
 
 
@@ -242,7 +242,7 @@ def test_one_question_for_all_files_and_shared_runs_count_once(
     write: Write, here: list[str], tmp_path: Path, started: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[float] = []
-    monkeypatch.setattr(local, "confirm_long", lambda _, cost, *, yes: bool(asked.append(cost.wall_seconds)))
+    monkeypatch.setattr(run_local, "confirm_long", lambda _, cost, *, yes: bool(asked.append(cost.wall_seconds)))
     first, second = str(write()), str(write(*MORE_SEEDS, name="second"))
     here += ["--jobs", "1"]
     assert [main([*files, *here]) for files in ([first], [second], [first, second], [second, first])] == [2] * 4
@@ -289,7 +289,7 @@ def test_a_retry_that_is_refused_lays_nothing_aside(
     if refused == "data":
         files.append(str(write(*NO_DATA, name="second")))
     else:
-        monkeypatch.setattr(local, "confirm_long", lambda *_, **__: False)
+        monkeypatch.setattr(run_local, "confirm_long", lambda *_, **__: False)
     assert main([*files, *here, "--retry"]) == 2
     assert not started.runs and all(one.folder.failure.exists() for one in plan.runs.values())
 
@@ -400,10 +400,10 @@ def test_the_plan_names_what_a_start_would_refuse(
 def test_a_finished_plan_looks_for_nothing_inert(
     write: Write, here: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness.sweep.plan import probe
+    from harness.sweep.plan import no_effect
 
     looked: list[int] = []
-    monkeypatch.setattr(probe, "inert", lambda runs: looked.append(len(runs)) or [])
+    monkeypatch.setattr(no_effect, "inert", lambda runs: looked.append(len(runs)) or [])
     assert main([str(write()), *here, "--plan"]) == 0 and looked == [2]
     failing(write, tmp_path)
     assert main([str(write()), *here, "--plan"]) == 0 and looked == [2]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.place import Place
+from harness.runtime import Place
 from harness.store.attempts import last
 from harness.store.causes import Cause
 from harness.store.results import RunFolder, State, Store, read_json, write_json
@@ -82,7 +82,7 @@ from pathlib import Path
 Path(sys.argv[1], "cgroup.procs").write_text(str(os.getpid()))
 from harness.store.results import Store
 from harness.sweep.local.pool import Pool
-from harness.place import Place
+from harness.runtime import Place
 from tests.sweep.test_packing import packed
 from tests.sweep.test_pool import Record
 from tests.train.test_loop import tree

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harness.place import Place
+from harness.runtime import Place
 from harness.train.device import prepared_device
 
 

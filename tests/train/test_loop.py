@@ -21,7 +21,7 @@ from harness import components
 from harness.components import Evaluation
 from harness.config.experiment import load_scale
 from harness.config.grid import assign, normalised
-from harness.place import Place
+from harness.runtime import Place
 from harness.store import provenance
 from harness.store.attempts import Cause, cause_of
 from harness.store.results import RunFolder, State, Store, StoreError, read_json, write_json

@@ -22,7 +22,7 @@ import torch.multiprocessing as mp
 
 from harness import distributed
 from harness.config.registry import method
-from harness.place import Rank
+from harness.runtime import Rank
 from harness.store.results import RunFolder
 from harness.train import checkpoint, loop
 from tests.methods.pieces import examples, tiny_run

@@ -15,7 +15,7 @@ from harness.components import Evaluation
 from harness.config.errors import SpecError
 from harness.data import identity
 from harness.data.datasets import ImageFolder
-from harness.place import Place
+from harness.runtime import Place
 from harness.store.attempts import cause_of
 from harness.store.causes import Cause
 from harness.store.results import RunFolder, State, read_json, write_json

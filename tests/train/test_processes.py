@@ -17,7 +17,7 @@ import torch.multiprocessing as mp
 
 from harness import distributed
 from harness.config.errors import SpecError
-from harness.place import Place, Rank, passes
+from harness.runtime import Place, Rank, passes
 from harness.store.results import RunFolder, State, read_json
 from harness.train import checkpoint, loop
 from tests.train.test_loop import HERE, assert_same, final, tiny

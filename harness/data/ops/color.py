@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from harness.data.ops.compiled import arrays, suits
+from harness.data.ops.numba_cache import arrays, suits
 
 LUMA = (0.2989, 0.587, 0.114)  # torchvision's weights of gray (ITU-R 601-2)
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.data.ops.compiled import arrays, suits
+from harness.data.ops.numba_cache import arrays, suits
 from harness.data.rng import ImageRng
 
 Operator = Callable[[Tensor, Tensor], Tensor]

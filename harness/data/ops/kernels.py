@@ -6,7 +6,7 @@ code remains what runs on a GPU and where numba is not installed, and it is the 
 float32 rounding (sums may be reordered and products fused, so not to the bit), the bits of the random numbers exactly.
 
 Arrays are C-contiguous; images float32 [B, 3, H, W]; nobody checks. Do not import this
-module: :func:`harness.data.ops.compiled.kernels` loads it.
+module: :func:`harness.data.ops.numba_cache.kernels` loads it.
 """
 
 from __future__ import annotations

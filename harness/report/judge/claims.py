@@ -18,8 +18,8 @@ from pydantic import Field
 from harness.config.errors import SpecError
 from harness.config.matching import matches, plain
 from harness.config.registry import Registry
+from harness.report.judge.claim_data import Evidence, NoEvidence, Where, is_number, matched
 from harness.report.judge.comparison import Agreement, Alternatives, Comparison, difference
-from harness.report.judge.evidence import Evidence, NoEvidence, Where, is_number, matched
 from harness.report.read.names import arm_name, change_names, value_name
 from harness.report.read.records import Cell, Claim, State
 from harness.report.stats import kendall

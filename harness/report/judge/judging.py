@@ -9,9 +9,9 @@ from typing import Any
 
 from harness.config.errors import SpecError
 from harness.config.matching import matches, metric_shown, plain
+from harness.report.judge.claim_data import Evidence, NoEvidence
 from harness.report.judge.claims import Agrees, Close, Equivalent, Extreme, Greater, Monotone, Order, Saturates, kind_of
 from harness.report.judge.comparison import Comparison
-from harness.report.judge.evidence import Evidence, NoEvidence
 from harness.report.judge.verdicts import Judgement, Verdict, holds, jointly, judge
 from harness.report.read.names import path_name
 from harness.report.read.records import Cell, Claim, Experiment, Results, published_cells

@@ -16,16 +16,16 @@ from harness.config.matching import plain
 from harness.report.judge.score import Score
 from harness.report.judge.verdicts import Verdict
 from harness.report.read import digests
-from harness.report.read.inert import Inert, inert_arms
 from harness.report.read.metrics import Metric
 from harness.report.read.names import arm_name, change_names, duration, path_name, slug, value_name
+from harness.report.read.no_effect import Inert, inert_arms
 from harness.report.read.probes import Probes, probes
 from harness.report.read.records import Arm, Experiment, Results, Run, State, inner
 from harness.report.render import figures, heatmap, words
 from harness.report.render.curves import Curves, curves
 from harness.report.render.entries import Entry
-from harness.report.render.hearsay import Said, said
 from harness.report.render.pictures import Picture, pictures
+from harness.report.render.secondary_sources import Said, said
 from harness.report.render.tables import Grid, Reference, grids
 
 MANY = 3

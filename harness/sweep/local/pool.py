@@ -18,17 +18,17 @@ from dataclasses import dataclass, field
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any, Protocol
 
-from harness.place import Place
+from harness.runtime import Place
 from harness.store.attempts import cause_of
 from harness.store.causes import Cause
 from harness.store.results import RunFolder, StoreError, read_json
 from harness.store.snapshot import Snapshot
-from harness.sweep.local.child import Child
-from harness.sweep.local.evidence import HOLD_AFTER, Evidence
-from harness.sweep.local.leases import Leases
-from harness.sweep.local.machine import oom_kills
+from harness.sweep.local.circuit_breaker import HOLD_AFTER, Evidence
+from harness.sweep.local.fork_server import start_server
+from harness.sweep.local.gpu_locks import Leases
 from harness.sweep.local.ranks import OneProcess, Ranks, start_process
-from harness.sweep.local.server import start_server
+from harness.sweep.local.resources import oom_kills
+from harness.sweep.local.run_process import Child
 from harness.sweep.worker import worker
 from harness.sweep.worker.worker import Assignment, Execute
 

@@ -20,10 +20,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from harness.place import Rank
-from harness.store.liveness import process_start
-from harness.sweep.local.machine import oom_kills
-from harness.sweep.local.server import start_from_server
+from harness.runtime import Rank
+from harness.store.run_lock import process_start
+from harness.sweep.local.fork_server import start_from_server
+from harness.sweep.local.resources import oom_kills
 from harness.sweep.worker import worker
 from harness.sweep.worker.worker import Assignment
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from harness.components import Evaluation
 from harness.config.errors import SpecError
-from harness.sweep.plan.needs import missing, needs, outlook
+from harness.sweep.plan.claim_requirements import missing, needs, outlook
+from harness.sweep.plan.cost import Prices
 from harness.sweep.plan.plan import Plan, PlannedRun
-from harness.sweep.plan.price import Prices
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,10 @@ from harness.config.experiment import Experiment
 from harness.config.grid import Arm, expand, lookup
 from harness.config.run import Run, identity
 from harness.store.results import State, Store, read_json
-from harness.sweep.plan.digesting import Digests
-from harness.sweep.plan.look import Look
-from harness.sweep.plan.look import PlannedRun as PlannedRun
+from harness.sweep.plan.code_changes import Digests
 from harness.sweep.plan.references import References, check_references
+from harness.sweep.plan.scan import Look
+from harness.sweep.plan.scan import PlannedRun as PlannedRun
 
 
 @dataclass(frozen=True)

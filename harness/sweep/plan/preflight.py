@@ -13,9 +13,9 @@ from harness.components import Evaluation
 from harness.config import registry
 from harness.config.errors import Complaint, SpecError
 from harness.data import identity
-from harness.place import Compile, check_graphs, passes
+from harness.runtime import Compile, check_graphs, passes
 from harness.store.results import State, StoreError, read_json
-from harness.sweep.plan.gaps import Gap
+from harness.sweep.plan.unavailable import Gap
 
 if TYPE_CHECKING:
     from harness.sweep.plan.plan import Plan, PlannedRun

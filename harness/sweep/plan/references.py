@@ -15,13 +15,13 @@ from pydantic import ValidationError
 from harness.components import Evaluation
 from harness.config import registry
 from harness.config.claim import CLAIM_KINDS, FORMS, TRAINING, BestOf, Claim
-from harness.config.document import Keys
 from harness.config.errors import Complaint, SpecError, nearest
 from harness.config.experiment import Experiment
 from harness.config.grid import Arm, lookup
 from harness.config.matching import stands_for
 from harness.config.published import load_published
 from harness.config.registry import integral
+from harness.config.yaml_file import Keys
 
 BLOCKS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "heatmap": (frozenset({"rows", "columns", "cell"}), frozenset({"row_mean"})),

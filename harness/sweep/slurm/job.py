@@ -13,21 +13,21 @@ from typing import Any, NoReturn
 from rich.console import Console
 
 from harness.config.run import Evaluation
-from harness.place import Place
+from harness.runtime import Place
 from harness.store.attempts import Cause, fail, fingerprint
 from harness.store.causes import DISK_ERRORS
-from harness.store.liveness import machine
 from harness.store.results import RunFolder, Store, StoreError, read_json
+from harness.store.run_lock import machine
 from harness.store.snapshot import Snapshot
 from harness.sweep.display.live import Watch
-from harness.sweep.local.evidence import Evidence
-from harness.sweep.local.machine import gpus
+from harness.sweep.local.circuit_breaker import Evidence
 from harness.sweep.local.pool import Pool
-from harness.sweep.plan.digesting import Recording
-from harness.sweep.slurm.meeting import Tasked
-from harness.sweep.slurm.request import LAUNCH
+from harness.sweep.local.resources import gpus
+from harness.sweep.plan.code_changes import Recording
+from harness.sweep.slurm.rendezvous import Tasked
 from harness.sweep.slurm.requeue import job_name, leave_requeued, tell
-from harness.sweep.slurm.submission import read_task
+from harness.sweep.slurm.sbatch import LAUNCH
+from harness.sweep.slurm.submissions import read_task
 from harness.sweep.worker.worker import Assignment
 
 DISK_FOR_S, DISK_PAUSE_S = 1800.0, 15.0

@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import harness
-from harness.place import ALONE, Place, Rank
+from harness.runtime import ALONE, Place, Rank
 from harness.store import provenance
 from harness.store.attempts import Attempt, cause_of, describe, fail, last, now
 from harness.store.causes import Cause
 from harness.store.results import RunFolder, State
-from harness.sweep.worker.orphan import stop_without_sweep
+from harness.sweep.worker.parent_watchdog import stop_without_sweep
 from harness.train.stop import Interrupted, TakenOver
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from harness.data.augment import Color, Crop, Flip
-from harness.data.ops import color, compiled, geometry
+from harness.data.ops import color, geometry, numba_cache
 from harness.data.rng import ImageRng
 from harness.data.views import Views
 
@@ -36,16 +36,16 @@ def pictures(count: int, height: int, width: int) -> Tensor:
 
 def by_tensors(work: Callable[[], Tensor]) -> Tensor:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiled, "kernels", lambda: None)
+        patch.setattr(numba_cache, "kernels", lambda: None)
         return work()
 
 
 def by_kernels(work: Callable[[], Tensor]) -> Tensor:
     """Fails where the kernels were not asked for: then tensor code would be compared with itself."""
-    kernels, asked = compiled.kernels(), []
+    kernels, asked = numba_cache.kernels(), []
     assert kernels is not None, "numba is a dependency"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiled, "kernels", lambda: asked.append(True) or kernels)
+        patch.setattr(numba_cache, "kernels", lambda: asked.append(True) or kernels)
         found = work()
     assert asked
     return found
@@ -144,10 +144,10 @@ def test_arguments_are_left_alone_and_need_not_be_contiguous() -> None:
         assert torch.equal(images, before)
 
 
-LOADED = "from harness.data.ops.compiled import kernels; module = kernels(); print(module.__file__)"
+LOADED = "from harness.data.ops.numba_cache import kernels; module = kernels(); print(module.__file__)"
 
 
-def loaded_from(home: Path, code: str = LOADED, checkout: Path = compiled.SOURCE.parents[2]) -> str:
+def loaded_from(home: Path, code: str = LOADED, checkout: Path = numba_cache.SOURCE.parents[2]) -> str:
     environment = {**os.environ, "HOME": str(home), "PYTHONPATH": str(checkout), "PYTHONSAFEPATH": "1"}
     for name in ("XDG_CACHE_HOME", "NUMBA_CACHE_DIR"):
         environment.pop(name, None)
@@ -159,10 +159,10 @@ def loaded_from(home: Path, code: str = LOADED, checkout: Path = compiled.SOURCE
 
 @pytest.mark.slow
 def test_machine_code_is_kept_in_the_users_cache_and_nowhere_else(tmp_path: Path) -> None:
-    before = set(compiled.SOURCE.parent.rglob("*.nb*"))
+    before = set(numba_cache.SOURCE.parent.rglob("*.nb*"))
     place = Path(loaded_from(tmp_path))
     assert place.is_relative_to(tmp_path / ".cache") and list(place.parent.rglob("*.nbc"))
-    assert set(compiled.SOURCE.parent.rglob("*.nb*")) == before
+    assert set(numba_cache.SOURCE.parent.rglob("*.nb*")) == before
     place.write_text("raise SystemExit('somebody else wrote this')\n", encoding="utf-8")
     assert Path(loaded_from(tmp_path)) == place  # what differs from our source is replaced, not run
 
@@ -173,5 +173,5 @@ def test_a_home_that_cannot_be_written_is_no_obstacle(tmp_path: Path) -> None:
     home.write_text("not a folder", encoding="utf-8")  # also root cannot make a folder in it
     assert stat.S_ISREG(home.stat().st_mode)
     checkout = tmp_path / "checkout"  # numba's own cache comes to lie in it
-    shutil.copytree(compiled.SOURCE.parents[1], checkout / "harness", ignore=shutil.ignore_patterns("__pycache__"))
-    assert Path(loaded_from(home, checkout=checkout)) == checkout / "harness" / "data" / compiled.SOURCE.name
+    shutil.copytree(numba_cache.SOURCE.parents[1], checkout / "harness", ignore=shutil.ignore_patterns("__pycache__"))
+    assert Path(loaded_from(home, checkout=checkout)) == checkout / "harness" / "data" / numba_cache.SOURCE.name

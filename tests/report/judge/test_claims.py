@@ -13,8 +13,8 @@ import pytest
 
 from harness.config.claim import CLAIM_KINDS
 from harness.config.errors import SpecError
+from harness.report.judge.claim_data import Evidence, NoEvidence
 from harness.report.judge.claims import claim_kind, kind_of
-from harness.report.judge.evidence import Evidence, NoEvidence
 from harness.report.judge.verdicts import Verdict, holds, judge
 from harness.report.read.records import Cell, Claim, State
 

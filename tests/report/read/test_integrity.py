@@ -18,8 +18,8 @@ from harness.report.read.integrity import arms_fault, contradicts, manifest_faul
 from harness.report.read.records import Experiment, Run, State
 from harness.report.render.page import render
 from harness.store.results import Store
+from harness.sweep.plan.manifest import manifest as manifest_of
 from harness.sweep.plan.plan import make_plan
-from harness.sweep.plan.record import manifest as manifest_of
 from tests.report.fake_results import BATCH, HANDLES, FakeResults, add, write
 
 EXPERIMENTS = Path(__file__).resolve().parents[3] / "experiments"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from harness.config.claim import BestOf
-from harness.report.judge.evidence import Evidence
+from harness.report.judge.claim_data import Evidence
 from harness.report.judge.judging import judge_all
 from harness.report.judge.selection import choose, cross_chosen, pool
 from harness.report.judge.verdicts import Verdict

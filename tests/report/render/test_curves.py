@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.report.read.collect import collect
-from harness.report.read.inert import inert_arms
+from harness.report.read.no_effect import inert_arms
 from harness.report.read.records import Experiment, Run, State
 from harness.report.render.curves import BUCKETS, Curves, curves
 from harness.report.render.page import render

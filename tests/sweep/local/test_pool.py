@@ -16,16 +16,16 @@ from typing import Any
 import pytest
 
 from harness.components import Evaluation
-from harness.place import Place
+from harness.runtime import Place
 from harness.store.attempts import last
 from harness.store.causes import Cause
-from harness.store.liveness import process_start
 from harness.store.results import RunFolder, State, read_json, write_json
-from harness.sweep.local import child, machine, pool, ranks, server
-from harness.sweep.local.child import Child
-from harness.sweep.local.leases import Leases
+from harness.store.run_lock import process_start
+from harness.sweep.local import fork_server, pool, ranks, resources, run_process
+from harness.sweep.local.fork_server import server_pid
+from harness.sweep.local.gpu_locks import Leases
 from harness.sweep.local.pool import Outcome, Pool
-from harness.sweep.local.server import server_pid
+from harness.sweep.local.run_process import Child
 from tests.sweep.fake_executors import behave
 
 LINEAR = Evaluation("linear", "linear-00000000", {"linear": {}})
@@ -195,7 +195,7 @@ def test_a_server_that_dies_just_before_it_is_asked_is_replaced(
     """It was looked at, and lived. It hangs up a moment before it is gone."""
     folders = runs(tmp_path, "work", "work")
     swim(runs(tmp_path / "before", "work"))
-    start, killed = server.start_from_server, list[int]()
+    start, killed = fork_server.start_from_server, list[int]()
 
     def late(make: Callable[[], BaseProcess]) -> BaseProcess:
         def of_a_dying_one() -> BaseProcess:
@@ -223,8 +223,8 @@ def test_no_signal_is_lost_while_a_run_is_started(tmp_path: Path, monkeypatch: p
 
     def listening(code: object = None) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(server, "_stops_ignored", lambda: pytest.fail("deaf, although the server runs"))
-            server.start_server()
+            patch.setattr(fork_server, "_stops_ignored", lambda: pytest.fail("deaf, although the server runs"))
+            fork_server.start_server()
         heard.append(signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN)
 
     monkeypatch.setattr(pool, "start_server", listening)
@@ -241,7 +241,7 @@ def test_an_entry_of_another_host_with_the_same_pid_is_not_this_runs(tmp_path: P
     (folder,) = runs(tmp_path, "work")
     write_json(folder.attempts / "001.json", {"attempt": 1, "pid": Ended.pid, "host": "elsewhere"})
     process: Any = Ended()
-    assert Child(folder, process, (), machine.oom_kills()).bury() == (Cause.INTERRUPTED, "stopped by SIGKILL")
+    assert Child(folder, process, (), resources.oom_kills()).bury() == (Cause.INTERRUPTED, "stopped by SIGKILL")
 
 
 def test_a_failure_is_forgotten_when_the_run_succeeds(tmp_path: Path) -> None:
@@ -320,10 +320,10 @@ def test_a_run_whose_last_neighbour_ended_just_before_its_memory_did_is_tried_al
 
 
 def test_a_kill_for_memory_answers_for_one_death(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "oom_kills", lambda: 4)
-    monkeypatch.setattr(machine, "_ANSWERED", [0])
-    assert [machine.killed_for_memory(3) for _ in range(2)] == [True, False]
-    assert not machine.killed_for_memory(0), "a run that started before is killed by somebody else"
+    monkeypatch.setattr(resources, "oom_kills", lambda: 4)
+    monkeypatch.setattr(resources, "_ANSWERED", [0])
+    assert [resources.killed_for_memory(3) for _ in range(2)] == [True, False]
+    assert not resources.killed_for_memory(0), "a run that started before is killed by somebody else"
 
 
 @pytest.mark.parametrize(
@@ -344,8 +344,8 @@ def test_kills_for_memory_are_counted_in_our_own_group(
     for name, text in held.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    monkeypatch.setattr(machine, "Path", lambda path: tmp_path / path.lstrip("/"))
-    assert machine.oom_kills() == count
+    monkeypatch.setattr(resources, "Path", lambda path: tmp_path / path.lstrip("/"))
+    assert resources.oom_kills() == count
 
 
 def test_a_full_disk_is_no_failure_and_ends_a_sweep_that_cannot_write(tmp_path: Path) -> None:
@@ -424,7 +424,7 @@ def test_a_stop_reaches_the_runs_while_the_loop_waits_for_one_that_ended(
             time.sleep(0.01)
         return False
 
-    monkeypatch.setattr(child, "ends_within", waiting)
+    monkeypatch.setattr(run_process, "ends_within", waiting)
     outcome, _ = swim(folders, view=Telling())
     assert outcome.stopped and outcome.causes == {"run0": Cause.INTERRUPTED, "run1": Cause.CODE}
 

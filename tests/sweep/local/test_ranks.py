@@ -18,19 +18,19 @@ import pytest
 from tests.sweep.test_pool import ROOT, Record
 
 from harness.config.errors import SpecError
-from harness.place import Place
+from harness.runtime import Place
 from harness.store.attempts import last
 from harness.store.causes import Cause
-from harness.store.liveness import process_start
 from harness.store.results import RunFolder, State, Store, read_json, write_json
+from harness.store.run_lock import process_start
 from harness.sweep.__main__ import main
-from harness.sweep.local import child, machine
-from harness.sweep.local.child import Child
-from harness.sweep.local.machine import crew
+from harness.sweep.local import resources, run_process
 from harness.sweep.local.pool import Outcome, Pool
 from harness.sweep.local.ranks import ProcessesHere
-from harness.sweep.slurm.cluster import Cluster, altered
-from harness.sweep.slurm.request import _environment
+from harness.sweep.local.resources import crew
+from harness.sweep.local.run_process import Child
+from harness.sweep.slurm.config import Cluster, altered
+from harness.sweep.slurm.sbatch import _environment
 from harness.sweep.worker.worker import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_LOST
 from tests.train.test_loop import TINY, tiny
 
@@ -160,7 +160,7 @@ def test_a_first_process_that_does_not_notice_a_death_is_ended(tmp_path: Path, m
     run = Child(RunFolder(tmp_path), process, (), 0, Dead({1: -9}))
     run.look_after()
     assert not process.killed, "it is given time"
-    monkeypatch.setattr(child, "NOTICE_S", -1.0)
+    monkeypatch.setattr(run_process, "NOTICE_S", -1.0)
     write_json(run.folder.outcome, {})
     run.look_after()
     assert not process.killed, "a trained run needs no other process"
@@ -222,7 +222,7 @@ def test_how_to_compile_reaches_the_runs(small: Path, tmp_path: Path, monkeypatc
     def pool(runs: Any, evaluations: Any, place: Place, *_: Any, **named: Any) -> None:
         raise Seen(place.compile)
 
-    monkeypatch.setattr("harness.sweep.local.local.Pool", pool)
+    monkeypatch.setattr("harness.sweep.local.run_local.Pool", pool)
     arguments = [str(small), "--results", str(tmp_path / "results"), "--cluster", "local"]
     with pytest.raises(Seen, match=r"^off$"):
         main(arguments)
@@ -302,29 +302,29 @@ def test_the_tasks_of_a_job_share_its_runs(tmp_path: Path) -> None:
 
 
 def test_too_few_gpus_for_the_processes_of_a_run_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "gpus", lambda: (("0", "GPU"), ("1", "GPU")))
-    monkeypatch.setattr(machine, "cores", lambda: 8)
+    monkeypatch.setattr(resources, "gpus", lambda: (("0", "GPU"), ("1", "GPU")))
+    monkeypatch.setattr(resources, "cores", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS")
-    assert crew(4, None, 2) == machine.Crew(1, 4, ("0", "1"), 2)
+    assert crew(4, None, 2) == resources.Crew(1, 4, ("0", "1"), 2)
     with pytest.raises(SpecError, match="--processes-per-run 3: each process needs a GPU, and here are 2"):
         crew(4, None, 3)
 
 
 def test_on_cores_the_processes_of_all_runs_share_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "gpus", tuple)
-    monkeypatch.setattr(machine, "cores", lambda: 8)
+    monkeypatch.setattr(resources, "gpus", tuple)
+    monkeypatch.setattr(resources, "cores", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS")
-    assert crew(10, None, 2) == machine.Crew(4, 1, (), 2)
-    assert crew(1, None, 2) == machine.Crew(1, 4, (), 2)
-    assert crew(1, None, 16) == machine.Crew(1, 1, (), 16)
+    assert crew(10, None, 2) == resources.Crew(4, 1, (), 2)
+    assert crew(1, None, 2) == resources.Crew(1, 4, (), 2)
+    assert crew(1, None, 16) == resources.Crew(1, 1, (), 16)
 
 
 @pytest.mark.parametrize(
     ("said", "threads"), [("3", 3), ("2,1", 2), (" 5 ", 5), ("0", 8), ("many", 8), ("-1", 8), ("", 8)]
 )
 def test_threads_are_as_many_as_the_user_exported(monkeypatch: pytest.MonkeyPatch, said: str, threads: int) -> None:
-    monkeypatch.setattr(machine, "gpus", tuple)
-    monkeypatch.setattr(machine, "cores", lambda: 8)
+    monkeypatch.setattr(resources, "gpus", tuple)
+    monkeypatch.setattr(resources, "cores", lambda: 8)
     monkeypatch.setenv("OMP_NUM_THREADS", said)
     assert crew(1, None).threads == threads
 
@@ -359,8 +359,8 @@ def test_a_cluster_file_shares_cores_and_tasks_out() -> None:
 
 
 def test_a_job_has_a_task_for_each_process_of_a_run() -> None:
-    from harness.sweep.slurm.request import parameters
-    from harness.sweep.slurm.submission import Chunk
+    from harness.sweep.slurm.sbatch import parameters
+    from harness.sweep.slurm.submissions import Chunk
 
     cluster = Cluster(processes_per_run=8, nodes=2, gpus=4, cpus=32, srun=["--cpu-bind=none"])
     asked = parameters(cluster, Chunk("n", [["a"]], 1, 30))

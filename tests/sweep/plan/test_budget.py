@@ -11,11 +11,11 @@ import pytest
 from harness.config.experiment import load_experiment
 from harness.store.results import State, Store, write_json
 from harness.sweep.__main__ import main
-from harness.sweep.display.hours import hours, hours_of
+from harness.sweep.display.format import hours, hours_of
 from harness.sweep.plan.budget import buy, by_evidence
-from harness.sweep.plan.needs import missing, needs, outlook
+from harness.sweep.plan.claim_requirements import missing, needs, outlook
+from harness.sweep.plan.cost import Prices, bill
 from harness.sweep.plan.plan import Plan, make_plan
-from harness.sweep.plan.price import Prices, bill
 
 Write = Callable[..., Path]
 

@@ -18,9 +18,9 @@ from harness.digests.place import place
 from harness.digests.record import example
 from harness.report.read import collect
 from harness.store.results import State, Store, read_json, write_atomic, write_json
+from harness.sweep.plan.cost import bill
+from harness.sweep.plan.manifest import manifest, record
 from harness.sweep.plan.plan import Plan, label, make_plan
-from harness.sweep.plan.price import bill
-from harness.sweep.plan.record import manifest, record
 
 EXPERIMENTS = Path(__file__).resolve().parents[3] / "experiments"
 Write = Callable[..., Path]
@@ -263,7 +263,7 @@ def test_claims_about_the_papers_grid_may_point_past_a_smaller_one(write: Write,
 
 def test_measured_times_replace_the_guess(write: Write, tmp_path: Path) -> None:
     from harness.store import provenance
-    from harness.sweep.plan.price import Prices
+    from harness.sweep.plan.cost import Prices
 
     made = plan(write(), tmp_path)
     run = next(iter(made.runs))

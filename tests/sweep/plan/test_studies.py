@@ -16,8 +16,8 @@ from harness.report.read.collect import collect
 from harness.report.read.names import slug
 from harness.store.results import Store
 from harness.sweep.__main__ import main
+from harness.sweep.plan.manifest import record
 from harness.sweep.plan.plan import make_plan
-from harness.sweep.plan.record import record
 
 Write = Callable[..., Path]
 OTHER = ("temperature: [0.1, 0.5]", "temperature: [0.2, 0.5]"), ("temperature: 0.1}", "temperature: 0.2}")

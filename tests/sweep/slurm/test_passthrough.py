@@ -11,10 +11,10 @@ import pytest
 from submitit.slurm.slurm import _make_sbatch_string
 
 from harness.config.errors import SpecError
-from harness.sweep.slurm import launch, request
-from harness.sweep.slurm.cluster import Cluster, load_cluster
+from harness.sweep.slurm import sbatch, submit
+from harness.sweep.slurm.config import Cluster, load_cluster
 from harness.sweep.slurm.passthrough import OF_SRUN_ALONE, SHORT, WRITTEN, sbatch_faults, srun_faults
-from harness.sweep.slurm.submission import Chunk
+from harness.sweep.slurm.submissions import Chunk
 
 EVERYTHING = Cluster(
     partition="gpu", account="a", qos="q", constraint="c", gpus=8, cpus=16, nodes=2, processes_per_run=16
@@ -23,7 +23,7 @@ EVERYTHING = Cluster(
 
 def script(folder: Path, cluster: Cluster) -> str:
     """What sbatch gets of an array that follows another."""
-    asked = request.parameters(cluster, Chunk("n", [["a"], ["b"]], 1, 30), after=["7"])
+    asked = sbatch.parameters(cluster, Chunk("n", [["a"], ["b"]], 1, 30), after=["7"])
     return str(_make_sbatch_string(command="true", folder=folder, map_count=2, **asked))
 
 
@@ -121,7 +121,7 @@ def test_the_environment_does_not_overrule_the_cluster_file(monkeypatch: pytest.
     stays = {"ACCOUNT", "RESERVATION", "EXCLUSIVE"}
     for name in gone | stays:
         monkeypatch.setenv(f"SBATCH_{name}", "1")
-    with launch._undisturbed(Cluster(partition="gpu")):
+    with submit._undisturbed(Cluster(partition="gpu")):
         assert {name for name in gone | stays if f"SBATCH_{name}" in os.environ} == stays
     assert all(f"SBATCH_{name}" in os.environ for name in gone)
 
@@ -132,7 +132,5 @@ def test_what_the_sweep_looks_for_is_written_whole_and_what_starts_nothing_is_re
         Cluster(sbatch={key: True})
     assert (
         "requeue"
-        in request.parameters(Cluster(sbatch={"no-requeue": False}), Chunk("n", [["a"]], 1, 30))[
-            "additional_parameters"
-        ]
+        in sbatch.parameters(Cluster(sbatch={"no-requeue": False}), Chunk("n", [["a"]], 1, 30))["additional_parameters"]
     )

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.place import Place, Rank
-from harness.store import liveness
+from harness.runtime import Place, Rank
+from harness.store import run_lock
 from harness.store.attempts import last
-from harness.store.liveness import FORMER_LIFE_S, STALE_HEARTBEAT_S
 from harness.store.results import RunFolder, State, read_json, write_json
+from harness.store.run_lock import FORMER_LIFE_S, STALE_HEARTBEAT_S
 from harness.sweep.worker import worker
 
 
@@ -42,7 +42,7 @@ def silent(folder: RunFolder, seconds: float) -> None:
 def test_a_requeued_job_takes_over_from_its_former_life_sooner_than_others(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch, job: str | None, seconds: float, taken: bool
 ) -> None:
-    monkeypatch.setattr(liveness, "WATCH_S", 0.01)
+    monkeypatch.setattr(run_lock, "WATCH_S", 0.01)
     silent(folder, seconds)
     assert folder.take_claim(job) is taken
     assert (read_json(folder.claim)["pid"] == os.getpid()) is taken
@@ -65,7 +65,7 @@ def test_a_requeued_job_waits_for_its_former_life_and_no_other_job_does(
         if len(waited) == 3:
             silent(folder, FORMER_LIFE_S + 5)
 
-    monkeypatch.setattr(liveness, "WATCH_S", 0.0)
+    monkeypatch.setattr(run_lock, "WATCH_S", 0.0)
     monkeypatch.setattr(worker.time, "sleep", sleep)
     assert not worker._take_claim(folder, "7_1") and not worker._take_claim(folder, None) and not waited
     assert worker._take_claim(folder, "7_0") and len(waited) == 3

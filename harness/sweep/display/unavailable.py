@@ -1,0 +1,44 @@
+"""Evaluations that could not be had, most of them because their data set is not here: neither failures nor results.
+
+They end a sweep well, so they have to be said, before and after: else only a log knows. No torch.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+
+from rich.console import Console
+
+from harness.sweep.display.live import many, say
+from harness.sweep.plan.unavailable import Gap
+
+LISTED = 6
+
+
+def show_gaps(console: Console, found: Collection[Gap], labels: Mapping[str, str]) -> None:
+    """How many, and each reason once; ``labels`` name handles for people."""
+    if not found:
+        return
+    said = f"{many(len(found), 'evaluation')} could not be had (once the reason is mended, --retry asks again):"
+    say(console, said, style="yellow")
+    for line in _by_reason((labels.get(handle, handle), reason) for handle, reason in found):
+        say(console, f"  {line}")
+
+
+def show_lacking(console: Console, found: Collection[Gap]) -> None:
+    """What could not be had if the sweep started now: ``found`` comes from ``preflight.lacking``."""
+    if found:
+        say(console, f"{many(len(found), 'evaluation')} of every run cannot be had as things are:", style="yellow")
+    for line in _by_reason(found):
+        say(console, f"  {line}")
+
+
+def _by_reason(found: Iterable[tuple[str, str]]) -> Iterable[str]:
+    names: dict[str, dict[str, None]] = defaultdict(dict)
+    for name, reason in found:
+        names[reason][name] = None
+    for reason in list(names)[:LISTED]:
+        yield f"{', '.join(names[reason])}: {reason}"
+    if len(names) > LISTED:
+        yield f"... and {many(len(names) - LISTED, 'more reason')}"

@@ -1,0 +1,90 @@
+"""A sweep on this machine: price it, ask if it is long, run the pool, say how it ended."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+
+from harness.components import Evaluation
+from harness.config.errors import SpecError
+from harness.runtime import Compile, Place
+from harness.store import snapshot
+from harness.store.causes import Cause
+from harness.store.results import Store
+from harness.sweep.display.console import agreed
+from harness.sweep.display.live import Watch, clock, many, say, were
+from harness.sweep.display.tables import show_failures
+from harness.sweep.local.gpu_locks import Leases
+from harness.sweep.local.pool import Outcome, Pool
+from harness.sweep.local.ranks import ProcessesHere
+from harness.sweep.local.resources import Crew, gpus
+from harness.sweep.plan.code_changes import Recording
+from harness.sweep.plan.cost import Bill, Prices
+from harness.sweep.plan.plan import Plan, PlannedRun
+from harness.sweep.worker import worker
+from harness.sweep.worker.worker import Execute
+
+LONG_S = 8 * 3600.0
+"""A local sweep priced above this asks first."""
+
+
+def prices_here(store: Store, asked: Iterable[Evaluation], here: Crew, data: Path) -> Prices:
+    """What runs cost on this machine when so many share it."""
+    gpu = gpus()[0][1] if here.gpus else None
+    each = max(1.0, here.jobs * here.processes / len(here.gpus)) ** -1 if here.gpus else here.threads
+    return Prices.read(store, gpu, [one.handle for one in asked], each * here.processes, here.processes, data)
+
+
+def confirm_long(console: Console, cost: Bill, *, yes: bool) -> bool:
+    """Whether to go on with a sweep of this price. Raises :class:`SpecError` where nobody can be asked."""
+    if cost.wall_seconds <= LONG_S or yes:
+        return True
+    said = f"This would keep this machine busy for about {clock(cost.wall_seconds)}."
+    if not sys.stdin.isatty():
+        raise SpecError(f"{said} Add --yes to go on all the same, or pick a smaller --scale.")
+    say(console, said, style="yellow")
+    return agreed(console, "Go on?", "Nothing was started.")
+
+
+def run_here(
+    console: Console,
+    plan: Plan,
+    runs: Sequence[PlannedRun],
+    cost: Bill,
+    here: Crew,
+    data: Path,
+    execute: Execute = worker.train,
+    *,
+    images_per_pass: int = 0,
+    compile: Compile = "off",
+) -> Outcome:
+    """Run them and print a table of what failed."""
+    labels = {one.folder.id: one.label for one in runs}
+    device = "auto" if here.gpus else "cpu"
+    place = Place(data=data, device=device, threads=here.threads, images_per_pass=images_per_pass, compile=compile)
+    ranks = ProcessesHere(here.processes) if here.processes > 1 else None
+    code = snapshot.take(plan.store, plan.experiment.document.path)
+    folders = [one.folder for one in runs]
+    with Recording(plan.store, partial(say, console), code) as recording:
+        with Watch(console, len(runs), here.jobs, cost.mean, labels) as watch:
+            pool = Pool(
+                folders, plan.evaluations, place, watch,
+                jobs=here.jobs, gpus=here.gpus, execute=execute, code=code, leases=Leases(), ranks=ranks,
+            )  # fmt: skip
+            outcome = pool.run()
+        if outcome.stopped:
+            recording.drop()
+    show_failures(console, [plan.store.run(run) for run in outcome.failed], labels)
+    if outcome.held:
+        say(console, f"{were(len(outcome.held), 'run')} held back. Mend the fault, then sweep again.", style="red")
+    cut = sum(cause is Cause.INTERRUPTED for cause in outcome.causes.values())
+    if outcome.stopped:
+        say(console, "Stopped. The same command goes on where this one left off.", style="yellow")
+    elif cut:  # by --cancel of another terminal, or killed one by one
+        said = f"{many(cut, 'run')} did not end; the same command goes on where they left off."
+        say(console, said, style="yellow")
+    return outcome

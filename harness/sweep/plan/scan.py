@@ -1,0 +1,117 @@
+"""One planned run after the other, and what the results folder says of it: done, stale, broken, to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from harness.config.run import Run
+from harness.digests.compare import Use, evaluated_with, trained_with
+from harness.store.results import RunFolder, Seen, State, Store, StoreError, read_json
+from harness.store.snapshot import what_changed
+from harness.sweep.plan.code_changes import Digests, Verdict
+from harness.sweep.plan.unavailable import Gap, gaps
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run, and what the results folder says of it."""
+
+    run: Run
+    folder: RunFolder
+    label: str
+    state: State
+    why: str = ""  # why it is broken, failed or unknown
+    stale: str = ""  # what of its numbers would come out otherwise by today's code
+    other_code: str = ""  # by other code than today's, and yet not stale: what is said of all such runs
+    also_in: tuple[str, ...] = ()  # other experiments that ask for it
+    lacking: tuple[str, ...] = ()  # evaluations that a trained run does not have
+    weightless: bool = False  # and cannot get: its weights are elsewhere (they are not committed)
+    gaps: tuple[Gap, ...] = ()  # evaluations that were asked for in vain
+
+    @property
+    def to_do(self) -> bool:
+        """A sweep would start it: neither finished nor under way, nor waiting for ``--retry`` or for its weights."""
+        return self.state in (State.TODO, State.TRAINED, State.UNKNOWN, State.CANCELLED) and not self.weightless
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the files say of one run after the other."""
+
+    store: Store
+    handles: list[str]
+    code: str | None
+    others: Mapping[str, tuple[str, ...]]
+    present: frozenset[str]  # listed once: to ask for ten thousand folders one by one is slow on a network
+    digests: Digests | None = None
+    reasons: dict[str, str] = field(default_factory=dict)  # in what another code differs, found out once
+
+    def at(self, run_id: str, run: Run, name: str) -> PlannedRun:
+        folder = self.store.run(run_id)
+        also_in = self.others.get(run_id, ())
+        if run_id not in self.present:
+            return PlannedRun(run, folder, name, State.TODO, also_in=also_in)
+        seen = folder.look(self.handles)
+        state = seen.state
+        try:
+            why = self._why(folder, state)
+            trained = state in (State.DONE, State.DIVERGED, State.TRAINED)
+            stale, other = self._code(folder, run, seen) if trained else ("", "")
+        except StoreError as error:
+            state, why, stale, other = State.BROKEN, str(error), "", ""
+        if state is State.TRAINED:
+            lacking = tuple(handle for handle, held in seen.evaluations.items() if held is None)
+            weightless = not folder.weights.exists()
+            return PlannedRun(run, folder, name, state, why, stale, other, also_in, lacking, weightless, gaps(seen))
+        return PlannedRun(run, folder, name, state, why, stale, other, also_in, gaps=gaps(seen))
+
+    def _why(self, folder: RunFolder, state: State) -> str:
+        if state is State.BROKEN:
+            folder.missing(self.handles)  # raises what state() found
+            read_json(folder.outcome)
+            return f"{folder.path}: does not hold what it should; move it away"
+        if state is State.FAILED:
+            held = read_json(folder.failure)
+            return f"{held.get('cause', 'code')}: {held.get('type')}: {held.get('message')}"
+        if state is State.UNKNOWN:
+            return "claimed by a process of another machine that has been silent for a quarter of an hour"
+        held = folder.read("run.json")
+        if held is not None and held.get("id") != folder.id:
+            raise StoreError(f"{folder.spec}: belongs to another run; move {folder.path} away")
+        return ""
+
+    def _code(self, folder: RunFolder, run: Run, seen: Seen) -> tuple[str, str]:
+        """Why it is stale, or else what there is to say of the other code that made it; both empty for today's."""
+        about = folder.read("provenance.json") or {}
+        if self.code is None:
+            return "", ""
+        found: list[tuple[Verdict, Mapping[str, Any]]] = []
+        for code in about.get("codes") or [about.get("code")]:
+            if code != self.code:
+                found.append((self._verdict(code, partial(trained_with, run.spec(), about.get("processes", 1))), about))
+        for handle in self.handles:
+            made = seen.evaluations[handle] if seen.evaluations else read_json(folder.evaluation(handle))
+            if made is not None and made.get("code", self.code) != self.code:
+                found.append((self._verdict(made["code"], partial(evaluated_with, made.get("evaluation", {}))), made))
+        if stale := list(dict.fromkeys(one.said for one, _ in found if one.kind == "stale")):
+            return f"{', '.join(stale)} from the code that made it", ""
+        for one, _ in found:
+            if one.kind == "unknown":
+                return "", f"of earlier code {one.said}; still counted as done"
+        for _, made in found:
+            return "", f"of other code ({self._changed(made)}); the digests of all that was used are equal"
+        return "", ""
+
+    def _verdict(self, code: Any, used: Callable[[], list[Use]]) -> Verdict:
+        if self.digests is None or not isinstance(code, str):
+            return Verdict("unknown", "that was not recorded")
+        return self.digests.verdict(code, used)
+
+    def _changed(self, about: Mapping[str, Any]) -> str:
+        key = str(about.get("code"))
+        if key not in self.reasons:
+            self.reasons[key] = what_changed(self.store, about)
+        return self.reasons[key]
