@@ -1,13 +1,16 @@
-"""Save and resume exactly: whole files only, newest whole one first, never unpickled without ``weights_only``.
+"""Save and resume exactly: whole files only, the newest whole one first, never unpickled without ``weights_only``.
 
-A file is ``sha256`` in hex, a newline, and what ``torch.save`` wrote. A kill inside a write leaves a temporary name
-that nothing reads; a truncated or flipped file fails its checksum, is moved aside, and the one before it is taken.
+A checkpoint is the plain file of ``torch.save``, which anybody opens with ``torch.load(path, weights_only=True)``. That
+is a zip archive with a checksum for every record. ``torch.load`` does not look at them (2.14.1: a flipped byte loads as
+another weight), so :func:`load` does. Files of harness 0.1.0 up to November 2026 begin with a line of SHA-256 instead.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ import torch
 from harness.store.results import StoreError, write_atomic
 
 KEPT = 2
+_SHA256_LINE = re.compile(rb"[0-9a-f]{64}\n")
 
 
 class CorruptCheckpoint(StoreError):
@@ -26,18 +30,34 @@ def save(path: Path, state: dict[str, Any]) -> None:
     """Write one file atomically. ``state`` holds tensors, numbers, strings, lists and dicts."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    content = buffer.getvalue()
-    write_atomic(path, hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+    write_atomic(path, buffer.getvalue())
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any]:
-    """Read one file. Raises :class:`CorruptCheckpoint` if it is not whole."""
+    """Read one file, of either format. Raises :class:`CorruptCheckpoint` if it is not whole."""
     content = path.read_bytes()
-    digest, _, payload = content.partition(b"\n")
-    if hashlib.sha256(payload).hexdigest().encode() != digest:
-        raise CorruptCheckpoint(f"{path}: content does not match its checksum")
-    state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+    if _SHA256_LINE.match(content):
+        digest, _, content = content.partition(b"\n")
+        if hashlib.sha256(content).hexdigest().encode() != digest:
+            raise CorruptCheckpoint(f"{path}: content does not match its checksum")
+    _check_records(path, content)
+    try:
+        state: dict[str, Any] = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+    except RuntimeError as error:  # a damaged table of contents
+        raise CorruptCheckpoint(f"{path}: not a whole checkpoint ({error})") from None
     return state
+
+
+def _check_records(path: Path, content: bytes) -> None:
+    damaged: str | None = "the beginning of the file"
+    try:
+        if content.startswith(b"PK"):
+            with zipfile.ZipFile(io.BytesIO(content)) as records:
+                damaged = records.testzip()
+    except Exception as error:  # broken headers raise BadZipFile, ValueError, EOFError, NotImplementedError, ...
+        raise CorruptCheckpoint(f"{path}: not a whole checkpoint ({error})") from None
+    if damaged is not None:
+        raise CorruptCheckpoint(f"{path}: {damaged} does not match its checksum")
 
 
 def _steps(folder: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import pickle
 from pathlib import Path
@@ -41,7 +42,7 @@ def test_a_damaged_file_is_passed_over(tmp_path: Path, damage: str, capsys: pyte
     if damage == "truncated":
         content = content[: len(content) // 2]
     elif damage == "flipped":
-        content[len(content) // 2] ^= 1
+        content[content.index(torch.arange(5.0).add(2).numpy().tobytes()) + 2] ^= 1
     elif damage == "empty":
         content = bytearray()
     else:
@@ -71,6 +72,35 @@ def test_nothing_to_resume_from(tmp_path: Path) -> None:
     assert checkpoint.load_newest(tmp_path / "absent", CPU) is None
 
 
+def older_format(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode() + b"\n" + content
+
+
+def test_a_file_is_what_torch_saves_and_older_ones_still_load(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "a.pt", state(3))
+    plain = torch.load(tmp_path / "a.pt", weights_only=True)
+    (tmp_path / "b.pt").write_bytes(older_format((tmp_path / "a.pt").read_bytes()))
+    for loaded in (plain, checkpoint.load(tmp_path / "b.pt", CPU)):
+        assert loaded["step"] == 3 and torch.equal(loaded["weights"]["w"], torch.arange(5.0) + 3)
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_no_flipped_bit_changes_what_is_loaded(tmp_path: Path, older: bool) -> None:
+    """torch.load by itself gives another weight for a flipped one, without an error."""
+    path = tmp_path / "a.pt"
+    checkpoint.save(path, state(3))
+    content = older_format(path.read_bytes()) if older else path.read_bytes()
+    first, last = content.index(torch.arange(5.0).add(3).numpy().tobytes()), len(content)
+    for at in [*range(first, first + 20), *range(0, last, 37)]:
+        path.write_bytes(content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :])
+        try:
+            loaded = checkpoint.load(path, CPU)
+        except checkpoint.CorruptCheckpoint:
+            continue
+        assert not older and not first <= at < first + 20, "a flip in a weight went unseen"
+        assert loaded["step"] == 3 and torch.equal(loaded["weights"]["w"], torch.arange(5.0) + 3)
+
+
 class Payload:
     """Unpickling this would run code."""
 
@@ -78,13 +108,12 @@ class Payload:
         return exec, ("raise SystemExit('unpickled')",)
 
 
-def test_a_pickle_with_a_right_checksum_is_still_not_executed(tmp_path: Path) -> None:
-    import hashlib
-
+@pytest.mark.parametrize("older", [False, True])
+def test_a_whole_file_with_a_pickle_in_it_is_still_not_executed(tmp_path: Path, older: bool) -> None:
     buffer = io.BytesIO()
     torch.save({"step": Payload()}, buffer)
     content = buffer.getvalue()
-    (tmp_path / "a.pt").write_bytes(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+    (tmp_path / "a.pt").write_bytes(older_format(content) if older else content)
     with pytest.raises(pickle.UnpicklingError):
         checkpoint.load(tmp_path / "a.pt", CPU)
 
