@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "evaluate": "config data methods models objectives optim",
     "components": "config data evaluate methods models objectives optim",
     "train": "components config data distributed evaluate methods models optim runtime store",
+    "weights": "components config models store train",
     "digests": "components config data distributed evaluate models optim runtime store train",
     "report.stats": "",
     "report.read": "config digests report.stats store",

@@ -304,6 +304,15 @@ class Store:
         """What each code computes on tiny examples, one JSON file for each code and place."""
         return self.root / "digests"
 
+    @property
+    def encoders(self) -> Path:
+        """Encoders that are committed, in half precision."""
+        return self.root / "encoders"
+
+    def encoder(self, run_id: str) -> Path:
+        """The committed encoder of one run, e.g. ``encoders/1a2b3c4d5e6f.safetensors``."""
+        return self.encoders / f"{run_id}.safetensors"
+
     def run(self, run_id: str) -> RunFolder:
         """The folder of one run (which need not exist)."""
         return RunFolder(self.runs / run_id)
