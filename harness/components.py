@@ -329,7 +329,8 @@ def check(run: Run) -> None:
 def _check_views(run: Run) -> None:
     """Raises :class:`SpecError` where a method says of its class that it compares ``views``, and there are others.
 
-    Nor may they differ in size, unless it says ``several_sizes = True``.
+    Or that it needs ``fewest_views``, and there are fewer. Nor may they differ in size, unless it says
+    ``several_sizes = True``.
     """
     (name,) = run.method
     method = registry.method.get(name)
@@ -338,6 +339,10 @@ def _check_views(run: Run) -> None:
     wanted = getattr(method, "views", len(sizes))
     if len(sizes) != wanted:
         raise SpecError([Complaint("views.branches", f"{name} compares {wanted} views of an image, not {len(sizes)}")])
+    fewest = getattr(method, "fewest_views", 1)
+    if len(sizes) < fewest:
+        said = f"{name} compares at least {fewest} views of an image, not {len(sizes)}"
+        raise SpecError([Complaint("views.branches", said)])
     if len({*sizes}) > 1 and not getattr(method, "several_sizes", False):
         said = f"{name} takes views of one size, not of {' and '.join(map(str, dict.fromkeys(sizes)))} pixels"
         raise SpecError([Complaint("views.branches", said)])

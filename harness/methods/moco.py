@@ -12,13 +12,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from harness import distributed
-from harness.config.errors import SpecError
 from harness.config.registry import Examples, method
 from harness.data.rng import ImageRng
 from harness.data.views import Batch
 from harness.methods.base import EncoderFactory, HeadFactory, Method, Task, Update, channels_last
 from harness.methods.ema import EMA
 from harness.methods.monitor import feature_std
+from harness.methods.queue import check_length, push
 from harness.optim.schedules import Fraction, Positive, Progress, value_of
 
 
@@ -60,12 +60,7 @@ class MoCo:
 
     def build(self, task: Task, encoder: EncoderFactory, head: HeadFactory, objective: object | None) -> Method:
         """The method over fresh networks. Raises :class:`SpecError` where batches do not divide the queue."""
-        if self.queue % task.batch_size:
-            nearest = max(round(self.queue / task.batch_size), 1) * task.batch_size
-            raise SpecError(
-                f"moco: a queue of {self.queue} keys is no multiple of the batch of {task.batch_size} images, so that "
-                f"one would be half overwritten; the nearest is {nearest}"
-            )
+        check_length("moco", self.queue, task)
         body = encoder()
         projector = head(body.out_dim)
         return MoCoMethod(self, body, projector, projector.out_dim)
@@ -96,7 +91,7 @@ class MoCoMethod(Method):
         yield Update(F.cross_entropy(logits, own), log={"top1": top1, "feature_std": feature_std(q)})
         self.keys.follow(nn.Sequential(self.encoder, self.head), value_of(self.settings.momentum, progress))
         new = distributed.gather(k)
-        self.queue[(self.place + torch.arange(len(new), device=new.device)) % len(self.queue)] = new
+        push(self.queue, new, self.place)
         self.place.add_(len(new)).remainder_(len(self.queue))
 
     def networks(self) -> Sequence[nn.Module]:

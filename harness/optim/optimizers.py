@@ -158,7 +158,10 @@ class Rates:
 @optimizer("lars")
 @dataclass(frozen=True, kw_only=True)
 class LarsOptimizer(Optimizer):
-    """LARS (You et al. 2017) as SimCLR uses it: lr 0.3 * B / 256, weight decay 1e-6 (section 2.2)."""
+    """LARS (You et al. 2017) as SimCLR uses it: lr 0.3 * B / 256, weight decay 1e-6 (section 2.2).
+
+    ``adapt_all: true`` adapts the rates of biases and batch norm too, as the official code of SwAV does.
+    """
 
     tiny: ClassVar[Examples] = (
         {"weight_decay": 0.01},
@@ -171,16 +174,19 @@ class LarsOptimizer(Optimizer):
         {"momentum": 0.5},
         {"trust_coefficient": 0.1},
         {"nesterov": True},
+        {"adapt_all": True},
     )
     lr: Positive = 0.3
     momentum: Fraction = 0.9
     trust_coefficient: Rate = 0.001
     nesterov: bool = False
+    adapt_all: bool = knob(False, neutral=False)
 
     def build(self, module: nn.Module, groups: Sequence[Group] | None = None) -> torch.optim.Optimizer:
-        """LARS over ``module``; batch norm and biases are not adapted, nor, by default, decayed."""
+        """LARS over ``module``; batch norm and biases are by default neither adapted nor decayed."""
+        made = self.param_groups(module, groups)
         return Lars(
-            self.param_groups(module, groups),
+            [{**group, "adapt": True} for group in made] if self.adapt_all else made,
             lr=self.initial(),
             momentum=self.momentum,
             trust_coefficient=self.trust_coefficient,

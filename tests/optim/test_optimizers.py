@@ -46,7 +46,7 @@ class NaiveLars(torch.optim.Optimizer):
                 excluded = w.ndim <= 1  # batch norm and bias
                 g = w.grad if excluded else w.grad + group["weight_decay"] * w
                 trust = 1.0
-                if not excluded and float(w.norm()) > 0 and float(g.norm()) > 0:
+                if (not excluded or group.get("adapt_all")) and float(w.norm()) > 0 and float(g.norm()) > 0:
                     trust = group["trust_coefficient"] * float(w.norm()) / float(g.norm())
                 step = group["lr"] * trust * g
                 v = group["momentum"] * self.state[w].get("v", torch.zeros_like(w)) + step
@@ -57,7 +57,9 @@ class NaiveLars(torch.optim.Optimizer):
 SETTINGS = {"momentum": 0.9, "trust_coefficient": 0.001, "nesterov": False, "weight_decay": 1e-2, "lr": 2.0}
 
 
-@pytest.mark.parametrize("change", [{}, {"nesterov": True}, {"momentum": 0.0}, {"trust_coefficient": 0.02}])
+@pytest.mark.parametrize(
+    "change", [{}, {"nesterov": True}, {"momentum": 0.0}, {"trust_coefficient": 0.02}, {"adapt_all": True}]
+)
 def test_lars_is_the_official_code(change: dict[str, Any]) -> None:
     ours, theirs = network(), network()
     settings = SETTINGS | change
