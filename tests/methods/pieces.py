@@ -18,7 +18,7 @@ assert components  # its import registers every component
 BODY = {"micro": {"stem": 8, "widths": [8, 16]}}
 
 
-def built(name: str, norm: Norm | None = None, *, images: int = 32, batch_size: int = 6, **parts: Any) -> Method:
+def built(name: str, norm: Norm | None = None, *, images: int = 40, batch_size: int = 6, **parts: Any) -> Method:
     """A method over a small encoder, seeded; ``parts``: entries of ``method``, ``encoder``, ``head``, ``objective``."""
     torch.manual_seed(0)
     norm = norm or Norm()

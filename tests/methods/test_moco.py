@@ -11,7 +11,7 @@ from harness.methods.base import Method, trainable
 from harness.models.norm import BatchNorm, Norm
 from harness.optim.schedules import Progress
 from harness.train.step import optimise
-from tests.methods.pieces import built, example, random_batch
+from tests.methods.pieces import batch_of, built, example, random_batch
 
 NOW = Progress(0, 80, 8)
 ALONE = Norm(groups=1)
@@ -97,3 +97,21 @@ def test_independent_keys_give_the_loss_of_chance() -> None:
     found = float(F.cross_entropy(logits, torch.zeros(512, dtype=torch.long)))
     expected = float(torch.log(torch.tensor(4096.0))) + 1 / (2 * 128 * 0.01)
     assert found == pytest.approx(expected, abs=0.1)
+
+
+def test_the_first_loss_is_low_and_rises_while_the_queue_fills() -> None:
+    """At step 0 the two networks are one and the queue is noise: the key is found at once, not by chance.
+
+    As keys of other images, all alike at the beginning, take the place of the noise, it becomes hard to find.
+    """
+    about = {"method": {"moco": {"queue": 64, "momentum": 0.999}}, "head": {"mlp": {"hidden_layers": 0}}}
+    model = built("moco", batch_size=8, **about)
+    made = {"main": torch.optim.SGD(trainable(model), lr=1e-3)}
+    found = []
+    for number in range(9):
+        images = random_batch(8, views=1, seed=number).views[0]
+        near = images + 0.05 * random_batch(8, views=1, seed=100 + number).views[0]
+        found.append(optimise(model, made, batch_of([images, near]), Progress(number, 80, 8)))
+    losses = [float(one["loss"]) for one in found]
+    assert losses[0] < 0.1 and float(found[0]["top1"]) == 100.0
+    assert losses[-1] > 1.0 and losses == sorted(losses)

@@ -42,6 +42,8 @@ def test_supervised_counts_every_view() -> None:
         ("byol", {"head": {"mlp": {"out_dim": 8}}}, "give it out_dim: 8"),
         ("simsiam", {"head": {"mlp": {"out_dim": 8}}}, "give it out_dim: 8"),
         ("moco", {"method": {"moco": {"queue": 16}}}, "the nearest is 18"),
+        ("moco_v3", {"head": {"mlp": {"out_dim": 8}}}, "give it out_dim: 8"),
+        ("instdisc", {"method": {"instdisc": {"negatives": None}}}, "or loss: softmax"),
         ("dino", {"head": "linear"}, "head: prototypes"),
         ("dino", {"head": "none"}, "head: prototypes"),
     ],
