@@ -35,7 +35,10 @@ Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
 
 
 class Augmentation(Protocol):
-    """``images`` float [B, 3, H, W] in [0, 1] -> the same shape and range, the argument untouched."""
+    """``images`` float [B, 3, H, W] in [0, 1] -> the same shape and range, the argument untouched.
+
+    One that makes images of another size has a method ``side``: of a square image's side, that of what comes out.
+    """
 
     def __call__(self, images: Tensor, rng: ImageRng) -> Tensor: ...
 

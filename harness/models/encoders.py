@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, cast
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from harness.config.registry import Examples, encoder
@@ -26,7 +26,14 @@ from harness.models.norm import Norm
 # The standard deviation of a standard normal truncated at two, which TensorFlow's initialiser divides out.
 TRUNCATED_STD = 0.87962566103423978
 
-Width = Annotated[int, Field(ge=1)]
+
+def whole_or_half(width: float) -> float:
+    if width != 0.5 and (width < 1 or width != int(width)):
+        raise ValueError("a width is a whole number from 1 on, or 0.5")
+    return width
+
+
+Width = Annotated[int | float, AfterValidator(whole_or_half)]
 
 ChannelsOf8 = Annotated[int, Field(ge=8, multiple_of=8)]
 """Whole vectors of channels. Not only for speed: of other numbers outside software crashed (torch 2.15, on a CPU)."""
@@ -147,10 +154,10 @@ class ResNet:
 
     ``stem``: ``imagenet`` is the 7x7 convolution of stride 2 and a max-pool; ``cifar`` a 3x3 convolution of
     stride 1 and no max-pool (appendix B.9). ``width`` multiplies *all* channels, as the paper's 2x and 4x do
-    (torchvision's ``wide_resnet`` widens the 3x3 convolutions only).
+    (torchvision's ``wide_resnet`` widens the 3x3 convolutions only); 0.5 halves them.
     """
 
-    tiny: ClassVar[Examples] = ({}, {"stem": "cifar"}, {"width": 2})
+    tiny: ClassVar[Examples] = ({}, {"stem": "cifar"}, {"width": 2}, {"width": 0.5})
     depths: ClassVar[tuple[int, int, int, int]]
     block: ClassVar[type[BasicBlock] | type[Bottleneck]]
 
@@ -159,13 +166,13 @@ class ResNet:
 
     def build(self, norm: Norm, image_size: int = 32, channels: int = 3) -> ConvNet:
         """A freshly initialised network (torch's global generator), the same for every ``image_size``."""
-        wide, large = 64 * self.width, self.stem == "imagenet"
+        wide, large = int(64 * self.width), self.stem == "imagenet"
         first = stem(channels, wide, 7 if large else 3, 2 if large else 1, norm, pool=large)
         stages = []
         for index, depth in enumerate(self.depths):
             blocks = []
             for place in range(depth):
-                width, stride = 64 * self.width * 2**index, 2 if index > 0 and place == 0 else 1
+                width, stride = int(64 * self.width) * 2**index, 2 if index > 0 and place == 0 else 1
                 blocks.append(self.block(wide, width, stride, norm))
                 wide = width * self.block.expansion
             stages.append(nn.Sequential(*blocks))

@@ -14,10 +14,10 @@ from torchvision.transforms import InterpolationMode, functional
 
 from harness.config.errors import SpecError
 from harness.config.registry import augmentation
-from harness.data import augment, broader, policy
+from harness.data import augment, broader, jigsaw, policy
 from harness.data.rng import ImageRng
 
-assert broader and policy  # importing registers
+assert broader and jigsaw and policy  # importing registers
 NAMES = augmentation.names()
 BATCH = 24
 
@@ -44,7 +44,14 @@ def other(kind: Any, value: Any) -> list[Any]:
     if origin is tuple and all(isinstance(one, float) for one in value):
         low, high = value
         return [(low, (low + high) / 2), ((low + high) / 2, high)]
+    if kind == augment.Augmentation | None:
+        return [augment.Color()]
     raise NotImplementedError(f"teach this test about fields of type {kind}")
+
+
+def side_of(operator: Any, size: int) -> int:
+    """Of what an operator makes of images of ``size``: the same, unless it says otherwise."""
+    return operator.side(size) if hasattr(operator, "side") else size
 
 
 VARIANTS = [
@@ -79,8 +86,9 @@ def test_a_crop_of_another_size_is_torchvisions(size: int, interpolation: Any, e
 def test_shape_range_and_purity(name: str, size: int) -> None:
     images = pictures(size=size)
     before = images.clone()
-    result = augmentation.get(name)()(images, streams())
-    assert result.shape == images.shape and result.dtype == torch.float32
+    operator = augmentation.get(name)()
+    result, side = operator(images, streams()), side_of(operator, size)
+    assert result.shape == (BATCH, 3, side, side) and result.dtype == torch.float32
     assert result.isfinite().all() and result.min() >= 0.0 and result.max() <= 1.0
     assert torch.equal(images, before), "the argument was changed"
     assert not torch.equal(result, images), "nothing was changed"
@@ -116,7 +124,9 @@ def test_result_of_an_image_does_not_depend_on_its_company(name: str, places: li
 
 @pytest.mark.parametrize("name", NAMES)
 def test_empty_batch(name: str) -> None:
-    assert augmentation.get(name)()(pictures(0), streams(torch.arange(0))).shape == (0, 3, 32, 32)
+    operator = augmentation.get(name)()
+    side = side_of(operator, 32)
+    assert operator(pictures(0), streams(torch.arange(0))).shape == (0, 3, side, side)
 
 
 @pytest.mark.parametrize(("name", "field", "value"), VARIANTS)
@@ -156,6 +166,8 @@ REFUSED = [
     {"solarize": {"threshold": 128.0}},
     {"motion_blur": {"kernel": 0.0}},
     {"autoaugment": {"policy": "svhn"}},
+    {"jigsaw": {"share": 0.0}},
+    {"jigsaw": {"each": "colour"}},
 ]
 
 

@@ -11,10 +11,10 @@ from harness import components
 from harness.config.registry import encoder, head, method, objective
 from harness.data.rng import ImageRng
 from harness.data.views import Batch
+from harness.digests.rehearsal import method_run
 from harness.methods.base import Method, Task
 from harness.models.norm import Norm
 
-assert components  # its import registers every component
 BODY = {"micro": {"stem": 8, "widths": [8, 16]}}
 
 
@@ -63,3 +63,16 @@ def random_batch(images: int = 6, *, views: int = 2, size: int = 16, seed: int =
     """A batch of noise."""
     generator = torch.Generator().manual_seed(seed)
     return batch_of([torch.rand(images, 3, size, size, generator=generator) for _ in range(views)])
+
+
+def batch_for(name: str, images: int = 6, *, seed: int = 0) -> Batch:
+    """A batch of noise with as many views, of such sizes, as the method's example has, of images of 16 pixels."""
+    views = components.build_views(method_run(name, examples(name)[0]).views.model_dump())
+    sizes = []
+    for branch in views.parts:
+        side = branch.size or 16
+        for operator in branch.augment:
+            side = operator.side(side) if hasattr(operator, "side") else side
+        sizes += [side] * branch.count
+    generator = torch.Generator().manual_seed(seed)
+    return batch_of([torch.rand(images, 3, side, side, generator=generator) for side in sizes])

@@ -14,7 +14,7 @@ from harness.methods.base import Method, split_views, stack_views, trainable
 from harness.models.norm import BatchNorm, Norm
 from harness.optim.schedules import Progress
 from harness.train.step import optimise
-from tests.methods.pieces import example, examples, random_batch
+from tests.methods.pieces import batch_for, example, examples
 
 EVERY = [
     pytest.param(name, number, id=f"{name}-{number}")
@@ -49,7 +49,7 @@ def named(key: str) -> Callable[[str], str]:
 @pytest.mark.parametrize(("name", "number"), EVERY)
 def test_what_it_minimises_is_finite_and_falls_while_its_target_and_queue_stand_still(name: str, number: int) -> None:
     model = example(name, number)
-    made, batch = optimizers(model), random_batch(8)
+    made, batch = optimizers(model), batch_for(name, 8)
     held = {key: value.clone() for key, value in not_learned(model).items()}
     losses = []
     for _ in range(12):
@@ -74,7 +74,7 @@ def test_what_learns_gets_a_gradient_and_what_is_frozen_none(name: str, number: 
             seen.update(id(one) for group in self.param_groups for one in group["params"] if one.grad is not None)
 
     watching = {key: Watching(trainable(player), lr=0.1) for key, player in model.players().items()}
-    optimise(model, watching, random_batch(8), LATE)
+    optimise(model, watching, batch_for(name, 8), LATE)
     assert {id(one) for one in trainable(model)} == seen
     assert not [key for key, one in model.named_parameters() if not one.requires_grad and one.grad is not None]
 
@@ -93,7 +93,7 @@ def test_its_state_is_all_it_remembers(name: str) -> None:
     model = example(name)
     made = optimizers(model)
     for step in range(3):
-        optimise(model, made, random_batch(8, seed=step), Progress(step, 8, 4))
+        optimise(model, made, batch_for(name, 8, seed=step), Progress(step, 8, 4))
     torch.manual_seed(99)
     other = example(name)
     theirs = optimizers(other)
@@ -101,7 +101,7 @@ def test_its_state_is_all_it_remembers(name: str) -> None:
     for key, one in theirs.items():
         one.load_state_dict(copy.deepcopy(made[key].state_dict()))
     for step in range(3, 6):
-        batch, now = random_batch(8, seed=step), Progress(step, 8, 4)
+        batch, now = batch_for(name, 8, seed=step), Progress(step, 8, 4)
         ours, again = (optimise(who, by, batch, now) for who, by in ((model, made), (other, theirs)))
         assert ours.keys() == again.keys() and all(torch.equal(ours[key], again[key]) for key in ours)
     assert all(torch.equal(value, other.state_dict()[key]) for key, value in model.state_dict().items())
@@ -114,7 +114,7 @@ def test_micro_batches_change_nothing(name: str) -> None:
     cut.micro_batches = 4
     made = {id(model): gently(model) for model in (whole, cut)}
     for step in range(3):
-        batch = random_batch(32, seed=step)
+        batch = batch_for(name, 32, seed=step)
         ours, theirs = (optimise(model, made[id(model)], batch, Progress(step, 8, 4)) for model in (whole, cut))
         for key in ours:
             torch.testing.assert_close(ours[key], theirs[key], rtol=1e-4, atol=1e-5, msg=named(key))
@@ -127,7 +127,7 @@ def test_micro_batches_change_nothing(name: str) -> None:
 @pytest.mark.parametrize("name", method.names())
 def test_represents_and_projects(name: str) -> None:
     model = example(name).eval()
-    images = random_batch().views[0]
+    images = batch_for(name).views[0]
     h = model.represent(images)
     assert h.shape == (6, model.encoder.out_dim)
     assert model.project(h).shape == (6, model.head.out_dim)
@@ -138,7 +138,7 @@ def test_represents_and_projects(name: str) -> None:
 def test_refuses_batch_norm_groups_that_would_part_the_views_of_an_image(name: str) -> None:
     model = example(name, norm=Norm(groups=2))
     with pytest.raises(ValueError, match="3 images does not divide into 2 groups"):
-        next(model.training_step(random_batch(3), LATE))  # six rows would divide
+        next(model.training_step(batch_for(name, 3), LATE))  # six rows would divide
 
 
 def test_views_enter_image_by_image_and_come_apart_again() -> None:

@@ -138,12 +138,12 @@ class StandIn(nn.Module):
 
     out_dim = WIDTH
 
-    def __init__(self, **shape: int) -> None:
+    def __init__(self, *, channels: int = 3, **shape: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(3 * SIDE * SIDE, WIDTH)
+        self.linear = nn.Linear(channels * SIDE * SIDE, WIDTH)
 
     def forward(self, images: Tensor) -> Tensor:
-        """[N, 3, H, W] -> h [N, WIDTH], not negative, like the pooled features of a ResNet."""
+        """[N, C, H, W] -> h [N, WIDTH], not negative, like the pooled features of a ResNet."""
         if images.shape[-1] != SIDE:  # a view of another size
             images = nn.functional.interpolate(images, size=(SIDE, SIDE))
         h: Tensor = self.linear(images.flatten(1))
