@@ -260,7 +260,8 @@ def lookup(tree: Mapping[str, Any], settings: Mapping[str, Any], path: str) -> A
         if not isinstance(node, dict) or part not in node:
             if keys and keys[0] in COMPONENTS and depth == 1:
                 return None
-            if keys and COMPONENTS.get(keys[0]) and depth > 2 and depth % 2 and _component_at(keys[:-1]):
+            owner = _component_at(keys[:-1]) if keys and keys[0] in COMPONENTS else None
+            if owner is not None and owner[0].nested(owner[1], keys[-1]) is not None:
                 return None  # another component, or a number, stands in that field of this arm
             raise SpecError(_no_such(dict(tree), path, node, part, keys))
         node = node[part]
