@@ -23,7 +23,7 @@ from harness.store.results import RunFolder, State, read_json, write_json
 from harness.store.run_lock import process_start
 from harness.sweep.local import fork_server, pool, ranks, resources, run_process
 from harness.sweep.local.fork_server import server_pid
-from harness.sweep.local.gpu_locks import Leases
+from harness.sweep.local.gpu_locks import GpuLocks
 from harness.sweep.local.pool import Outcome, Pool
 from harness.sweep.local.run_process import Child
 from tests.sweep.fake_executors import behave
@@ -67,7 +67,7 @@ def swim(
     jobs: int = 2,
     gpus: Sequence[str] = (),
     job: str | None = None,
-    leases: Leases | None = None,
+    leases: GpuLocks | None = None,
     view: Record | None = None,
 ) -> tuple[Outcome, Record]:
     view = view or Record()
@@ -274,7 +274,7 @@ def test_gpus_are_leased_one_run_each(tmp_path: Path) -> None:
 
 
 def test_a_gpu_that_another_sweep_has_is_waited_for(tmp_path: Path) -> None:
-    other, ours = Leases(tmp_path / "leases"), Leases(tmp_path / "leases")
+    other, ours = GpuLocks(tmp_path / "leases"), GpuLocks(tmp_path / "leases")
     assert other.take("GPU-b")
     outcome, _ = swim(runs(tmp_path / "one", "work", "work"), jobs=2, gpus=["GPU-a", "GPU-b"], leases=ours)
     used = [read_json(RunFolder(tmp_path / "one" / name).outcome)["gpu"] for name in ("run0", "run1")]

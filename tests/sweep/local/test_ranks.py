@@ -15,7 +15,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.sweep.test_pool import ROOT, Record
 
 from harness.config.errors import SpecError
 from harness.runtime import Place
@@ -32,6 +31,7 @@ from harness.sweep.local.run_process import Child
 from harness.sweep.slurm.config import Cluster, altered
 from harness.sweep.slurm.sbatch import _environment
 from harness.sweep.worker.worker import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_LOST
+from tests.sweep.local.test_pool import ROOT, Record
 from tests.train.test_loop import TINY, tiny
 
 LONG = {"schedule": {"batch_size": 16, "epochs": 400, "warmup_epochs": 1}}
