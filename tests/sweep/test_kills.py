@@ -32,7 +32,7 @@ def attempt(folder: RunFolder, asked: list[Evaluation], moment: dict[str, Any] |
     if cause != "interrupted":
         assert folder.state([one.handle for one in asked]) is State.DONE, folder.log.read_text()[-3000:]
         return False
-    assert folder.claim_state() is None and "SIGKILL" in read_json(max(folder.attempts.iterdir()))["detail"]
+    assert folder.lock_state() is None and "SIGKILL" in read_json(max(folder.attempts.iterdir()))["detail"]
     return True
 
 
