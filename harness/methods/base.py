@@ -125,11 +125,13 @@ class Method(nn.Module, ABC):
         and image, so that neither a resume nor the number of processes changes a draw.
         """
 
-    def begin_epoch(self, progress: Progress, features: Callable[[], Tensor]) -> None:
+    def begin_epoch(self, progress: Progress, features: Callable[[], Tensor]) -> Sequence[nn.Parameter] | None:
         """Called before the first step of every epoch, never on a resume in its middle.
 
-        ``features()`` is h [N, D] of all training images in their order, without augmentation, on every rank.
+        ``features()`` is h [N, D] of all training images in their order, without augmentation, on every rank. Return
+        the parameters that were drawn anew, if any: what their optimiser knows of them is forgotten.
         """
+        return None
 
     def players(self) -> Mapping[str, nn.Module]:
         """Whose parameters each optimiser moves; an update says by its name which of them it is for."""

@@ -37,7 +37,7 @@ from harness.train import checkpoint, trace
 from harness.train.device import prepared_device
 from harness.train.evaluation import evaluate
 from harness.train.progress import Clock, made_up_for_later
-from harness.train.step import optimise
+from harness.train.step import begin_epoch, optimise
 from harness.train.stop import Interrupted, check_ours, stop_on_signal
 from harness.train.torch_compile import compiled
 
@@ -181,7 +181,8 @@ class Pretraining:
         # --- steps
         for epoch in range(step // steps_per_epoch, run.schedule.epochs):
             if step % steps_per_epoch == 0:
-                self.method.begin_epoch(Progress(step, total_steps, steps_per_epoch), self._features)
+                progress = Progress(step, total_steps, steps_per_epoch)
+                begin_epoch(self.method, optimizers, progress, self._features)
             for batch in batches(
                 split,
                 self.parts.views,

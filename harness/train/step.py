@@ -20,6 +20,18 @@ from harness.optim.schedules import Progress
 SetRates = Callable[[torch.optim.Optimizer, Progress], None]
 
 
+def begin_epoch(
+    method: Method,
+    optimizers: Mapping[str, torch.optim.Optimizer],
+    progress: Progress,
+    features: Callable[[], Tensor],
+) -> None:
+    """Let the method begin an epoch, and optimisers forget what they know of parameters that it drew anew."""
+    for drawn in method.begin_epoch(progress, features) or ():
+        for one in optimizers.values():
+            one.state.pop(drawn, None)
+
+
 def optimise(
     method: Method,
     optimizers: Mapping[str, torch.optim.Optimizer],

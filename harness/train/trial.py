@@ -11,7 +11,7 @@ from harness.data.rng import ImageRng
 from harness.data.views import Batch
 from harness.methods.base import Method
 from harness.optim.schedules import Progress
-from harness.train.step import optimise
+from harness.train.step import begin_epoch, optimise
 
 
 def rehearse(
@@ -35,9 +35,17 @@ def rehearse(
         for group in optimizer.param_groups:
             group["lr"] = lr * group["lr_scale"]
 
+    def features() -> Tensor:
+        with torch.no_grad():
+            h = method.eval().represent(views[0])
+        method.train()
+        return h
+
     logged: list[Tensor] = []
     for step in range(steps):
+        progress = Progress(step, steps, 1)
+        begin_epoch(method, optimizers, progress, features)
         rng = ImageRng(seed=0, epoch=step, images=places).child("method")
         batch = Batch(views, places, {"label": places % 10}, rng)
-        logged += optimise(method, optimizers, batch, Progress(step, steps, 1), set_rates=constant).values()
+        logged += optimise(method, optimizers, batch, progress, set_rates=constant).values()
     return logged

@@ -14,6 +14,8 @@ from harness.data.views import Batch
 from harness.digests.rehearsal import method_run
 from harness.methods.base import Method, Task
 from harness.models.norm import Norm
+from harness.optim.schedules import Progress
+from harness.train.step import begin_epoch
 
 BODY = {"micro": {"stem": 8, "widths": [8, 16]}}
 
@@ -50,6 +52,18 @@ def examples(name: str) -> list[dict[str, Any]]:
 def tiny_run(name: str) -> dict[str, Any]:
     """What else the run of a method's example is made of."""
     return dict(getattr(method.get(name), "tiny_run", {}))
+
+
+def begin(model: Method, by: dict[str, torch.optim.Optimizer], images: Tensor, progress: Progress) -> None:
+    """Let it begin an epoch over a training set of ``images`` [N, 3, H, W]."""
+
+    def features() -> Tensor:
+        with torch.no_grad():
+            h = model.eval().represent(images)
+        model.train()
+        return h
+
+    begin_epoch(model, by, progress, features)
 
 
 def batch_of(views: list[Tensor], indices: Tensor | None = None, *, epoch: int = 0) -> Batch:
