@@ -6,8 +6,10 @@ builds.
 
 from __future__ import annotations
 
+import gc
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +76,23 @@ def make_plan(
     ``code`` is today's fingerprint of the numeric code. Runs that another finished are stale where digests of what
     they used differ; today's are computed if need be. Raises :class:`SpecError` with every complaint.
     """
-    overrides = dict(overrides or {})
+    with collecting_nothing():
+        return _planned(experiment, store, dict(overrides or {}), code)
+
+
+@contextmanager
+def collecting_nothing() -> Iterator[None]:
+    """Without the garbage collector: nothing that a plan makes is garbage, and it would walk all of torch each time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _planned(experiment: Experiment, store: Store, overrides: dict[str, Any], code: str | None) -> Plan:
     arms = expand(experiment, overrides)
     tree = arms[0].tree
     complaints: list[Complaint] = []
@@ -83,7 +101,7 @@ def make_plan(
     if complaints:
         raise SpecError(complaints)
     references, complaints = check_references(experiment, arms, evaluations)
-    ids = [{seed: run.with_seed(seed).id for seed in range(experiment.seeds)} for run in resolved]
+    ids = [run.ids(range(experiment.seeds)) for run in resolved]
     complaints += _dead_axes(experiment, arms, [of_arm[0] for of_arm in ids])
     runs: dict[str, Run] = {}
     labels: dict[str, str] = {}
@@ -92,7 +110,7 @@ def make_plan(
         name = label(arm.settings)
         for seed, run_id in of_arm.items():
             if run_id not in runs:
-                runs[run_id] = run.with_seed(seed)
+                runs[run_id] = run.model_copy(update={"seed": seed})
                 labels[run_id] = f"{name}, seed {seed}"
         planned = PlannedArm(_settings(arm, references.paths), of_arm)
         planned_arms.setdefault(f"{of_arm[0]} {json.dumps(planned.settings, sort_keys=True, default=str)}", planned)
@@ -172,9 +190,10 @@ def _resolve(
 ) -> list[Run]:
     """Every arm at seed 0, networks built on the meta device; each complaint once, at the line that caused it."""
     resolved: list[Run] = []
+    resolver = components.Resolver()
     for arm in arms:
         try:
-            run = components.resolve(arm.tree, seed=0)
+            run = resolver.resolve(arm.tree, seed=0)
             components.check(run)
             resolved.append(run)
         except SpecError as error:
