@@ -9,15 +9,13 @@ from __future__ import annotations
 import importlib
 import json
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 import torch
 from pydantic import ValidationError
-from torch.overrides import TorchFunctionMode
 
 import harness.data
 import harness.evaluate
@@ -51,59 +49,29 @@ for _entry in plugins.entry_points():
         raise SpecError(f"{said}; mend that package, or uninstall it") from error
 
 
-def resolve(tree: Mapping[str, Any], seed: int) -> Run:
-    """A normalised tree -> the run it describes. Raises :class:`SpecError` with dotted paths as places."""
-    return Resolver().resolve(tree, seed)
-
-
 Encode = Callable[..., torch.nn.Module]
-_TEXT = json.JSONEncoder(default=repr)
-_Work = Callable[[list[Complaint], str, Mapping[str, Any]], Any]
+_JSON = json.JSONEncoder(default=repr)
 
 
-class Resolver:
-    """Resolves the arms of a grid. What is equal in many of them, which is nearly everything, is looked at once."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, ...], tuple[Any, list[Complaint]]] = {}
-        self._texts: dict[int, tuple[Any, str]] = {}
-
-    def resolve(self, tree: Mapping[str, Any], seed: int) -> Run:
-        """As the function of this name."""
-        complaints: list[Complaint] = []
-        parts = {key: self._once(complaints, tree, (key,), _component) for key in COMPONENTS}
-        self._once(complaints, tree, ("augmentations",), _meanings)
-        parts["views"] = self._once(complaints, tree, ("views", "augmentations"), _views)
-        if not complaints:
-            parts |= {"norm": tree["norm"], "schedule": registry.integral(tree["schedule"])}
-            try:
-                return Run.model_validate({**parts, "precision": tree["precision"], "seed": seed})
-            except ValidationError as error:
-                complaints = [_invalid(one) for one in error.errors()]
-        raise SpecError(complaints)
-
-    def _once(self, complaints: list[Complaint], tree: Mapping[str, Any], keys: tuple[str, ...], work: _Work) -> Any:
-        """What ``work`` makes of these parts of a tree, named by the first of them, and what it complains of."""
-        known = (*keys, *(self._text(tree[key]) for key in keys))
-        if known not in self._known:
-            found: list[Complaint] = []
-            self._known[known] = work(found, keys[0], tree), found
-        value, found = self._known[known]
-        complaints += found
-        return value
-
-    def _text(self, part: Any) -> str:
-        """``part`` as JSON. Arms share the parts that they do not vary: each of those objects is written out once."""
-        held = self._texts.get(id(part))
-        if held is None:
-            held = self._texts[id(part)] = part, _TEXT.encode(part)  # kept, so that its id stays its own
-        return held[1]
+def resolve(tree: Mapping[str, Any], seed: int) -> Run:
+    """Return the run that a normalised tree describes. Raises :class:`SpecError` with dotted paths as places."""
+    complaints: list[Complaint] = []
+    parts = {key: _component(complaints, key, tree) for key in COMPONENTS}
+    _defaults(complaints, tree)
+    parts["views"] = _views(complaints, tree)
+    if not complaints:
+        parts |= {"norm": tree["norm"], "schedule": registry.integral(tree["schedule"])}
+        try:
+            return Run.model_validate({**parts, "precision": tree["precision"], "seed": seed})
+        except ValidationError as error:
+            complaints = [_invalid(one) for one in error.errors()]
+    raise SpecError(complaints)
 
 
 def _invalid(error: Any, *within: str) -> Complaint:
     """What pydantic found, at its dotted path."""
     where = ".".join(map(str, (*within, *error["loc"])))
-    return Complaint(where, f"{error['msg']} (got {_TEXT.encode(error.get('input'))})")
+    return Complaint(where, f"{error['msg']} (got {_JSON.encode(error.get('input'))})")
 
 
 def _component(complaints: list[Complaint], key: str, tree: Mapping[str, Any]) -> Any:
@@ -112,40 +80,42 @@ def _component(complaints: list[Complaint], key: str, tree: Mapping[str, Any]) -
     return _attempt(complaints, key, lambda: COMPONENTS[key].resolve(tree[key]))
 
 
-def _meanings(complaints: list[Complaint], key: str, tree: Mapping[str, Any]) -> None:
-    for name, fields in tree[key].items():
-        _attempt(complaints, f"{key}.{name}", lambda name=name, fields=fields: _augmentation({name: fields}, {}))
+def _defaults(complaints: list[Complaint], tree: Mapping[str, Any]) -> None:
+    """Check what the scale says of each augmentation, used or not."""
+    for name, fields in tree["augmentations"].items():
+        path = f"augmentations.{name}"
+        _attempt(complaints, path, lambda name=name, fields=fields: _augmentation({name: fields}, {}))
 
 
-def _views(complaints: list[Complaint], key: str, tree: Mapping[str, Any]) -> dict[str, list[Any]]:
-    meanings = tree["augmentations"]
+def _views(complaints: list[Complaint], tree: Mapping[str, Any]) -> dict[str, list[Any]]:
+    defaults = tree["augmentations"]
     before = len(complaints)
     views = {
-        place: _branches(complaints, f"{key}.{place}", entries, meanings)
+        place: _branches(complaints, f"views.{place}", entries, defaults)
         if place == "branches"
-        else _branch(complaints, f"{key}.{place}", entries, meanings)
-        for place, entries in tree[key].items()
+        else _branch(complaints, f"views.{place}", entries, defaults)
+        for place, entries in tree["views"].items()
     }
     if len(complaints) == before:
-        _attempt(complaints, f"{key}.branches", lambda: build_views(views))  # what its parts allow, but not together
+        _attempt(complaints, "views.branches", lambda: build_views(views))  # valid one by one, but not together
     return views
 
 
-def _branches(complaints: list[Complaint], path: str, written: Any, meanings: Mapping[str, Any]) -> list[Any]:
+def _branches(complaints: list[Complaint], path: str, written: Any, defaults: Mapping[str, Any]) -> list[Any]:
     """``views.branches``, every augmentation resolved as in ``both``."""
     if not isinstance(written, list):
-        said = f"{path} takes a list of branches: [{{augment: [crop, flip], count: 2}}], not {_TEXT.encode(written)}"
+        said = f"{path} takes a list of branches: [{{augment: [crop, flip], count: 2}}], not {_JSON.encode(written)}"
         complaints.append(Complaint(path, said))
         return []
     resolved = []
     for place, one in enumerate(written):
         here = f"{path}.{place}"
         if not isinstance(one, Mapping) or "augment" not in one:
-            said = f"{_TEXT.encode(one)} is no branch: {{augment: [...], count: 1, size: null}}, the last two optional"
+            said = f"{_JSON.encode(one)} is no branch: {{augment: [...], count: 1, size: null}}, the last two optional"
             complaints.append(Complaint(here, said))
             continue
         before = len(complaints)
-        fields = {**one, "augment": _branch(complaints, f"{here}.augment", one["augment"], meanings)}
+        fields = {**one, "augment": _branch(complaints, f"{here}.augment", one["augment"], defaults)}
         for unknown in fields.keys() - {*spec.Branch.model_fields}:
             said = f"a branch has no field {unknown!r}: {nearest(unknown, spec.Branch.model_fields)}"
             complaints.append(Complaint(f"{here}.{unknown}", said))
@@ -158,11 +128,11 @@ def _branches(complaints: list[Complaint], path: str, written: Any, meanings: Ma
     return resolved
 
 
-def _branch(complaints: list[Complaint], path: str, entries: Any, meanings: Mapping[str, Any]) -> list[Any]:
+def _branch(complaints: list[Complaint], path: str, entries: Any, defaults: Mapping[str, Any]) -> list[Any]:
     if not isinstance(entries, list):  # the letters of a word are no augmentations
         complaints.append(Complaint(path, f"{path} takes a list of augmentations: [{entries}], not {entries!r}"))
         return []
-    return [_attempt(complaints, path, lambda entry=entry: _augmentation(entry, meanings)) for entry in entries]
+    return [_attempt(complaints, path, lambda entry=entry: _augmentation(entry, defaults)) for entry in entries]
 
 
 def resolve_evaluations(tree: Mapping[str, Any], entries: list[Any]) -> list[Evaluation]:
@@ -173,7 +143,7 @@ def resolve_evaluations(tree: Mapping[str, Any], entries: list[Any]) -> list[Eva
         resolved = _attempt(
             complaints,
             "evaluate",
-            lambda entry=entry: _with_meaning(registry.evaluation, entry, tree["evaluations"]),
+            lambda entry=entry: _with_defaults(registry.evaluation, entry, tree["evaluations"]),
         )
         if resolved is not None:
             asked.append(Evaluation(_label(resolved), evaluation_handle(resolved), resolved))
@@ -205,14 +175,14 @@ def _attempt(complaints: list[Complaint], place: str, work: Any) -> Any:
         return None
 
 
-def _augmentation(entry: Any, meanings: Mapping[str, Any]) -> Resolved:
-    return _with_meaning(registry.augmentation, entry, meanings)
+def _augmentation(entry: Any, defaults: Mapping[str, Any]) -> Resolved:
+    return _with_defaults(registry.augmentation, entry, defaults)
 
 
-def _with_meaning(kind: registry.Registry, entry: Any, meanings: Mapping[str, Any]) -> Resolved:
-    """A bare name means what the scale file says it means; fields written beside it override."""
+def _with_defaults(kind: registry.Registry, entry: Any, defaults: Mapping[str, Any]) -> Resolved:
+    """Resolve an entry: fields written beside the name override those of the scale file."""
     name, fields = split_entry(entry)
-    return kind.resolve({name: {**meanings.get(name, {}), **fields}})
+    return kind.resolve({name: {**defaults.get(name, {}), **fields}})
 
 
 @dataclass(frozen=True)
@@ -351,24 +321,7 @@ def _check_views(run: Run) -> None:
 @lru_cache(maxsize=512)
 def _try_optimizer(text: str) -> None:
     """Build the optimiser of this JSON over a small module. Raises ``ValueError``, which is not kept."""
-    with torch.device("meta"), _Unfilled():
-        module = torch.nn.Linear(1, 1)
-    with _settings_only():
-        registry.optimizer.build(json.loads(text)).build(module)
-
-
-@contextmanager
-def _settings_only() -> Iterator[None]:
-    """Optimisers judge their settings before they take parameters: to take them, torch would import its compiler.
-
-    That is two seconds of every plan and of every run that is submitted, for nothing.
-    """
-    kept = torch.optim.Optimizer.add_param_group
-    setattr(torch.optim.Optimizer, "add_param_group", lambda self, group: self.param_groups.append(group))  # noqa: B010
-    try:
-        yield
-    finally:
-        setattr(torch.optim.Optimizer, "add_param_group", kept)  # noqa: B010
+    registry.optimizer.build(json.loads(text)).build(torch.nn.Linear(1, 1, device="meta"))
 
 
 @dataclass(frozen=True)
@@ -385,17 +338,6 @@ class _Structure:
         return cls(f"{networks}{objective}{image_size(run)}", run)
 
 
-class _Unfilled(TorchFunctionMode):
-    """Skips the filling of tensors: on meta they have no values, and torch would import its compiler to do nothing."""
-
-    FILLING = frozenset({"normal_", "trunc_normal_", "uniform_", "kaiming_normal_", "kaiming_uniform_", "bernoulli_"})
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__name__", "") in self.FILLING:
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **(kwargs or {}))
-
-
 @lru_cache(maxsize=512)
 def parameters(structure: _Structure) -> int:
     """Number of parameters of a run's networks, built on torch's meta device."""
@@ -404,5 +346,5 @@ def parameters(structure: _Structure) -> int:
 
 def skeleton(run: Run) -> Method:
     """The networks of a run on torch's meta device: shapes and settings without values."""
-    with torch.device("meta"), _Unfilled():
+    with torch.device("meta"):
         return build(run).build_method(images=run.schedule.batch_size, classes=10)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +54,7 @@ def expand(experiment: Experiment, overrides: Mapping[str, Any] | None = None) -
     for index, grid in enumerate(experiment.vary):
         flagged: set[str] = set()
         for settings in _product(grid):
-            tree = _own(base, settings)
+            tree = copy.deepcopy(base)
             before = len(complaints)
             fresh = {path: value for path, value in settings.items() if path not in flagged}
             _assign_all(tree, fresh, lambda path, i=index: experiment.where("vary", i, path), experiment, complaints)
@@ -102,26 +103,6 @@ def _replaced(experiment: Experiment) -> Iterator[Complaint]:
             yield experiment.document.complaint(experiment.where("fixed", path), said)
 
 
-def _own(tree: Mapping[str, Any], paths: Iterable[str]) -> dict[str, Any]:
-    """A tree in which these dotted paths can be set. The rest is shared: a grid has thousands of arms, nearly equal."""
-    own = dict(tree)
-    for path in paths:
-        node = own
-        for part in path.split(".")[:-1]:
-            if not isinstance(node.get(part), dict):
-                break  # nothing to set there, or it comes with a component that is set first
-            node[part] = dict(node[part])
-            node = node[part]
-    return own
-
-
-def _copied(node: Any) -> Any:
-    """``copy.deepcopy`` of plain data, ten times as fast."""
-    if isinstance(node, dict):
-        return {key: _copied(value) for key, value in node.items()}
-    return [_copied(value) for value in node] if isinstance(node, list) else node
-
-
 def _overlaps(one: str, other: str) -> bool:
     return one == other or one.startswith(other + ".") or other.startswith(one + ".")
 
@@ -149,7 +130,7 @@ def _assign_all(
 
 def normalised(tree: Mapping[str, Any]) -> dict[str, Any]:
     """A copy in which every component stands as ``{name: {field: value}}``."""
-    copied: dict[str, Any] = _copied(dict(tree))
+    copied = copy.deepcopy(dict(tree))
     for key in COMPONENTS:
         if copied[key] is not None or key not in OPTIONAL:
             name, fields = split_entry(copied[key])
@@ -171,7 +152,7 @@ def assign(tree: dict[str, Any], path: str, value: Any) -> None:
         raise SpecError(_no_such(tree, path, node, last, parents))
     if not parents and last in COMPONENTS and not (value is None and last in OPTIONAL):
         value = COMPONENTS[last].resolve(value) if COMPONENTS[last].names() else dict([split_entry(value)])
-    node[last] = _copied(value)
+    node[last] = copy.deepcopy(value)
 
 
 def _spell_out(node: Any, parents: Sequence[str], part: str) -> None:
@@ -260,7 +241,8 @@ def lookup(tree: Mapping[str, Any], settings: Mapping[str, Any], path: str) -> A
         if not isinstance(node, dict) or part not in node:
             if keys and keys[0] in COMPONENTS and depth == 1:
                 return None
-            if keys and COMPONENTS.get(keys[0]) and depth > 2 and depth % 2 and _component_at(keys[:-1]):
+            owner = _component_at(keys[:-1]) if keys and keys[0] in COMPONENTS else None
+            if owner is not None and owner[0].nested(owner[1], keys[-1]) is not None:
                 return None  # another component, or a number, stands in that field of this arm
             raise SpecError(_no_such(dict(tree), path, node, part, keys))
         node = node[part]

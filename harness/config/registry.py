@@ -71,8 +71,6 @@ class Registry:
         self.kind = kind
         self._classes: dict[str, type] = {}
         self._adapters: dict[str, TypeAdapter[Any]] = {}
-        self._built: dict[tuple[str, str], Any] = {}
-        self._resolved: dict[tuple[str, str], str] = {}
 
     def __call__(self, name: str) -> Callable[[C], C]:
         def register(cls: C) -> C:
@@ -85,8 +83,6 @@ class Registry:
             setattr(cls, "__pydantic_config__", ConfigDict(extra="forbid", allow_inf_nan=False))  # noqa: B010 (mypy knows no such field)
             self._classes[name] = cls
             self._adapters.pop(name, None)
-            self._built.clear()
-            self._resolved.clear()
             return cls
 
         return register
@@ -126,18 +122,12 @@ class Registry:
         return self.build({name: {**fields, **missing}})
 
     def build(self, entry: Any) -> Any:
-        """The component an entry names. Raises :class:`SpecError`: unknown name or field, wrong type, out of range.
-
-        Equal entries give one object (components are frozen): a grid of ten thousand runs has few different ones.
-        """
+        """The component an entry names. Raises :class:`SpecError`: unknown name or field, wrong type, out of range."""
         name, fields = split_entry(entry)
         adapter = self.adapter(name)
         try:
             # JSON strict mode: lists become tuples, ints become floats, but "10" never becomes 10.
-            key = name, json.dumps(fields)
-            if key not in self._built:
-                self._built[key] = adapter.validate_json(json.dumps(integral(fields)), strict=True)
-            return self._built[key]
+            return adapter.validate_json(json.dumps(integral(fields)), strict=True)
         except ValidationError as error:
             raise SpecError([self._complaint(name, one) for one in error.errors()]) from None
         except TypeError as error:
@@ -145,11 +135,8 @@ class Registry:
 
     def resolve(self, entry: Any) -> Resolved:
         """The canonical form of an entry: all fields typed and filled in, neutral knobs left out."""
-        name, fields = split_entry(entry)
-        key = name, json.dumps(fields, default=str)
-        if key not in self._resolved:
-            self._resolved[key] = json.dumps(self._without_neutral(name, self.build(entry)))
-        return {name: json.loads(self._resolved[key])}
+        name, _ = split_entry(entry)
+        return {name: self._without_neutral(name, self.build(entry))}
 
     def written(self, component: Any) -> Resolved:
         """The canonical form of a component: ``{name: {field: value}}``, neutral fields left out."""

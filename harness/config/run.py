@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -113,18 +112,9 @@ class Run(Part):
         """First twelve hex digits of the SHA-256 of the canonical JSON."""
         return identity(self.spec(), DIGITS)
 
-    def ids(self, seeds: Iterable[int]) -> dict[int, str]:
-        """Seed -> id of this run with that seed. All but the seed is written out and hashed once."""
-        spec = self.spec()
-        before = _canonical({key: value for key, value in spec.items() if key < "seed"}).removesuffix("}")
-        after = _canonical({key: value for key, value in spec.items() if key > "seed"}).removeprefix("{")
-        begun = hashlib.sha256(before.encode())
-        found = {}
-        for seed in seeds:
-            whole = begun.copy()
-            whole.update(f',"seed":{seed},{after}'.encode())
-            found[seed] = whole.hexdigest()[:DIGITS]
-        return found
+    def with_seed(self, seed: int) -> Run:
+        """Return the same run with another seed."""
+        return self.model_copy(update={"seed": seed})
 
 
 def identity(spec: Any, digits: int) -> str:

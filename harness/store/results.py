@@ -16,10 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from harness.store.run_lock import Claim, Holder, process_start
-
-CHUNK = 1 << 16
-"""Bytes of one read: more than nearly all files under results/ have."""
+from harness.store.run_lock import Holder, RunLock, process_start
 
 
 class StoreError(RuntimeError):
@@ -68,24 +65,11 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path | str) -> Any:
     """Read one JSON file; ``None`` where there is none. Raises :class:`StoreError` naming a broken one."""
     try:
-        return json.loads(_read(path).decode())
+        return json.loads(Path(path).read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         raise StoreError(f"{path}: unreadable ({error}); move it away to compute it again") from None
-
-
-def _read(path: Path | str) -> bytes:
-    """As ``Path.read_bytes``, in a third of the time: a plan of ten thousand runs opens forty thousand small files."""
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        content = chunk = os.read(file, CHUNK)
-        while chunk:
-            chunk = os.read(file, CHUNK)
-            content += chunk
-        return content
-    finally:
-        os.close(file)
 
 
 @dataclass(frozen=True)
@@ -130,10 +114,6 @@ class RunFolder:
     @property
     def progress(self) -> Path:
         return self.path / "progress.json"
-
-    @property
-    def claim(self) -> Path:
-        return self.path / "claim.json"
 
     @property
     def cancelled(self) -> Path:
@@ -204,9 +184,9 @@ class RunFolder:
                 found = self._evaluations(handles)
                 if None not in found.values():
                     return Seen(State.DONE, found)
-            claimed = self.claim_state()
-            if claimed is not None:
-                return Seen(claimed, found)
+            locked = self.lock_state()
+            if locked is not None:
+                return Seen(locked, found)
             if self.failure.exists():
                 return Seen(State.FAILED, found)
         except StoreError:
@@ -223,7 +203,7 @@ class RunFolder:
             writer = path.name.split(".")[-3]  # as write_atomic names it; a `--cancel` may be writing at this moment
             if not writer.isdecimal() or int(writer) == os.getpid() or process_start(writer) is None:
                 path.unlink(missing_ok=True)
-        self._claim.clear_rights()
+        self.lock.clear_removal_locks()
         if self.outcome.exists():  # killed between the outcome and the removal of what it no longer needs
             for path in self.checkpoints.glob("step-*.pt*"):
                 path.unlink(missing_ok=True)
@@ -231,43 +211,14 @@ class RunFolder:
                 if self.evaluation(path.name.removesuffix(".part.pt")).exists():
                     path.unlink(missing_ok=True)
 
-    # --- who works on it: at most one process (see harness.store.run_lock) --------------------------------------------
-
     @property
-    def _claim(self) -> Claim:
-        return Claim(self.claim, self.progress)
+    def lock(self) -> RunLock:
+        """The lock that at most one process holds while it works on this run."""
+        return RunLock(self.path / "claim.json", self.progress)
 
-    def claim_state(self, job: str | None = None) -> State | None:
-        """RUNNING (a live process holds the claim), UNKNOWN (another machine, silent), or None (free)."""
-        return {Holder.NOBODY: None, Holder.ALIVE: State.RUNNING, Holder.SILENT: State.UNKNOWN}[self._claim.holder(job)]
-
-    def claimed_by(self, job: str) -> bool:
-        """Whether the claim is in the name of this job: of another life of it, if not of this one."""
-        return self._claim.read().get("job") == job
-
-    def take_claim(self, job: str | None = None) -> bool:
-        """Claim this run for this process; False if a live process holds it already. Raises ``OSError``."""
-        return self._claim.take(job)
-
-    def beat(self, job: str | None = None) -> bool:
-        """Sign of life of whoever holds the claim. False if it is no longer this process's."""
-        return self._claim.beat(job)
-
-    def taken_over(self) -> bool:
-        """Whether another process holds the claim by now."""
-        return self._claim.taken_over()
-
-    def release_claim(self) -> None:
-        """Give the claim back, if it is this process's."""
-        self._claim.release()
-
-    def release_claim_of(self, pid: int) -> None:
-        """Give it back in the name of a process of this machine that is known to have died, if it is that one's."""
-        self._claim.release_of(pid)
-
-    def release_claim_of_job(self, job: str) -> None:
-        """Give it back in the name of a job that the scheduler has seen the end of, if it is that one's."""
-        self._claim.release_of_job(job)
+    def lock_state(self, job: str | None = None) -> State | None:
+        """Return RUNNING (a live process holds the lock), UNKNOWN (another machine, silent), or None (free)."""
+        return {Holder.NOBODY: None, Holder.ALIVE: State.RUNNING, Holder.SILENT: State.UNKNOWN}[self.lock.holder(job)]
 
 
 @dataclass(frozen=True)

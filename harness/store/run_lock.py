@@ -1,8 +1,8 @@
-"""Who works on a run: a claim file with a heartbeat, held by at most one live process, on whatever machine.
+"""The lock of a run: a file with a heartbeat that at most one live process holds, on any machine.
 
-The rule is to be sure before taking over. On the same machine the process table is asked. Of another machine only the
-heartbeat is known, as the time of a file; and because wall clocks differ and jump, a claim that looks silent is watched
-by our own monotonic clock before it is taken.
+Before it replaces a lock, a process makes sure that the holder is dead. On the same machine it asks the process table.
+Of another machine it knows only the heartbeat, which is the modification time of a file. Wall clocks differ and jump,
+so a lock that looks silent is first watched for a while by the monotonic clock of the process that wants it.
 """
 
 from __future__ import annotations
@@ -21,17 +21,16 @@ from pathlib import Path
 from typing import Any
 
 STALE_HEARTBEAT_S = 15 * 60.0
-"""A claim of another host without a heartbeat for this long belongs to a dead process."""
-FORMER_LIFE_S = 60.0
-"""The same for a claim in the name of the job that asks (SLURM took it from that host and started it anew here), and
-for one of a host of our own name that booted at another time: this one before a restart, or its namesake."""
+"""A lock held on another host without a heartbeat for this long may belong to a dead process."""
+REQUEUE_GRACE_S = 60.0
+"""The same where the holder is known to have been stopped: an earlier life of the job that asks (SLURM requeued it), or
+a host of this name that booted at another time (this machine before a restart, or another machine of its name)."""
 WATCH_S = 25.0
-"""A silent claim is taken over only after so long without a sign of life by our own monotonic clock, two heartbeats:
-wall clocks of two machines differ, and jump."""
+"""How long a silent lock is watched before it is replaced: two heartbeats."""
 
 
 class Holder(Enum):
-    """What can be known of whoever holds a claim."""
+    """What is known of the process that holds a lock."""
 
     NOBODY = auto()
     ALIVE = auto()
@@ -39,46 +38,50 @@ class Holder(Enum):
 
 
 @dataclass(frozen=True)
-class Claim:
-    """The claim of one run. ``progress`` is a second file that a live process touches."""
+class RunLock:
+    """The lock of one run. ``progress`` is a second file that its holder touches."""
 
     path: Path
     progress: Path
 
     def read(self) -> dict[str, Any]:
-        """Who holds it; empty where that cannot be read, as after a copy that stopped half-way."""
+        """Return what the holder wrote; empty where that is unreadable, e.g. after an incomplete copy."""
         with contextlib.suppress(OSError, ValueError):
-            held = json.loads(self.path.read_text(encoding="utf-8"))
-            return held if isinstance(held, dict) else {}
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+            return content if isinstance(content, dict) else {}
         return {}
 
     def holder(self, job: str | None = None) -> Holder:
-        """Whether a process lives that holds it. ``job`` is the scheduler's name of whoever asks, if it has one."""
+        """Return whether a live process holds it. ``job`` is the caller's own SLURM job, if it runs in one."""
         try:
             heard = self.path.stat().st_mtime
         except FileNotFoundError:
             return Holder.NOBODY
         except OSError:
-            return Holder.ALIVE  # it is there, but the file server does not answer
+            return Holder.ALIVE  # the file is there, but the file server does not answer
         with contextlib.suppress(OSError):
             heard = max(heard, self.progress.stat().st_mtime)
-        held, (host, boot) = self.read(), machine()
-        if not held:
+        content, (host, boot) = self.read(), machine()
+        if not content:
             try:
-                if self._seen() is None:
-                    return Holder.NOBODY  # given back since it was looked at
+                if self._snapshot() is None:
+                    return Holder.NOBODY  # released since the check above
             except OSError:
-                return Holder.ALIVE  # it is there, and not for us to read
-        near = held.get("host") == host
-        if near and held.get("boot", boot) == boot:
-            return Holder.ALIVE if held.get("started") == process_start(held.get("pid")) else Holder.NOBODY
-        ours = job is not None and held.get("job") == job
-        # A sign of life from the future is as strange as an old one: somebody's clock jumped.
-        recent = abs(time.time() - heard) < (FORMER_LIFE_S if ours or near else STALE_HEARTBEAT_S)
+                return Holder.ALIVE  # this process may not read it
+        same_host = content.get("host") == host
+        if same_host and content.get("boot", boot) == boot:
+            return Holder.ALIVE if content.get("started") == process_start(content.get("pid")) else Holder.NOBODY
+        same_job = job is not None and content.get("job") == job
+        # A heartbeat from the future is as doubtful as an old one: a clock jumped.
+        recent = abs(time.time() - heard) < (REQUEUE_GRACE_S if same_job or same_host else STALE_HEARTBEAT_S)
         return Holder.ALIVE if recent else Holder.SILENT
 
+    def held_by(self, job: str) -> bool:
+        """Return whether the lock names this SLURM job, in this life of the job or an earlier one."""
+        return bool(self.read().get("job") == job)
+
     def take(self, job: str | None = None) -> bool:
-        """Claim it for this process; False if a live one holds it. Raises ``OSError`` where nothing can be written."""
+        """Lock the run for this process; return False if a live process holds it. Raises ``OSError``."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         host, boot = machine()
         mine = {"pid": os.getpid(), "host": host, "boot": boot, "started": process_start(os.getpid()), "job": job}
@@ -90,91 +93,87 @@ class Claim:
                     os.link(temporary, self.path)  # atomic, also on NFS, and never replaces a file
                     return True
                 except FileExistsError:
-                    if temporary.stat().st_nlink == 2:  # NFS lost the answer and asked again: it is ours
+                    if temporary.stat().st_nlink == 2:  # NFS lost its answer and repeated the request: it is ours
                         return True
-                    judged = self._seen()  # before it is judged: what comes after is not what was judged
-                    held = self.holder(job)
-                    if held is Holder.ALIVE or (held is Holder.SILENT and not self._stays_silent()):
+                    judged = self._snapshot()  # before `holder`: exactly this content may be removed, and no other
+                    holder = self.holder(job)
+                    if holder is Holder.ALIVE or (holder is Holder.SILENT and not self._stays_silent()):
                         return False
-                    if judged is not None and not self._bury(judged, job):
+                    if judged is not None and not self._remove_stale(judged, job):
                         return False
             return False
         finally:
             temporary.unlink(missing_ok=True)
 
+    def release(self) -> None:
+        """Remove the lock, if this process holds it."""
+        if _is_ours(self.read()):
+            self.path.unlink(missing_ok=True)
+
     def release_of(self, pid: int) -> None:
-        """Give it back in the name of a process of this machine that is known to have died."""
-        judged, held = self._seen(), self.read()
-        if judged is not None and held.get("pid") == pid and held.get("host") == machine()[0]:
-            self._bury(judged)
+        """Remove the lock of a process of this machine that is known to be dead."""
+        judged, content = self._snapshot(), self.read()
+        if judged is not None and content.get("pid") == pid and content.get("host") == machine()[0]:
+            self._remove_stale(judged)
 
     def release_of_job(self, job: str) -> None:
-        """Give it back in the name of a job that the scheduler has seen the end of: all its processes are killed.
-
-        One that lives in spite of it claims the run anew with its next heartbeat.
-        """
-        judged = self._seen()
+        """Remove the lock of a SLURM job that has ended. A process that lives all the same takes it again."""
+        judged = self._snapshot()
         if judged is not None and self.read().get("job") == job:
-            self._bury(judged)
-
-    def _bury(self, judged: tuple[bytes, int], job: str | None = None) -> bool:
-        """Remove the claim that was judged dead, and no other; False if it is not there any more.
-
-        Several processes may have judged it so. Who was slow must not remove the claim that another has put in its
-        place, so to look again and to remove it takes the right to bury this very claim: a claim like any other, for
-        one that dies with it is replaced by the same rule.
-        """
-        name = hashlib.sha256(b"%d %b" % (judged[1], judged[0])).hexdigest()[:16]
-        right = Claim(self.path.with_name(f".claim.{name}.right"), self.path.with_name(f".claim.{name}.progress"))
-        if not right.take(job):
-            return False
-        try:
-            seen = self._seen()
-            if seen != judged:
-                return seen is None  # given back meanwhile; or another's by now
-            self.path.unlink()
-            return True
-        except FileNotFoundError:  # one that had only been silent gave it back
-            return True
-        finally:
-            right.release()
-
-    def clear_rights(self) -> None:
-        """Remove the rights to bury whose holders were killed inside a take-over. Only for whoever holds this claim.
-
-        The claims that those were for are gone: this one lies in their place. Whoever judged one of them, and is slow,
-        takes its right anew, looks again and finds this claim instead. The right of a process that lives stays.
-        """
-        for path in self.path.parent.glob(".claim.*.right"):
-            if Claim(path, path.with_suffix(".progress")).holder() is not Holder.ALIVE:
-                path.unlink(missing_ok=True)
+            self._remove_stale(judged)
 
     def beat(self, job: str | None = None) -> bool:
-        """Sign of life. False if the claim is no longer this process's.
+        """Give a sign of life. Return False if another process holds the lock now: then this one must stop.
 
-        That happens to one that was frozen for so long that another took over: it must not go on.
+        That happens to a process that was frozen for so long that another took the run over.
         """
         if not self.path.exists():
-            return self.take(job)  # somebody removed it
-        held = self.read()
-        if held and not _is_ours(held):
+            return self.take(job)
+        content = self.read()
+        if content and not _is_ours(content):
             return False
-        with contextlib.suppress(OSError):  # a file server that does not answer for a while takes nobody's claim away
+        with contextlib.suppress(OSError):  # a file server that does not answer for a while costs no lock
             os.utime(self.path)
         return True
 
     def taken_over(self) -> bool:
-        """Whether another process holds it; not if nobody does, or if it cannot be read."""
-        held = self.read()
-        return bool(held) and not _is_ours(held)
+        """Return whether another process holds the lock; False if nobody does or it is unreadable."""
+        content = self.read()
+        return bool(content) and not _is_ours(content)
 
-    def release(self) -> None:
-        """Give it back, if it is this process's."""
-        if _is_ours(self.read()):
-            self.path.unlink(missing_ok=True)
+    def clear_removal_locks(self) -> None:
+        """Remove the locks of processes that were killed inside :meth:`_remove_stale`. Call it as the holder only.
 
-    def _seen(self) -> tuple[bytes, int] | None:
-        """Content, and nanoseconds of the last heartbeat, which tell one claim from every other; None: no claim."""
+        The run locks that those were for are gone, since this process's lock lies in their place. A slow process that
+        still wants to remove one of them takes its removal lock anew, looks again and finds this lock instead.
+        """
+        for path in self.path.parent.glob(".claim.*.right"):
+            if RunLock(path, path.with_suffix(".progress")).holder() is not Holder.ALIVE:
+                path.unlink(missing_ok=True)
+
+    def _remove_stale(self, judged: tuple[bytes, int], job: str | None = None) -> bool:
+        """Remove the lock whose holder was judged dead, and no other; return False if another lies there now.
+
+        Several processes may have judged it dead at once, and a slow one must not remove the lock that a fast one has
+        put in its place. So each first takes a lock on the removal of exactly this lock, and then looks again.
+        """
+        name = hashlib.sha256(b"%d %b" % (judged[1], judged[0])).hexdigest()[:16]
+        removal = RunLock(self.path.with_name(f".claim.{name}.right"), self.path.with_name(f".claim.{name}.progress"))
+        if not removal.take(job):
+            return False
+        try:
+            now = self._snapshot()
+            if now != judged:
+                return now is None  # released meanwhile; or replaced
+            self.path.unlink()
+            return True
+        except FileNotFoundError:  # its holder was only silent, and released it
+            return True
+        finally:
+            removal.release()
+
+    def _snapshot(self) -> tuple[bytes, int] | None:
+        """Return content and time of the last heartbeat (ns), which identify a lock; None where there is none."""
         try:
             with self.path.open("rb") as file:
                 return file.read(), os.fstat(file.fileno()).st_mtime_ns
@@ -182,36 +181,36 @@ class Claim:
             return None
 
     def _stays_silent(self) -> bool:
-        """Whether nothing is heard of the holder while we watch."""
-        before, until = self._heard(), time.monotonic() + WATCH_S
+        """Watch the holder for :data:`WATCH_S`; return whether it gave no sign of life."""
+        before, until = self._signs(), time.monotonic() + WATCH_S
         while time.monotonic() < until:
             time.sleep(WATCH_S / 10)
-            if self._heard() != before:
+            if self._signs() != before:
                 return False
         return True
 
-    def _heard(self) -> list[tuple[int, int] | None]:
-        """What changes with every sign of life. Opened each time: NFS hands out old attributes otherwise."""
-        found: list[tuple[int, int] | None] = []
+    def _signs(self) -> list[tuple[int, int] | None]:
+        """Return what changes with every sign of life. Files are opened each time: NFS caches attributes otherwise."""
+        signs: list[tuple[int, int] | None] = []
         for path in (self.path, self.progress):
             try:
                 with path.open("rb") as file:
-                    about = os.fstat(file.fileno())
-                found.append((about.st_ino, about.st_mtime_ns))
+                    status = os.fstat(file.fileno())
+                signs.append((status.st_ino, status.st_mtime_ns))
             except OSError:
-                found.append(None)
-        return found
+                signs.append(None)
+        return signs
 
 
-def _is_ours(held: dict[str, Any]) -> bool:
-    return (held.get("pid"), held.get("host"), held.get("boot")) == (os.getpid(), *machine())
+def _is_ours(content: dict[str, Any]) -> bool:
+    return (content.get("pid"), content.get("host"), content.get("boot")) == (os.getpid(), *machine())
 
 
 @functools.cache
 def machine() -> tuple[str, str]:
-    """Name of this machine, and what tells it from a namesake and from itself before a restart.
+    """Return the host name, and what tells this boot and container from others of the same host name.
 
-    The second also tells apart containers that share the host's name: each counts processes for itself.
+    Containers may share the host's name, and each counts processes for itself.
     """
     boot = "?"
     with contextlib.suppress(OSError):
@@ -221,17 +220,17 @@ def machine() -> tuple[str, str]:
 
 
 def process_start(pid: object) -> str | None:
-    """Start time of a live process (so that a reused pid is another process); None if there is none, or a zombie."""
+    """Return the start time of a live process, which tells it from a later one of its pid; None if it is dead."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
     except OSError:
         return None
     fields = text.rpartition(")")[2].split()
-    return None if fields[0] == "Z" else fields[19]
+    return None if fields[0] == "Z" else fields[19]  # Z: a zombie
 
 
 def ends_within(pid: object, seconds: float) -> bool:
-    """Whether the process of that pid ends within so many seconds."""
+    """Wait for a process to end; return whether it did within ``seconds``."""
     deadline = time.monotonic() + seconds
     while process_start(pid) is not None:
         if time.monotonic() > deadline:

@@ -214,7 +214,7 @@ def cancel(console: Console, store: Store, keys: Sequence[str], ids: Sequence[st
         handles = {run: wanted for run, wanted in handles.items() if run.startswith(tuple(ids))}
     open_ = [run for run, wanted in handles.items() if not store.run(run).state(wanted).finished]
     jobs_now = queue.look(store)
-    alive = [run for run in open_ if run in jobs_now.runs or store.run(run).claim_state() is State.RUNNING]
+    alive = [run for run in open_ if run in jobs_now.runs or store.run(run).lock_state() is State.RUNNING]
     if not alive:
         say(console, "Nothing is running or queued.")
         return 0
@@ -244,7 +244,7 @@ def _agreed(console: Console, question: str) -> bool:
 def _terminate(folder: RunFolder) -> bool:
     """SIGTERM to the process of this host that holds the claim, if it is still the same one."""
     try:
-        held = read_json(folder.claim) or {}
+        held = read_json(folder.lock.path) or {}
     except StoreError:
         return False
     here = (held.get("host"), held.get("boot", machine()[1])) == machine()

@@ -211,3 +211,10 @@ def test_a_scale_s_name_is_held_to_the_same(tmp_path: Path) -> None:
 def test_names_that_every_door_takes(folder: Path, name: str) -> None:
     (folder / f"{name}.yaml").write_text(GOOD, encoding="utf-8")
     assert load_experiment(folder / f"{name}.yaml").name == name
+
+
+def test_complaints_about_parts_of_lists_and_scales_name_their_lines(folder: Path) -> None:
+    claim = "{id: a, says: b, where: c, expect: {best: {a: 1}}}"
+    text = GOOD + f"claims:\n  - {claim}\n  - {claim.replace('says', 'sayz')}\n"
+    said = complaint(folder, text)
+    assert "exp.yaml:10: unknown key 'sayz': did you mean 'says'?" in said and "exp.yaml:9:" not in said

@@ -145,6 +145,31 @@ def test_lookup_prefers_the_value_as_written() -> None:
     assert lookup(TREE, {"views.targeted": ["blur"]}, "views.targeted.last") == "blur"
 
 
+NESTED = {**TREE, "method": {"byol": {"predictor": {"mlp": {"hidden_dim": 16}}, "momentum": 0.9}}}
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("method.byol.predictor.mlp.hidden_dim", 16),
+        ("method.byol.predictor.mlp.out_dim", 128),  # the default, which the tree does not spell out
+        ("method.byol.predictor.linear.out_dim", None),  # another component stands in that field
+        ("method.byol.momentum.cosine.start", None),  # a number stands there
+        ("method.simsiam.predictor.mlp.out_dim", None),  # another method
+    ],
+)
+def test_lookup_within_components_of_components(path: str, value: Any) -> None:
+    assert lookup(NESTED, {}, path) == value
+
+
+@pytest.mark.parametrize(
+    "path", ["method.byol.predictr", "method.byol.predictor.mlp.out_dimm", "method.byol.predictor.mlp.out_dim.more"]
+)
+def test_lookup_of_a_field_that_no_component_has_is_an_error(path: str) -> None:
+    with pytest.raises(SpecError, match="does not exist"):
+        lookup(NESTED, {}, path)
+
+
 @pytest.mark.parametrize("path", ["norm.grups", "augmentations.blurr.p", "augmentations.blur.q"])
 def test_lookup_of_nothing_is_an_error(path: str) -> None:
     with pytest.raises(SpecError, match="does not exist"):

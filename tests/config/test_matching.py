@@ -12,7 +12,7 @@ from harness.config.claim import CLAIM_KINDS
 from harness.config.errors import SpecError
 from harness.config.experiment import load_experiment
 from harness.config.grid import expand, lookup
-from harness.config.matching import matches, plain, split_side, touched
+from harness.config.matching import matches, metric_shown, plain, split_side, touched
 from harness.report.judge.claims import Evidence, NoEvidence, kind_of
 from harness.report.read.records import Cell, Claim
 
@@ -121,6 +121,21 @@ def test_one_meaning_has_one_form() -> None:
     assert matches({"a": 10.0, "b": {"crop": None}}, {"a": 10, "b": "crop"})
     assert not matches({"a": 1}, {"a": True}) and not matches({}, {"a": None})
     assert plain([{"blur": {"sigma": [1, 2]}}]) == ((("blur", (("sigma", (1, 2)),)),),)
+    assert plain({"first": {}, "last": {}}) != "first", "only a mapping of one key is a component"
+
+
+@pytest.mark.parametrize(
+    ("report", "metric"),
+    [
+        ([{"heatmap": {"cell": "knn/top1"}}, {"lines": {"y": "training/loss"}}], "knn/top1"),
+        ([{"heatmap": {}}, {"lines": {"y": "training/loss"}}], "training/loss"),
+        ([{"scatter": {"y": "knn/top1"}}, {"table": {"columns": {"a": "knn/top1", "b": "knn/top5"}}}], "knn/top5"),
+        ([{"table": {"columns": {"a": "linear/top1", "b": "knn/top5"}}}], "linear/top1"),
+        ([{"heatmop": {"cell": "knn/top1"}}], "linear/top1"),
+    ],
+)
+def test_a_claim_is_about_what_the_report_shows_first(report: list[dict[str, Any]], metric: str) -> None:
+    assert metric_shown(report) == metric
 
 
 def test_a_side_must_be_one() -> None:

@@ -107,3 +107,16 @@ def test_a_component_knows_its_name(shapes: Registry) -> None:
 
 def test_split_entry() -> None:
     assert split_entry({"crop": None}) == ("crop", {})
+    for entry in ({1: {}}, {"crop": 5}, {"crop": [1]}, {"crop": {}, "flip": {}}, 7):
+        with pytest.raises(SpecError):
+            split_entry(entry)
+
+
+def test_the_default_of_a_field_is_what_yaml_would_say(shapes: Registry) -> None:
+    @shapes("square")
+    @dataclass(frozen=True, kw_only=True)
+    class Square:
+        side: float
+
+    assert Square and shapes.default("square", "side") is None
+    assert [shapes.default("circle", name) for name in ("radius", "fill", "count")] == [1.0, "none", 3]

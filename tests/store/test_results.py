@@ -74,12 +74,6 @@ def test_a_look_reads_each_file_once(folder: RunFolder, monkeypatch: pytest.Monk
     assert read == [str(folder.path / name) for name in names]
 
 
-def test_a_file_of_any_length_is_read_whole(folder: RunFolder) -> None:
-    for length in (0, results.CHUNK - 2, results.CHUNK, 3 * results.CHUNK + 1):
-        write_json(folder.outcome, "x" * length)
-        assert read_json(folder.outcome) == "x" * length
-
-
 def test_truncated_json_names_the_file(folder: RunFolder) -> None:
     folder.outcome.write_text('{"run"', encoding="utf-8")
     with pytest.raises(StoreError, match=r"outcome\.json: unreadable"):

@@ -18,7 +18,7 @@ import pytest
 
 from harness.store import run_lock
 from harness.store.results import RunFolder, State, read_json, write_json
-from harness.store.run_lock import FORMER_LIFE_S, STALE_HEARTBEAT_S, machine, process_start
+from harness.store.run_lock import REQUEUE_GRACE_S, STALE_HEARTBEAT_S, machine, process_start
 
 PATIENCE_S = 120.0
 
@@ -46,14 +46,14 @@ def test_a_link_whose_answer_was_lost_is_ours(
         link(source, target)
 
     monkeypatch.setattr(run_lock.os, "link", twice)
-    assert folder.take_claim(job) and read_json(folder.claim)["pid"] == os.getpid()
-    assert not folder.take_claim(job), "but only that once"
+    assert folder.lock.take(job) and read_json(folder.lock.path)["pid"] == os.getpid()
+    assert not folder.lock.take(job), "but only that once"
 
 
 def take_at_once(folders: list[str], ready: Barrier, over: Barrier, won: multiprocessing.Queue[int]) -> None:
     for index, path in enumerate(folders):
         ready.wait(PATIENCE_S)
-        if RunFolder(Path(path)).take_claim():
+        if RunFolder(Path(path)).lock.take():
             won.put(index)
     over.wait(PATIENCE_S)  # they live until all have asked for all
 
@@ -73,7 +73,7 @@ def at_the_same_moment(context: Any, folders: list[RunFolder]) -> list[int]:
 
 def dead(folder: RunFolder) -> None:
     host, boot = machine()
-    write_json(folder.claim, {"pid": 2**22 + 1, "host": host, "boot": boot, "started": "1", "job": None})
+    write_json(folder.lock.path, {"pid": 2**22 + 1, "host": host, "boot": boot, "started": "1", "job": None})
 
 
 def test_of_many_processes_one_gets_a_dead_processes_claim(tmp_path: Path) -> None:
@@ -88,18 +88,18 @@ def test_of_many_processes_one_gets_a_dead_processes_claim(tmp_path: Path) -> No
 def test_a_claim_that_another_put_in_a_dead_ones_place_stays(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge = run_lock.Claim.holder
+    judge = run_lock.RunLock.holder
 
-    def slow(claim: run_lock.Claim, job: str | None = None) -> run_lock.Holder:
+    def slow(claim: run_lock.RunLock, job: str | None = None) -> run_lock.Holder:
         found = judge(claim, job)
-        if claim.path == folder.claim and found is run_lock.Holder.NOBODY:  # meanwhile:
+        if claim.path == folder.lock.path and found is run_lock.Holder.NOBODY:  # meanwhile:
             foreign(folder, 0)
         return found
 
     dead(folder)
-    monkeypatch.setattr(run_lock.Claim, "holder", slow)
-    assert not folder.take_claim()
-    assert read_json(folder.claim)["host"] == "elsewhere"
+    monkeypatch.setattr(run_lock.RunLock, "holder", slow)
+    assert not folder.lock.take()
+    assert read_json(folder.lock.path)["host"] == "elsewhere"
     assert [path.name for path in folder.path.iterdir()] == ["claim.json"]
 
 
@@ -108,35 +108,35 @@ def test_one_that_was_silent_and_beats_before_it_is_buried_keeps_its_claim(
 ) -> None:
     foreign(folder, STALE_HEARTBEAT_S + 5)
 
-    def watched(claim: run_lock.Claim) -> bool:
+    def watched(claim: run_lock.RunLock) -> bool:
         os.utime(claim.path)
         return True
 
-    monkeypatch.setattr(run_lock.Claim, "_stays_silent", watched)
-    assert not folder.take_claim()
-    assert read_json(folder.claim)["host"] == "elsewhere"
+    monkeypatch.setattr(run_lock.RunLock, "_stays_silent", watched)
+    assert not folder.lock.take()
+    assert read_json(folder.lock.path)["host"] == "elsewhere"
 
 
 @pytest.mark.parametrize("lives", [True, False])
-def test_the_right_to_bury_is_a_claim_too(folder: RunFolder, monkeypatch: pytest.MonkeyPatch, lives: bool) -> None:
+def test_the_removal_is_locked_too(folder: RunFolder, monkeypatch: pytest.MonkeyPatch, lives: bool) -> None:
     """Of a process that died with it, it is taken over; of one that lives, it is not."""
     dead(folder)
-    release = run_lock.Claim.release
-    monkeypatch.setattr(run_lock.Claim, "release", lambda claim: None)
+    release = run_lock.RunLock.release
+    monkeypatch.setattr(run_lock.RunLock, "release", lambda claim: None)
     monkeypatch.setattr(Path, "unlink", lambda path, missing_ok=False: (_ for _ in ()).throw(OSError("it dies here")))
     with pytest.raises(OSError, match="it dies here"):
-        folder.take_claim()
+        folder.lock.take()
     monkeypatch.undo()
     (right,) = folder.path.glob(".claim.*.right")
     host, boot = machine()
     started = process_start(os.getppid())
     write_json(right, {"pid": os.getppid() if lives else 2**22 + 1, "host": host, "boot": boot, "started": started})
-    assert folder.take_claim() is not lives
-    assert release is run_lock.Claim.release and right.exists() is lives
+    assert folder.lock.take() is not lives
+    assert release is run_lock.RunLock.release and right.exists() is lives
 
 
 def test_rights_that_outlived_their_holders_are_removed_by_whoever_holds_the_claim(folder: RunFolder) -> None:
-    assert folder.take_claim()
+    assert folder.lock.take()
     host, boot = machine()
     alive = {"pid": os.getppid(), "host": host, "boot": boot, "started": process_start(os.getppid()), "job": None}
     rights = {
@@ -152,56 +152,56 @@ def test_rights_that_outlived_their_holders_are_removed_by_whoever_holds_the_cla
     folder.clear_leftovers()
     left = sorted(path.name for path in folder.path.iterdir())
     assert left == [".claim.elsewhere.right", ".claim.lives.right", "claim.json"]
-    assert not folder.take_claim(), "it is this process's still"
+    assert not folder.lock.take(), "it is this process's still"
 
 
 def test_the_claim_of_a_dead_child_is_given_back_and_its_successors_is_not(folder: RunFolder) -> None:
     dead(folder)
-    folder.release_claim_of(2**22 + 2)
-    assert folder.claim.exists()
-    folder.release_claim_of(2**22 + 1)
-    assert not folder.claim.exists()
+    folder.lock.release_of(2**22 + 2)
+    assert folder.lock.path.exists()
+    folder.lock.release_of(2**22 + 1)
+    assert not folder.lock.path.exists()
 
 
 def test_a_dead_process_loses_its_claim_and_a_live_one_does_not(folder: RunFolder) -> None:
     code = (
         "import pathlib, time; from harness.store.results import RunFolder;"
-        f"RunFolder(pathlib.Path({str(folder.path)!r})).take_claim(); print(1, flush=True); time.sleep(60)"
+        f"RunFolder(pathlib.Path({str(folder.path)!r})).lock.take(); print(1, flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     assert holder.stdout is not None and holder.stdout.readline()
     assert folder.state() is State.RUNNING
-    assert not folder.take_claim()
+    assert not folder.lock.take()
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     holder.stdout.close()
     assert folder.state() is State.TODO
-    assert folder.take_claim()
+    assert folder.lock.take()
     assert folder.state() is State.RUNNING
-    folder.release_claim()
-    assert not folder.claim.exists()
+    folder.lock.release()
+    assert not folder.lock.path.exists()
 
 
 def test_another_host_is_believed_while_its_heart_beats_and_then_unknown(folder: RunFolder) -> None:
-    write_json(folder.claim, {"pid": 1, "host": "elsewhere", "started": "1", "job": None})
+    write_json(folder.lock.path, {"pid": 1, "host": "elsewhere", "started": "1", "job": None})
     assert folder.state() is State.RUNNING
     old = time.time() - STALE_HEARTBEAT_S - 1
-    os.utime(folder.claim, (old, old))
+    os.utime(folder.lock.path, (old, old))
     assert folder.state() is State.UNKNOWN
     write_json(folder.progress, {"stage": "training"})
     assert folder.state() is State.RUNNING
 
 
 def test_releasing_leaves_other_peoples_claims_alone(folder: RunFolder) -> None:
-    write_json(folder.claim, {"pid": -5, "host": "elsewhere"})
-    folder.release_claim()
-    assert folder.claim.exists()
+    write_json(folder.lock.path, {"pid": -5, "host": "elsewhere"})
+    folder.lock.release()
+    assert folder.lock.path.exists()
 
 
 def foreign(folder: RunFolder, age: float, **about: object) -> None:
     """A claim of another machine, heard of ``age`` seconds ago by our wall clock."""
-    write_json(folder.claim, {"pid": 1, "host": "elsewhere", "boot": "b", "started": "1", "job": None, **about})
-    os.utime(folder.claim, (time.time() - age,) * 2)
+    write_json(folder.lock.path, {"pid": 1, "host": "elsewhere", "boot": "b", "started": "1", "job": None, **about})
+    os.utime(folder.lock.path, (time.time() - age,) * 2)
 
 
 def at_once(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], object] = lambda: None) -> None:
@@ -218,7 +218,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], object] = l
 def test_a_silent_claim_is_watched_and_taken(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     foreign(folder, STALE_HEARTBEAT_S + 5)
     at_once(monkeypatch)
-    assert folder.take_claim() and read_json(folder.claim)["pid"] == os.getpid()
+    assert folder.lock.take() and read_json(folder.lock.path)["pid"] == os.getpid()
 
 
 @pytest.mark.parametrize("hours", [1, -1], ids=["ours is ahead", "ours is behind"])
@@ -226,29 +226,29 @@ def test_a_clock_that_jumped_takes_no_claim_from_a_live_process(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch, hours: int
 ) -> None:
     foreign(folder, hours * 3600)
-    assert folder.claim_state() is State.UNKNOWN, "that is all the wall clock says"
+    assert folder.lock_state() is State.UNKNOWN, "that is all the wall clock says"
     beats = iter(range(1, 1000))
-    at_once(monkeypatch, lambda: os.utime(folder.claim, (time.time() - hours * 3600 + next(beats),) * 2))
-    assert not folder.take_claim()
-    assert read_json(folder.claim)["host"] == "elsewhere"
+    at_once(monkeypatch, lambda: os.utime(folder.lock.path, (time.time() - hours * 3600 + next(beats),) * 2))
+    assert not folder.lock.take()
+    assert read_json(folder.lock.path)["host"] == "elsewhere"
 
 
 def test_progress_is_a_sign_of_life_too(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     foreign(folder, STALE_HEARTBEAT_S + 5)
     at_once(monkeypatch, lambda: write_json(folder.progress, {"stage": "training"}))
-    assert not folder.take_claim()
+    assert not folder.lock.take()
 
 
 def test_a_claim_from_before_a_restart_is_free_after_a_minute(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host, _ = machine()
-    foreign(folder, FORMER_LIFE_S - 30, host=host, boot="before")
-    assert folder.claim_state() is State.RUNNING, "it may be a namesake, or a container beside this one"
-    foreign(folder, FORMER_LIFE_S + 5, host=host, boot="before", pid=os.getpid(), started=process_start(os.getpid()))
-    assert folder.claim_state() is State.UNKNOWN, "another process had this pid then"
+    foreign(folder, REQUEUE_GRACE_S - 30, host=host, boot="before")
+    assert folder.lock_state() is State.RUNNING, "it may be a namesake, or a container beside this one"
+    foreign(folder, REQUEUE_GRACE_S + 5, host=host, boot="before", pid=os.getpid(), started=process_start(os.getpid()))
+    assert folder.lock_state() is State.UNKNOWN, "another process had this pid then"
     at_once(monkeypatch)
-    assert folder.take_claim()
+    assert folder.lock.take()
 
 
 @pytest.mark.parametrize("content", ["", '{"pid": 1, "ho', "[]", "null"])
@@ -256,37 +256,37 @@ def test_half_a_claim_is_nobodys_once_it_is_old(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch, content: str
 ) -> None:
     folder.path.mkdir()
-    folder.claim.write_text(content)
-    assert folder.claim_state() is State.RUNNING, "it may be written at this moment, by another machine"
-    os.utime(folder.claim, (time.time() - STALE_HEARTBEAT_S - 5,) * 2)
+    folder.lock.path.write_text(content)
+    assert folder.lock_state() is State.RUNNING, "it may be written at this moment, by another machine"
+    os.utime(folder.lock.path, (time.time() - STALE_HEARTBEAT_S - 5,) * 2)
     at_once(monkeypatch)
-    assert folder.take_claim()
+    assert folder.lock.take()
 
 
 def test_a_claim_that_is_given_back_while_it_is_looked_at_is_nobodys(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     foreign(folder, 0)
-    read = run_lock.Claim.read
+    read = run_lock.RunLock.read
 
-    def late(claim: run_lock.Claim) -> dict[str, Any]:
+    def late(claim: run_lock.RunLock) -> dict[str, Any]:
         claim.path.unlink()
         return read(claim)
 
-    monkeypatch.setattr(run_lock.Claim, "read", late)
-    assert folder.claim_state() is None
+    monkeypatch.setattr(run_lock.RunLock, "read", late)
+    assert folder.lock_state() is None
     foreign(folder, STALE_HEARTBEAT_S + 5)
-    monkeypatch.setattr(run_lock.Claim, "read", read)
+    monkeypatch.setattr(run_lock.RunLock, "read", read)
     at_once(monkeypatch)
-    seen, looks = run_lock.Claim._seen, iter(range(9))
+    seen, looks = run_lock.RunLock._snapshot, iter(range(9))
 
-    def gone_by_then(claim: run_lock.Claim) -> tuple[bytes, int] | None:
-        if claim.path == folder.claim and next(looks) == 1:
+    def gone_by_then(claim: run_lock.RunLock) -> tuple[bytes, int] | None:
+        if claim.path == folder.lock.path and next(looks) == 1:
             claim.path.unlink()
         return seen(claim)
 
-    monkeypatch.setattr(run_lock.Claim, "_seen", gone_by_then)
-    assert folder.take_claim(), "as it was to be buried"
+    monkeypatch.setattr(run_lock.RunLock, "_snapshot", gone_by_then)
+    assert folder.lock.take(), "as it was to be buried"
 
 
 def test_a_claim_that_is_not_for_us_to_read_is_somebodys(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,21 +297,21 @@ def test_a_claim_that_is_not_for_us_to_read_is_somebodys(folder: RunFolder, monk
         raise PermissionError(13, "not yours")
 
     monkeypatch.setattr(Path, "open", refused)
-    assert folder.claim_state() is State.RUNNING
+    assert folder.lock_state() is State.RUNNING
 
 
 def test_one_that_was_frozen_learns_that_another_took_over(folder: RunFolder) -> None:
-    assert folder.take_claim() and folder.beat()
+    assert folder.lock.take() and folder.lock.beat()
     foreign(folder, 0)
-    assert not folder.beat()
-    folder.release_claim()
-    assert folder.claim.exists(), "and leaves the other's claim alone"
+    assert not folder.lock.beat()
+    folder.lock.release()
+    assert folder.lock.path.exists(), "and leaves the other's claim alone"
 
 
 def test_a_claim_that_somebody_removed_is_taken_again(folder: RunFolder) -> None:
-    assert folder.take_claim()
-    folder.claim.unlink()
-    assert folder.beat() and folder.claim_state() is State.RUNNING
+    assert folder.lock.take()
+    folder.lock.path.unlink()
+    assert folder.lock.beat() and folder.lock_state() is State.RUNNING
 
 
 def test_own_process_has_a_start_and_absent_ones_none() -> None:

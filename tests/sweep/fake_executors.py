@@ -64,7 +64,7 @@ def behave(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> None
     if what == "lie":
         return
     if what == "lose the claim":
-        write_json(folder.claim, {"pid": 1, "host": "elsewhere"})
+        write_json(folder.lock.path, {"pid": 1, "host": "elsewhere"})
         check_ours(folder)
     if what == "leave a child":
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.sweep.test_pool import LINEAR, runs, swim
 
 from harness.store.causes import Cause
 from harness.store.results import RunFolder, State, Store, read_json
 from harness.sweep.__main__ import main
 from harness.sweep.local.resources import disk_fault
+from tests.sweep.local.test_pool import LINEAR, runs, swim
 from tests.sweep.skips import cannot
 
 Write = Callable[..., Path]

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.sweep.test_pool import Record
 
 from harness.components import Evaluation
 from harness.runtime import Place
 from harness.store.results import RunFolder, State, read_json
 from harness.sweep.local.pool import Pool
 from tests.sweep.killers import STAGES, killed
+from tests.sweep.local.test_pool import Record
 from tests.train.test_loop import assert_same, tiny
 
 SHORT: dict[str, Any] = {"schedule": {"batch_size": 8, "epochs": 3, "warmup_epochs": 1}}
@@ -32,7 +32,7 @@ def attempt(folder: RunFolder, asked: list[Evaluation], moment: dict[str, Any] |
     if cause != "interrupted":
         assert folder.state([one.handle for one in asked]) is State.DONE, folder.log.read_text()[-3000:]
         return False
-    assert folder.claim_state() is None and "SIGKILL" in read_json(max(folder.attempts.iterdir()))["detail"]
+    assert folder.lock_state() is None and "SIGKILL" in read_json(max(folder.attempts.iterdir()))["detail"]
     return True
 
 

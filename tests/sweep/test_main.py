@@ -443,9 +443,9 @@ def test_cancel_counts_what_it_cancels(
     plan = make_plan(load_experiment(write()), Store(tmp_path / "results"))
     record(plan)
     first = next(iter(plan.runs))
-    real = RunFolder.claim_state
+    real = RunFolder.lock_state
     monkeypatch.setattr(
-        RunFolder, "claim_state", lambda self, job=None: State.RUNNING if self.id == first else real(self, job)
+        RunFolder, "lock_state", lambda self, job=None: State.RUNNING if self.id == first else real(self, job)
     )
     monkeypatch.setattr(status, "_terminate", lambda _: True)
     assert main(["--cancel", *here]) == 2

@@ -84,7 +84,7 @@ from harness.store.results import Store
 from harness.sweep.local.pool import Pool
 from harness.runtime import Place
 from tests.sweep.test_packing import packed
-from tests.sweep.test_pool import Record
+from tests.sweep.local.test_pool import Record
 from tests.train.test_loop import tree
 from harness import components
 if __name__ == "__main__":

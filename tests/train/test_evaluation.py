@@ -120,7 +120,7 @@ def test_an_evaluation_that_another_process_makes_by_now_is_not_replaced(
     theirs = folder.evaluation(asked[0].handle)
 
     def frozen(found: Any) -> Any:
-        write_json(theirs if over else folder.claim, {"pid": 1, "host": "elsewhere"})
+        write_json(theirs if over else folder.lock.path, {"pid": 1, "host": "elsewhere"})
         return measured(found)
 
     measured = evaluation.recorded

@@ -320,7 +320,7 @@ def test_a_process_that_lost_its_run_while_frozen_replaces_nothing(
                 folder.weights.write_bytes(b"theirs")
                 folder.outcome.write_text("theirs")
             else:
-                write_json(folder.claim, {"pid": 1, "host": "elsewhere"})
+                write_json(folder.lock.path, {"pid": 1, "host": "elsewhere"})
         return optimise(*arguments, **settings)
 
     folder.checkpoints.mkdir()

@@ -161,7 +161,7 @@ class _Reader:
             state, note = State.DIVERGED, f"its loss was not finite at or before step {outcome.get('at_step', '?')}"
         elif outcome is not None and asked and found["evaluations"].keys() >= set(asked):
             state, note = State.DONE, ""
-        elif folder.claim.exists():
+        elif folder.lock.path.exists():
             state, note = State.RUNNING, self.progress(folder)
         elif failure is not None:
             said, cause = f"{failure.get('type', 'error')}: {failure.get('message', '')}", str(failure.get("cause", ""))

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from rich.console import Console
-from rich.text import Text
+from rich.prompt import Confirm
 
 
 class Screen(Console):
@@ -51,13 +51,9 @@ def mute() -> None:
 
 
 def agreed(console: Console, question: str, otherwise: str) -> bool:
-    """Ask a person. No, nothing at all, and the end of the input are all no: ``otherwise`` says what comes of it."""
-    answer = ""
-    try:
-        answer = console.input(Text(f"{question} [y/N] "))  # a Text: in a string rich takes [y/N] for markup
-    except EOFError:
-        console.print()
-    if answer.strip().lower() in ("y", "yes"):
-        return True
+    """Ask a person yes or no. Enter and the end of the input mean no: then print ``otherwise``."""
+    with suppress(EOFError):
+        if Confirm.ask(question, console=console, default=False):
+            return True
     console.print(otherwise, markup=False)
     return False

@@ -1,13 +1,12 @@
-"""GPUs are leased: two sweeps on one machine, of whichever user, never take the same one.
+"""Locks on GPUs: two sweeps on one machine, of the same user or of two, never use the same GPU.
 
-A lease is a lock that the kernel keeps on a file of the machine's own temporary folder. It ends with the process that
-took it, however that ends, so none is ever stale and no clock or process table is asked. Runs that a sweep leaves
-behind notice that it is gone, save and stop (:mod:`harness.sweep.worker.parent_watchdog`).
+The kernel keeps each lock, on a file in the machine's temporary folder, and drops it when the process that holds it
+ends, however it ends. So no lock is ever stale. Runs of a sweep that was killed notice, save and stop
+(:mod:`harness.sweep.worker.parent_watchdog`).
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -16,65 +15,58 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 
 def default_folder() -> Path:
-    """Of this machine, for all its users."""
+    """Return the folder of lock files that all users of this machine share."""
     return Path(tempfile.gettempdir()) / "harness-gpu-leases"
 
 
-class Leases:
-    """The GPUs that this process has leased, by the name that CUDA_VISIBLE_DEVICES has for them (their UUID)."""
+class GpuLocks:
+    """The GPUs that this process has locked, by their name in CUDA_VISIBLE_DEVICES (their UUID)."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or default_folder()
-        self.held: dict[str, int] = {}
+        self.held: dict[str, FileLock] = {}
 
     def take(self, gpu: str) -> bool:
-        """Whether it is ours now. Raises ``OSError`` where leases cannot be written."""
+        """Lock a GPU; return whether this process holds it now. Raises ``OSError`` where locks cannot be written."""
         if gpu in self.held:
             return True
-        descriptor = self._open(gpu)
+        with suppress(FileExistsError):
+            self.folder.mkdir()
+            self.folder.chmod(0o1777)  # shared by all users, as the temporary folder is
+        if not stat.S_ISDIR(self.folder.lstat().st_mode):
+            raise NotADirectoryError(20, "locks of GPUs need a folder here", str(self.folder))
+        path = self._path(gpu)
+        lock = FileLock(path, mode=0o666)  # another user's sweep must be able to lock it
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
+            lock.acquire(timeout=0)
+        except Timeout:
             return False
-        with suppress(OSError):  # for people, and for `holder`; the lock is what counts
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "folder": str(Path.cwd())}).encode(), 0)
-        self.held[gpu] = descriptor
+        with suppress(OSError), path.open("r+", encoding="utf-8") as file:  # for messages only
+            file.truncate()
+            json.dump({"pid": os.getpid(), "folder": str(Path.cwd())}, file)
+        self.held[gpu] = lock
         return True
 
     def release(self, gpu: str) -> None:
-        """Give it back, if it is ours. The file stays: another may be opening it."""
-        if (descriptor := self.held.pop(gpu, None)) is not None:
-            os.close(descriptor)
+        """Unlock a GPU, if this process holds it."""
+        if (lock := self.held.pop(gpu, None)) is not None:
+            lock.release()
 
     def release_all(self) -> None:
+        """Unlock every GPU that this process holds."""
         for gpu in list(self.held):
             self.release(gpu)
 
     def holder(self, gpu: str) -> str:
-        """Who took it last, for people: ``process 12 in /home/me/study``."""
+        """Name who locked a GPU last, for messages: ``process 12 in /home/me/study``."""
         with suppress(OSError, ValueError, KeyError, TypeError):
-            held = json.loads(self._path(gpu).read_text(encoding="utf-8"))
-            return f"process {held['pid']} in {held['folder']}"
+            holder = json.loads(self._path(gpu).read_text(encoding="utf-8"))
+            return f"process {holder['pid']} in {holder['folder']}"
         return "another process"
 
     def _path(self, gpu: str) -> Path:
         return self.folder / f"{re.sub(r'[^A-Za-z0-9-]', '_', gpu)}.lease"
-
-    def _open(self, gpu: str) -> int:
-        with suppress(FileExistsError):
-            self.folder.mkdir()
-            self.folder.chmod(0o1777)  # whoever comes first makes it for everybody, like the folder it is in
-        if not stat.S_ISDIR(self.folder.lstat().st_mode):
-            raise NotADirectoryError(20, "leases of GPUs need a folder here", str(self.folder))
-        path, flags = self._path(gpu), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            return os.open(path, flags)
-        except FileNotFoundError:
-            descriptor = os.open(path, flags | os.O_CREAT, 0o666)
-            with suppress(OSError):
-                os.fchmod(descriptor, 0o666)  # whatever the umask; another user's sweep must be able to lock it
-            return descriptor

@@ -25,7 +25,7 @@ from harness.store.results import RunFolder, StoreError, read_json
 from harness.store.snapshot import Snapshot
 from harness.sweep.local.circuit_breaker import HOLD_AFTER, Evidence
 from harness.sweep.local.fork_server import start_server
-from harness.sweep.local.gpu_locks import Leases
+from harness.sweep.local.gpu_locks import GpuLocks
 from harness.sweep.local.ranks import OneProcess, Ranks, start_process
 from harness.sweep.local.resources import oom_kills
 from harness.sweep.local.run_process import Child
@@ -87,7 +87,7 @@ class Pool:
         job: str | None = None,
         code: Snapshot | None = None,
         ranks: Ranks | None = None,
-        leases: Leases | None = None,
+        leases: GpuLocks | None = None,
         evidence: Evidence | None = None,
     ) -> None:
         self.waiting = list(folders)

@@ -18,7 +18,7 @@ from harness.store.results import Store
 from harness.sweep.display.console import agreed
 from harness.sweep.display.live import Watch, clock, many, say, were
 from harness.sweep.display.tables import show_failures
-from harness.sweep.local.gpu_locks import Leases
+from harness.sweep.local.gpu_locks import GpuLocks
 from harness.sweep.local.pool import Outcome, Pool
 from harness.sweep.local.ranks import ProcessesHere
 from harness.sweep.local.resources import Crew, gpus
@@ -73,7 +73,7 @@ def run_here(
         with Watch(console, len(runs), here.jobs, cost.mean, labels) as watch:
             pool = Pool(
                 folders, plan.evaluations, place, watch,
-                jobs=here.jobs, gpus=here.gpus, execute=execute, code=code, leases=Leases(), ranks=ranks,
+                jobs=here.jobs, gpus=here.gpus, execute=execute, code=code, leases=GpuLocks(), ranks=ranks,
             )  # fmt: skip
             outcome = pool.run()
         if outcome.stopped:

@@ -84,7 +84,7 @@ class Child:
             self._part()
         sweep_up(self.process)
         self.codes = self.peers.end(LEAVE_S)
-        self._release_claim()
+        self._release_lock()
         return self._cause()
 
     def _part(self) -> None:
@@ -94,10 +94,10 @@ class Child:
             os.kill(self.pid, signal.SIGTERM)
         ends_within(self.pid, SAVE_S)
 
-    def _release_claim(self) -> None:
+    def _release_lock(self) -> None:
         """A run that was killed could not give its claim back; on another machine it would seem alive for a while."""
         with suppress(OSError):
-            self.folder.release_claim_of(self.pid)
+            self.folder.lock.release_of(self.pid)
 
     def _cause(self) -> tuple[Cause, str]:
         """From the ledger, which the child wrote, or from how the process died, which we then write."""

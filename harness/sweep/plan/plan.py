@@ -6,10 +6,8 @@ builds.
 
 from __future__ import annotations
 
-import gc
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,23 +74,7 @@ def make_plan(
     ``code`` is today's fingerprint of the numeric code. Runs that another finished are stale where digests of what
     they used differ; today's are computed if need be. Raises :class:`SpecError` with every complaint.
     """
-    with collecting_nothing():
-        return _planned(experiment, store, dict(overrides or {}), code)
-
-
-@contextmanager
-def collecting_nothing() -> Iterator[None]:
-    """Without the garbage collector: nothing that a plan makes is garbage, and it would walk all of torch each time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
-def _planned(experiment: Experiment, store: Store, overrides: dict[str, Any], code: str | None) -> Plan:
+    overrides = dict(overrides or {})
     arms = expand(experiment, overrides)
     tree = arms[0].tree
     complaints: list[Complaint] = []
@@ -101,7 +83,7 @@ def _planned(experiment: Experiment, store: Store, overrides: dict[str, Any], co
     if complaints:
         raise SpecError(complaints)
     references, complaints = check_references(experiment, arms, evaluations)
-    ids = [run.ids(range(experiment.seeds)) for run in resolved]
+    ids = [{seed: run.with_seed(seed).id for seed in range(experiment.seeds)} for run in resolved]
     complaints += _dead_axes(experiment, arms, [of_arm[0] for of_arm in ids])
     runs: dict[str, Run] = {}
     labels: dict[str, str] = {}
@@ -110,7 +92,7 @@ def _planned(experiment: Experiment, store: Store, overrides: dict[str, Any], co
         name = label(arm.settings)
         for seed, run_id in of_arm.items():
             if run_id not in runs:
-                runs[run_id] = run.model_copy(update={"seed": seed})
+                runs[run_id] = run.with_seed(seed)
                 labels[run_id] = f"{name}, seed {seed}"
         planned = PlannedArm(_settings(arm, references.paths), of_arm)
         planned_arms.setdefault(f"{of_arm[0]} {json.dumps(planned.settings, sort_keys=True, default=str)}", planned)
@@ -190,10 +172,9 @@ def _resolve(
 ) -> list[Run]:
     """Every arm at seed 0, networks built on the meta device; each complaint once, at the line that caused it."""
     resolved: list[Run] = []
-    resolver = components.Resolver()
     for arm in arms:
         try:
-            run = resolver.resolve(arm.tree, seed=0)
+            run = components.resolve(arm.tree, seed=0)
             components.check(run)
             resolved.append(run)
         except SpecError as error:

@@ -24,7 +24,7 @@ def cancelled(runs: Iterable[RunFolder], task: str) -> None:
     """``cancelled.json``: the next sweep does them."""
     for folder in runs:
         with suppress(StoreError):
-            if not folder.outcome.exists() and folder.claim_state() is None:
+            if not folder.outcome.exists() and folder.lock_state() is None:
                 write_json(folder.cancelled, {"run": folder.id, "job": task, "time": now()})
 
 
@@ -55,7 +55,7 @@ def died(runs: Iterable[RunFolder], handles: Iterable[str], task: str, word: str
     tried = [folder for folder in runs if (last(folder) or {}).get("job") == task]
     for folder in tried:
         with suppress(OSError, StoreError):
-            folder.release_claim_of_job(task)  # else it would seem to be alive for a quarter of an hour
+            folder.lock.release_of_job(task)  # else it would seem to be alive for a quarter of an hour
     for folder in _left(tried, handles):
         _close(folder, task, word, log)
     if word == "FAILED" and not tried:
@@ -81,7 +81,7 @@ def _left(runs: Iterable[RunFolder], handles: Iterable[str]) -> Iterator[RunFold
     wanted = list(handles)
     for folder in runs:
         with suppress(StoreError):
-            if not folder.state(wanted).finished and folder.claim_state() is None:
+            if not folder.state(wanted).finished and folder.lock_state() is None:
                 yield folder
 
 

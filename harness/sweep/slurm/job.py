@@ -184,7 +184,7 @@ def _refuse(runs: Sequence[RunFolder], kind: str, said: str) -> NoReturn:
     """Fail what the job was to do, before it does it."""
     about = {"type": kind, "message": said, "traceback": "", "fingerprint": fingerprint(kind)}
     for run in runs:
-        if not run.outcome.exists() and run.claim_state() is None:
+        if not run.outcome.exists() and run.lock_state() is None:
             fail(run, Cause.LAUNCH, about, 0)
     raise RuntimeError(said)
 

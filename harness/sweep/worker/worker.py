@@ -146,7 +146,7 @@ def _ignore_stops() -> None:
 
 def _claimed(assignment: Assignment) -> int:
     folder, handles = assignment.folder, [one.handle for one in assignment.asked]
-    if not _take_claim(folder, assignment.job):
+    if not _take_lock(folder, assignment.job):
         print(f"{now()} a live process holds this run; leaving it alone")
         _say(assignment, False)
         return EXIT_ELSEWHERE
@@ -163,17 +163,17 @@ def _claimed(assignment: Assignment) -> int:
     finally:
         heart.stop()  # first: it would claim the run anew
         with contextlib.suppress(OSError):
-            folder.release_claim()
+            folder.lock.release()
 
 
-def _take_claim(folder: RunFolder, job: str | None) -> bool:
+def _take_lock(folder: RunFolder, job: str | None) -> bool:
     """A claim in this job's own name is of its life on a node that was lost: wait until that is silent, or is done.
 
     To leave instead would end the job as if it had succeeded, and nobody would train the run. The node may be cut off
     rather than dead; then its process goes on, keeps its claim, and is not disturbed.
     """
-    while not folder.take_claim(job):
-        if job is None or not folder.claimed_by(job):
+    while not folder.lock.take(job):
+        if job is None or not folder.lock.held_by(job):
             return False
         time.sleep(WAIT_S)
     return True
@@ -197,7 +197,7 @@ class Heart:
     def _beat(self) -> None:
         while not self.over.wait(BEAT_S):
             with contextlib.suppress(OSError):
-                if not self.folder.beat(self.job):
+                if not self.folder.lock.beat(self.job):
                     print(f"{now()} frozen for so long that another process took this run over; leaving", flush=True)
                     os._exit(EXIT_ELSEWHERE)
                 if self.folder.cancelled.exists():  # `--cancel` cannot signal to another machine

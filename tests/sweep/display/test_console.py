@@ -28,14 +28,16 @@ def on_a_terminal(width: int) -> tuple[Console, io.StringIO]:
 # --- questions ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("typed", "yes"), [("y\n", True), ("Yes\n", True), ("n\n", False), ("\n", False), ("", False)])
+@pytest.mark.parametrize(
+    ("typed", "yes"), [("y\n", True), ("perhaps\ny\n", True), ("n\n", False), ("\n", False), ("", False)]
+)
 def test_a_question_shows_what_can_be_answered_and_no_answer_is_no(
     typed: str, yes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     console, text = on_a_terminal(80)
     monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
     assert agreed(console, "Go on?", "Nothing was started.") is yes
-    assert "Go on? [y/N] " in text.getvalue()
+    assert "Go on? [y/n] (n): " in text.getvalue()
     assert ("Nothing was started." in text.getvalue()) is not yes
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.sweep.test_pool import LINEAR, Record, runs
-
 from harness.runtime import Place
 from harness.store.results import RunFolder, read_json
 from harness.sweep.local.circuit_breaker import Evidence
 from harness.sweep.local.pool import Outcome, Pool
 from tests.sweep.fake_executors import behave
+from tests.sweep.local.test_pool import LINEAR, Record, runs
 
 FAULT = {"fingerprint": "abcd", "type": "KeyError", "message": "x"}
 

@@ -23,7 +23,7 @@ from harness.store.results import RunFolder, State, read_json, write_json
 from harness.store.run_lock import process_start
 from harness.sweep.local import fork_server, pool, ranks, resources, run_process
 from harness.sweep.local.fork_server import server_pid
-from harness.sweep.local.gpu_locks import Leases
+from harness.sweep.local.gpu_locks import GpuLocks
 from harness.sweep.local.pool import Outcome, Pool
 from harness.sweep.local.run_process import Child
 from tests.sweep.fake_executors import behave
@@ -67,7 +67,7 @@ def swim(
     jobs: int = 2,
     gpus: Sequence[str] = (),
     job: str | None = None,
-    leases: Leases | None = None,
+    leases: GpuLocks | None = None,
     view: Record | None = None,
 ) -> tuple[Outcome, Record]:
     view = view or Record()
@@ -96,7 +96,7 @@ def test_every_way_to_end_is_told_apart_and_none_spoils_another(tmp_path: Path) 
         assert folder.state([LINEAR.handle]) is state, what
         assert entry is not None and entry["cause"] == cause.value, what
         assert f"does: {what}" in folder.log.read_text(), what
-        assert folder.claim_state() is None, what
+        assert folder.lock_state() is None, what
     assert view.most <= 3
     assert not outcome.clean and len(outcome.failed) == 5
     raised = read_json(folders[2].failure)
@@ -115,23 +115,23 @@ def test_nothing_is_done_twice(tmp_path: Path) -> None:
 
 def test_a_run_that_a_live_process_holds_is_left_alone(tmp_path: Path) -> None:
     folders = runs(tmp_path, "work", "work")
-    assert folders[0].take_claim()
+    assert folders[0].lock.take()
     outcome, _ = swim(folders)
     assert outcome.causes == {"run0": Cause.ELSEWHERE, "run1": Cause.DONE}
     assert not (folders[0].path / "executed").exists()
-    assert folders[0].claim_state() is State.RUNNING
+    assert folders[0].lock_state() is State.RUNNING
 
 
 def test_a_run_that_was_lost_while_its_process_was_frozen_is_left_to_its_successor(tmp_path: Path) -> None:
     (folder,) = runs(tmp_path, "lose the claim")
     assert swim([folder])[0].causes == {"run0": Cause.ELSEWHERE}
-    assert folder.claim_state() is State.RUNNING and not folder.failure.exists()
+    assert folder.lock_state() is State.RUNNING and not folder.failure.exists()
 
 
 def test_no_claim_outlives_its_run_however_it_died(tmp_path: Path) -> None:
     folders = runs(tmp_path, "killed", "segfault", "stop early")
     outcome, _ = swim(folders)
-    assert [folder.id for folder in folders if folder.claim.exists()] == []
+    assert [folder.id for folder in folders if folder.lock.path.exists()] == []
     assert outcome.causes["run2"] is Cause.INTERRUPTED and folders[2].state() is State.TODO
 
 
@@ -274,7 +274,7 @@ def test_gpus_are_leased_one_run_each(tmp_path: Path) -> None:
 
 
 def test_a_gpu_that_another_sweep_has_is_waited_for(tmp_path: Path) -> None:
-    other, ours = Leases(tmp_path / "leases"), Leases(tmp_path / "leases")
+    other, ours = GpuLocks(tmp_path / "leases"), GpuLocks(tmp_path / "leases")
     assert other.take("GPU-b")
     outcome, _ = swim(runs(tmp_path / "one", "work", "work"), jobs=2, gpus=["GPU-a", "GPU-b"], leases=ours)
     used = [read_json(RunFolder(tmp_path / "one" / name).outcome)["gpu"] for name in ("run0", "run1")]
@@ -474,7 +474,7 @@ def test_ctrl_c_lets_the_runs_save_and_starts_no_more(tmp_path: Path, number: si
     assert not (tmp_path / "run2" / "executed").exists()
     for index in (0, 1):
         folder = RunFolder(tmp_path / f"run{index}")
-        assert folder.state() is State.TODO and folder.claim_state() is None
+        assert folder.state() is State.TODO and folder.lock_state() is None
         entry = last(folder)
         assert entry is not None and "step 7" in entry["detail"]
 
@@ -485,10 +485,10 @@ def test_runs_do_not_outlive_a_sweep_that_is_killed(tmp_path: Path) -> None:
     process.kill()
     process.communicate()
     folders, deadline = [RunFolder(tmp_path / f"run{index}") for index in (0, 1)], time.monotonic() + 30
-    while any(folder.claim_state() for folder in folders) and time.monotonic() < deadline:
+    while any(folder.lock_state() for folder in folders) and time.monotonic() < deadline:
         time.sleep(0.02)
     for folder in folders:
         entry = last(folder)
-        assert folder.claim_state() is None and entry is not None and "step 7" in entry["detail"]
+        assert folder.lock_state() is None and entry is not None and "step 7" in entry["detail"]
         assert "the sweep that started this run is no more" in folder.log.read_text()
     assert not (tmp_path / "run2" / "executed").exists()

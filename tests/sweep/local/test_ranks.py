@@ -15,7 +15,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.sweep.test_pool import ROOT, Record
 
 from harness.config.errors import SpecError
 from harness.runtime import Place
@@ -32,6 +31,7 @@ from harness.sweep.local.run_process import Child
 from harness.sweep.slurm.config import Cluster, altered
 from harness.sweep.slurm.sbatch import _environment
 from harness.sweep.worker.worker import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_LOST
+from tests.sweep.local.test_pool import ROOT, Record
 from tests.train.test_loop import TINY, tiny
 
 LONG = {"schedule": {"batch_size": 16, "epochs": 400, "warmup_epochs": 1}}
@@ -70,7 +70,7 @@ def test_two_processes_of_the_pool_train_one_run(tmp_path: Path) -> None:
     outcome, folder = swim(tmp_path)
     assert outcome.causes == {folder.id: Cause.DONE}, folder.log.read_text()
     assert read_json(folder.provenance)["processes"] == 2
-    assert len(list(folder.attempts.iterdir())) == 1 and not folder.claim.exists()
+    assert len(list(folder.attempts.iterdir())) == 1 and not folder.lock.path.exists()
     assert (folder.path / "run.rank1.log").exists()
     assert len(list((folder.path / "evaluations").iterdir())) == 1
 
@@ -93,7 +93,7 @@ def test_one_killed_takes_the_run_along_and_leaves_no_orphans(tmp_path: Path, vi
     assert outcome.causes == {folder.id: Cause.INTERRUPTED} and entry is not None, folder.log.read_text()
     assert entry["cause"] == "interrupted" and "SIGKILL" in entry["detail"]
     assert ("process 1 of the run" in entry["detail"]) is (victim == "other")
-    assert folder.state() is State.TODO and not folder.claim.exists() and not folder.failure.exists()
+    assert folder.state() is State.TODO and not folder.lock.path.exists() and not folder.failure.exists()
     assert len(pids) == 2 and [pid for pid in pids if process_start(pid) is not None] == []
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from tests.sweep.test_plan import Write
 
 from harness import components
 from harness.config.errors import SpecError
@@ -21,6 +20,7 @@ from harness.sweep.plan.cost import Prices, bill, guess, similar
 from harness.sweep.plan.plan import Plan, make_plan
 from harness.sweep.slurm import submit
 from harness.sweep.slurm.config import Cluster
+from tests.sweep.plan.test_plan import Write
 
 PICS = ("{synthetic: {train_images: 64, test_images: 32}}", "{image_folder: {path: pics, image_size: 32, resize: 36}}")
 

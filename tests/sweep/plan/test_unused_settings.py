@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from tests.sweep.test_plan import Write
 
 from harness.config.errors import SpecError
 from harness.config.experiment import load_experiment
@@ -17,6 +16,7 @@ from harness.sweep.__main__ import main
 from harness.sweep.plan.plan import make_plan
 from harness.sweep.plan.preflight import check_data
 from harness.sweep.plan.unused_settings import idle, idle_in
+from tests.sweep.plan.test_plan import Write
 
 FIXED = ("  schedule.epochs: 1\n", "  schedule.epochs: 1\n  X\n")
 EPOCHS = ("objective.nt_xent.temperature: [0.1, 0.5]", "schedule.epochs: [0, 1, 3, 200]")

@@ -103,7 +103,7 @@ def began(store: Store, host: str = "node7") -> tuple[RunFolder, str]:
     submission.started(task).parent.mkdir(exist_ok=True)
     submission.started(task).touch()
     submission.log(task).write_text("slurmstepd: error: the last words\n")
-    write_json(run.claim, {"pid": 1, "host": host, "boot": "b", "started": "s", "job": task})
+    write_json(run.lock.path, {"pid": 1, "host": host, "boot": "b", "started": "s", "job": task})
     write_json(run.attempts / "001.json", {"attempt": 1, "host": host, "pid": 1, "job": task, "start": "now"})
     return run, task
 
@@ -148,7 +148,7 @@ def test_a_job_that_died_with_a_run_under_way_is_seen(
 def test_a_job_that_fails_before_it_begins_a_run_is_a_failed_launch(path: Path, slurm: Shims, results: Store) -> None:
     """It had reached Python; without a word here it would be submitted again with every sweep, for ever."""
     run, _ = began(results)
-    run.claim.unlink()
+    run.lock.path.unlink()
     (run.attempts / "001.json").unlink()
     slurm.answer(_101_0="FAILED", **OTHERS)
     assert sweep(path, results) == 0 and list(slurm.scripts()) == ["101"]
@@ -158,7 +158,7 @@ def test_a_job_that_fails_before_it_begins_a_run_is_a_failed_launch(path: Path, 
 
 def test_what_a_dead_job_had_done_stays_done(path: Path, slurm: Shims, results: Store) -> None:
     run, _ = began(results)
-    run.claim.unlink()
+    run.lock.path.unlink()
     write_json(run.outcome, {"run": run.id, "status": "trained"})
     for handle in submissions(results)[0].evaluations:
         write_json(run.evaluation(handle), {"run": run.id, "values": {}})

@@ -12,7 +12,7 @@ from harness.runtime import Place, Rank
 from harness.store import run_lock
 from harness.store.attempts import last
 from harness.store.results import RunFolder, State, read_json, write_json
-from harness.store.run_lock import FORMER_LIFE_S, STALE_HEARTBEAT_S
+from harness.store.run_lock import REQUEUE_GRACE_S, STALE_HEARTBEAT_S
 from harness.sweep.worker import worker
 
 
@@ -20,22 +20,22 @@ from harness.sweep.worker import worker
 def folder(tmp_path: Path) -> RunFolder:
     """A run that ``job 7_0`` claimed on a node that is not this one."""
     made = RunFolder(tmp_path / "0123456789ab")
-    write_json(made.claim, {"pid": 1, "host": "elsewhere", "started": "1", "job": "7_0"})
+    write_json(made.lock.path, {"pid": 1, "host": "elsewhere", "started": "1", "job": "7_0"})
     return made
 
 
 def silent(folder: RunFolder, seconds: float) -> None:
     then = time.time() - seconds
-    os.utime(folder.claim, (then, then))
+    os.utime(folder.lock.path, (then, then))
 
 
 @pytest.mark.parametrize(
     ("job", "seconds", "taken"),
     [
         ("7_0", 0, False),
-        ("7_0", FORMER_LIFE_S + 5, True),
-        ("7_1", FORMER_LIFE_S + 5, False),
-        (None, FORMER_LIFE_S + 5, False),
+        ("7_0", REQUEUE_GRACE_S + 5, True),
+        ("7_1", REQUEUE_GRACE_S + 5, False),
+        (None, REQUEUE_GRACE_S + 5, False),
         ("7_1", STALE_HEARTBEAT_S + 5, True),
     ],
 )
@@ -44,15 +44,15 @@ def test_a_requeued_job_takes_over_from_its_former_life_sooner_than_others(
 ) -> None:
     monkeypatch.setattr(run_lock, "WATCH_S", 0.01)
     silent(folder, seconds)
-    assert folder.take_claim(job) is taken
-    assert (read_json(folder.claim)["pid"] == os.getpid()) is taken
+    assert folder.lock.take(job) is taken
+    assert (read_json(folder.lock.path)["pid"] == os.getpid()) is taken
 
 
 def test_a_heartbeat_keeps_the_claim(folder: RunFolder) -> None:
-    silent(folder, FORMER_LIFE_S + 5)
-    assert folder.claim_state("7_0") is State.UNKNOWN
-    os.utime(folder.claim)
-    assert folder.claim_state("7_0") is State.RUNNING
+    silent(folder, REQUEUE_GRACE_S + 5)
+    assert folder.lock_state("7_0") is State.UNKNOWN
+    os.utime(folder.lock.path)
+    assert folder.lock_state("7_0") is State.RUNNING
 
 
 def test_a_requeued_job_waits_for_its_former_life_and_no_other_job_does(
@@ -63,12 +63,12 @@ def test_a_requeued_job_waits_for_its_former_life_and_no_other_job_does(
     def sleep(seconds: float) -> None:
         waited.append(seconds)
         if len(waited) == 3:
-            silent(folder, FORMER_LIFE_S + 5)
+            silent(folder, REQUEUE_GRACE_S + 5)
 
     monkeypatch.setattr(run_lock, "WATCH_S", 0.0)
     monkeypatch.setattr(worker.time, "sleep", sleep)
-    assert not worker._take_claim(folder, "7_1") and not worker._take_claim(folder, None) and not waited
-    assert worker._take_claim(folder, "7_0") and len(waited) == 3
+    assert not worker._take_lock(folder, "7_1") and not worker._take_lock(folder, None) and not waited
+    assert worker._take_lock(folder, "7_0") and len(waited) == 3
 
 
 def test_the_ledger_is_open_before_the_other_processes_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
