@@ -32,7 +32,7 @@ from benchmarks.views import OPERATORS, pictures
 from harness.components import Parts
 from harness.data.rng import ImageRng
 from harness.data.views import Views
-from harness.runtime import Compile, Place
+from harness.runtime import Compile, Runtime
 from harness.train.device import prepared_device
 from harness.train.torch_compile import compiled
 
@@ -238,7 +238,7 @@ def training(size: Size, device: str, top: float, clock: Clock) -> Section:
             began = time.perf_counter()
             try:
                 ours = Ours(split, parts, device=device, bfloat16=bfloat16)
-                with compiled(ours.method, Place(device=device, compile=mode), torch.device(device)):
+                with compiled(ours.method, Runtime(device=device, compile=mode), torch.device(device)):
                     whole, losses = variant(case, ours, began, top, size, section)
             except Exception as error:  # a compiler that a machine lacks must not take the other numbers with it
                 section.notes.append(f"{case}: {type(error).__name__}: {str(error).splitlines()[0]}")
@@ -259,7 +259,7 @@ def training(size: Size, device: str, top: float, clock: Clock) -> Section:
 
 def _train(device: str, size: Size, barrier: BarrierType) -> None:
     try:
-        prepared_device(Place(device=device, threads=1))
+        prepared_device(Runtime(device=device, threads=1))
         parts = parts_of(size.small_scale, size.small_batch)
         ours = Ours(pictures(size.small_images), parts, device=device, bfloat16=device == "cuda")
         ours.bare()
@@ -334,7 +334,7 @@ def main(argv: list[str] | None = None) -> int:
         print("no GPU is visible here; `--device cpu` rehearses with tiny sizes", file=sys.stderr)
         return 2
     size = Size() if device == "cuda" else TINY
-    prepared_device(Place(device=device, threads=1))
+    prepared_device(Runtime(device=device, threads=1))
     name = torch.cuda.get_device_name() if device == "cuda" else "no GPU, a rehearsal"
     method = "The fastest of two or three calls after a warm-up, each until the device is done."
     about = {"title": name, "method": method, "device": device, **record.circumstances()}

@@ -30,7 +30,7 @@ def train(changes: dict[str, object], answer: Connection | None = None) -> None:
     from harness import components
     from harness.config.experiment import load_scale
     from harness.config.grid import assign, normalised
-    from harness.runtime import Place
+    from harness.runtime import Runtime
     from harness.store.results import Store
     from harness.train.loop import execute
 
@@ -42,7 +42,7 @@ def train(changes: dict[str, object], answer: Connection | None = None) -> None:
         folder = Store(Path(results)).run(run.id)
         folder.create(run.spec())
         with contextlib.redirect_stdout(io.StringIO()):  # a line an epoch
-            execute(folder, [], Place(device="cpu", threads=1))
+            execute(folder, [], Runtime(device="cpu", threads=1))
     if answer is not None:
         answer.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, private_mib()))
 

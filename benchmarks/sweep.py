@@ -23,7 +23,7 @@ from rich.console import Console
 from benchmarks.clock import Contender, Effort, Timing, measure
 from benchmarks.record import OURS, Row, Section, Target
 from harness.config.experiment import Experiment, load_experiment
-from harness.runtime import Place
+from harness.runtime import Runtime
 from harness.store.results import RunFolder, Store, write_json
 from harness.sweep.local.pool import Pool
 from harness.sweep.plan.manifest import manifest
@@ -92,13 +92,13 @@ def finish(plan: Plan) -> None:
     for number, one in enumerate(plan.runs.values()):
         folder, run = one.folder, one.folder.id
         (folder.path / "evaluations").mkdir(parents=True)
-        value = {"run": run, "handle": evaluation.handle, "name": "linear", "label": "linear", "wall_seconds": 5.0}
+        value = {"run": run, "handle": evaluation.id, "name": "linear", "label": "linear", "wall_seconds": 5.0}
         value |= {"evaluation": evaluation.resolved, "values": {"top1": 40 + number % 97 / 10}, "code": "bench"}
         files = {
             folder.spec: {"id": run, "spec": one.run.spec()},
             folder.provenance: about,
             folder.outcome: {"run": run, "status": "trained", "epochs": 20, "steps": 780, "loss": 3.0},
-            folder.evaluation(evaluation.handle): value,
+            folder.evaluation(evaluation.id): value,
         }
         for path, held in files.items():
             path.write_text(json.dumps(held), encoding="utf-8")
@@ -106,7 +106,7 @@ def finish(plan: Plan) -> None:
     write_json(plan.store.experiment(plan.experiment.name, plan.experiment.scale.name), manifest(plan))
 
 
-def nothing(folder: RunFolder, asked: Sequence[object], place: Place) -> None:
+def nothing(folder: RunFolder, asked: Sequence[object], place: Runtime) -> None:
     """The work of a run without its compute."""
     write_json(folder.outcome, {"run": folder.id, "status": "diverged"})
 
@@ -124,7 +124,7 @@ class Silent:
 def start(results: Path, name: str, count: int) -> None:
     """``count`` runs in the local pool, one after the other."""
     folders = [Store(results).run(f"{name}{number:04d}") for number in range(count)]
-    Pool(folders, (), Place(device="cpu", threads=1), Silent(), jobs=1, execute=nothing).run()
+    Pool(folders, (), Runtime(device="cpu", threads=1), Silent(), jobs=1, execute=nothing).run()
 
 
 def plans_and_status(folder: Path, runs: int) -> dict[str, Timing]:

@@ -24,12 +24,11 @@ import harness.models
 import harness.objectives
 import harness.optim
 from harness.config import plugins, registry
-from harness.config import run as spec
 from harness.config.errors import Complaint, SpecError, nearest
 from harness.config.grid import COMPONENTS, OPTIONAL
 from harness.config.registry import Resolved, split_entry
+from harness.config.run import BranchSpec, Run, evaluation_id
 from harness.config.run import Evaluation as Evaluation
-from harness.config.run import Run, evaluation_handle
 from harness.data.views import Branch, Views
 from harness.methods.base import Method, Task
 from harness.models.encoder import Encoder
@@ -116,13 +115,13 @@ def _branches(complaints: list[Complaint], path: str, written: Any, defaults: Ma
             continue
         before = len(complaints)
         fields = {**one, "augment": _branch(complaints, f"{here}.augment", one["augment"], defaults)}
-        for unknown in fields.keys() - {*spec.Branch.model_fields}:
-            said = f"a branch has no field {unknown!r}: {nearest(unknown, spec.Branch.model_fields)}"
+        for unknown in fields.keys() - {*BranchSpec.model_fields}:
+            said = f"a branch has no field {unknown!r}: {nearest(unknown, BranchSpec.model_fields)}"
             complaints.append(Complaint(f"{here}.{unknown}", said))
         if len(complaints) > before:
             continue
         try:
-            resolved.append(spec.Branch.model_validate(registry.integral(fields)).model_dump(mode="json"))
+            resolved.append(BranchSpec.model_validate(registry.integral(fields)).model_dump(mode="json"))
         except ValidationError as error:
             complaints += [_invalid(one, here) for one in error.errors()]
     return resolved
@@ -146,7 +145,7 @@ def resolve_evaluations(tree: Mapping[str, Any], entries: list[Any]) -> list[Eva
             lambda entry=entry: _with_defaults(registry.evaluation, entry, tree["evaluations"]),
         )
         if resolved is not None:
-            asked.append(Evaluation(_label(resolved), evaluation_handle(resolved), resolved))
+            asked.append(Evaluation(_label(resolved), evaluation_id(resolved), resolved))
     labels = [one.label for one in asked]
     complaints += [
         Complaint("evaluate", f"{label!r} is asked for twice") for label in set(labels) if labels.count(label) > 1

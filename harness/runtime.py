@@ -20,7 +20,7 @@ COMPILE: tuple[Compile, ...] = get_args(Compile)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class Runtime:
     """Device, threads, paths. ``device`` is ``auto``, ``cpu`` or ``cuda[:n]``; 0 threads leaves torch its own number.
 
     ``images_per_pass``: most images that a process takes through its networks at once; 0: its whole part of the batch

@@ -12,7 +12,7 @@ import pytest
 from harness import components
 from harness.config.experiment import load_experiment
 from harness.config.grid import expand, lookup
-from harness.config.run import Branch, Run
+from harness.config.run import BranchSpec, Run
 from harness.report.__main__ import main as report
 from harness.sweep.__main__ import main as sweep
 from harness.sweep.plan.cost import guess, similar
@@ -80,7 +80,7 @@ def test_names_mean_what_they_mean_in_both(folder: Path) -> None:
 
 def test_every_field_of_a_branch_makes_other_views(folder: Path) -> None:
     changed: dict[str, Any] = {"augment": "[crop, flip]", "count": 3, "size": 8}
-    assert {*changed} == {*Branch.model_fields}, "a field without a second value"
+    assert {*changed} == {*BranchSpec.model_fields}, "a field without a second value"
     usual = {"augment": "[crop]", "count": 2, "size": 16}
     trials = [usual, *(usual | {field: value} for field, value in changed.items())]
     runs = [resolved(folder, f"[{{{', '.join(f'{k}: {v}' for k, v in one.items())}}}]") for one in trials]

@@ -30,7 +30,7 @@ a comma ends a job's name for squeue, and the names are typed, linked to and giv
 """
 LONGEST_NAME = 100  # bytes: with the scale and what -o changed it is the name of a file, of 255 at the most
 
-Entry = str | dict[str, dict[str, Any] | None]
+EntryInFile = str | dict[str, dict[str, Any] | None]
 Grid = dict[str, list[Any] | dict[Literal["pairs"], list[str]]]
 Positive = Annotated[int, Field(ge=1)]
 Seeds = Annotated[int, Field(ge=1, le=10_000)]
@@ -47,14 +47,14 @@ def _not_empty(vary: list[Grid]) -> list[Grid]:
     return vary
 
 
-def _evaluates(entries: list[Entry]) -> list[Entry]:
+def _evaluates(entries: list[EntryInFile]) -> list[EntryInFile]:
     """What nobody evaluates says nothing."""
     if not entries:
         raise ValueError("evaluate is empty: name at least one evaluation, such as linear")
     return entries
 
 
-Evaluate = Annotated[list[Entry], AfterValidator(_evaluates)]
+Evaluate = Annotated[list[EntryInFile], AfterValidator(_evaluates)]
 Grids = Annotated[list[Grid], AfterValidator(_not_empty)]
 
 
@@ -93,9 +93,9 @@ class ScaleViews(BaseModel):
     """``views:`` of a scale."""
 
     model_config = _STRICT
-    shared: list[Entry] = []
-    both: list[Entry] = []
-    targeted: list[Entry] = []
+    shared: list[EntryInFile] = []
+    both: list[EntryInFile] = []
+    targeted: list[EntryInFile] = []
     branches: list[dict[str, Any]] = []
 
 
@@ -106,15 +106,15 @@ class ScaleFile(BaseModel):
     title: str
     note: str = Field(description="One sentence: how this scale differs from the paper's setting.")
     paper_scale: bool = False
-    data: Entry
+    data: EntryInFile
     augmentations: dict[str, dict[str, Any]] = Field(description="What a bare augmentation name means here.")
     views: ScaleViews
-    method: Entry
-    encoder: Entry
+    method: EntryInFile
+    encoder: EntryInFile
     norm: dict[str, Any]
-    head: Entry
-    objective: Entry | None = None
-    optimizer: Entry
+    head: EntryInFile
+    objective: EntryInFile | None = None
+    optimizer: EntryInFile
     schedule: dict[str, Any]
     precision: Precision = "float32"
     evaluations: dict[str, dict[str, Any]] = Field(description="What a bare evaluation name means here.")
@@ -189,8 +189,8 @@ class Experiment:
         return int(self._at("runs"))
 
     @property
-    def evaluate(self) -> list[Entry]:
-        evaluate: list[Entry] = self._at("evaluate")
+    def evaluate(self) -> list[EntryInFile]:
+        evaluate: list[EntryInFile] = self._at("evaluate")
         return evaluate
 
     @property

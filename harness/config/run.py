@@ -21,7 +21,7 @@ DIGITS = 12
 class Neutral:
     """Marks a field that was added after results exist, as ``knob`` does for components (law 3)::
 
-        branches: Annotated[list[Branch], Neutral()] = []
+        branches: Annotated[list[BranchSpec], Neutral()] = []
 
     At its default it is left out of what is written and hashed. A specification without the field means that default,
     which therefore may never change.
@@ -43,15 +43,17 @@ class Part(BaseModel):
         return written
 
 
-class Branch(Part):
+class BranchSpec(Part):
     """``count`` views of an image, each with draws of its own; ``size`` in pixels where it is not the data set's."""
+
+    model_config = ConfigDict(title="Branch")
 
     augment: list[Resolved] = []
     count: Annotated[int, Field(ge=1)] = 1
     size: Annotated[int, Field(ge=8)] | None = None
 
 
-class Views(Part):
+class ViewsSpec(Part):
     """Which augmentations make the views of an image: once, on both branches, on the first branch only.
 
     Or, in place of the latter two, on the views of each of ``branches``.
@@ -60,10 +62,10 @@ class Views(Part):
     shared: list[Resolved] = []
     both: list[Resolved] = []
     targeted: list[Resolved] = []
-    branches: Annotated[list[Branch], Neutral()] = []
+    branches: Annotated[list[BranchSpec], Neutral()] = []
 
 
-class Norm(Part):
+class NormSpec(Part):
     """Batch normalisation. ``groups`` divides the *global* batch, whatever the hardware (paper section 2.2)."""
 
     groups: Annotated[int, Field(ge=1)] = 1
@@ -71,7 +73,7 @@ class Norm(Part):
     eps: Annotated[float, Field(gt=0)] = 1e-5
 
 
-class Schedule(Part):
+class ScheduleSpec(Part):
     """How long and in what batches: ``batch_size`` counts images (a SimCLR batch holds twice as many views).
 
     No epochs at all is a run too: the network as its seed makes it, evaluated, the floor under every table.
@@ -92,14 +94,14 @@ class Run(Part):
     """
 
     data: Resolved
-    views: Views
+    views: ViewsSpec
     method: Resolved
     encoder: Resolved
-    norm: Norm
+    norm: NormSpec
     head: Resolved
     objective: Annotated[Resolved | None, Neutral()] = None
     optimizer: Resolved
-    schedule: Schedule
+    schedule: ScheduleSpec
     precision: Precision = "float32"
     seed: Annotated[int, Field(ge=0)] = 0
 
@@ -126,7 +128,7 @@ def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
-def evaluation_handle(resolved: Resolved) -> str:
+def evaluation_id(resolved: Resolved) -> str:
     """``linear-1a2b3c4d``: an evaluation's own identity, hence its file name beneath a run."""
     (name,) = resolved
     return f"{name}-{identity(resolved, 8)}"
@@ -137,5 +139,5 @@ class Evaluation:
     """One evaluation an experiment asks for: ``label`` in tables (``linear@z``), ``handle`` on disk."""
 
     label: str
-    handle: str
+    id: str
     resolved: Resolved

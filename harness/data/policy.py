@@ -21,10 +21,10 @@ from harness.config.registry import Examples, augmentation
 from harness.data.ops import tone, warp
 from harness.data.rng import ImageRng
 
-Step = tuple[str, float, int | None]
+PolicyStep = tuple[str, float, int | None]
 """Operator, probability, strength (None where it has none)."""
 
-POLICIES: dict[str, tuple[tuple[Step, Step], ...]] = {
+POLICIES: dict[str, tuple[tuple[PolicyStep, PolicyStep], ...]] = {
     "imagenet": (
         (("Posterize", 0.4, 8), ("Rotate", 0.6, 9)),
         (("Solarize", 0.6, 5), ("AutoContrast", 0.6, None)),

@@ -10,7 +10,7 @@ Arguments = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Source:
+class TorchvisionSource:
     """A class of ``torchvision.datasets`` and what makes it each split; ``lacks``: why there is no such thing."""
 
     cls: str = ""
@@ -25,29 +25,31 @@ def _by(key: str, train: Any, test: Any, validation: Any = None, **also: Any) ->
     return {"train": {key: train, **also}, "test": {key: test, **also}, "validation": held}
 
 
-SOURCES: dict[str, Source] = {
+SOURCES: dict[str, TorchvisionSource] = {
     # --- Table 8, in its order
-    "food101": Source("Food101", **_by("split", "train", "test")),
-    "cifar10": Source(**_by("train", True, False)),
-    "cifar100": Source("CIFAR100", **_by("train", True, False)),
-    "birdsnap": Source(lacks="torchvision has no Birdsnap"),
-    "sun397": Source(lacks="torchvision's SUN397 comes without the partitions that the paper's first split is one of"),
-    "cars": Source("StanfordCars", **_by("split", "train", "test")),
-    "aircraft": Source("FGVCAircraft", **_by("split", "train", "test", "val", annotation_level="variant")),
-    "voc2007": Source("VOCDetection", **_by("image_set", "train", "test", "val", year="2007")),
-    "dtd": Source("DTD", **_by("split", "train", "test", "val", partition=1)),
-    "pets": Source("OxfordIIITPet", **_by("split", "trainval", "test")),
-    "caltech101": Source("Caltech101", test=None),
-    "flowers102": Source("Flowers102", **_by("split", "train", "test", "val")),
+    "food101": TorchvisionSource("Food101", **_by("split", "train", "test")),
+    "cifar10": TorchvisionSource(**_by("train", True, False)),
+    "cifar100": TorchvisionSource("CIFAR100", **_by("train", True, False)),
+    "birdsnap": TorchvisionSource(lacks="torchvision has no Birdsnap"),
+    "sun397": TorchvisionSource(
+        lacks="torchvision's SUN397 comes without the partitions that the paper's first split is one of"
+    ),
+    "cars": TorchvisionSource("StanfordCars", **_by("split", "train", "test")),
+    "aircraft": TorchvisionSource("FGVCAircraft", **_by("split", "train", "test", "val", annotation_level="variant")),
+    "voc2007": TorchvisionSource("VOCDetection", **_by("image_set", "train", "test", "val", year="2007")),
+    "dtd": TorchvisionSource("DTD", **_by("split", "train", "test", "val", partition=1)),
+    "pets": TorchvisionSource("OxfordIIITPet", **_by("split", "trainval", "test")),
+    "caltech101": TorchvisionSource("Caltech101", test=None),
+    "flowers102": TorchvisionSource("Flowers102", **_by("split", "train", "test", "val")),
     # --- others
-    "country211": Source("Country211", **_by("split", "train", "test", "valid")),
-    "fashion_mnist": Source("FashionMNIST", **_by("train", True, False)),
-    "gtsrb": Source("GTSRB", **_by("split", "train", "test")),
-    "imagenette": Source("Imagenette", **_by("split", "train", "val")),
-    "kmnist": Source("KMNIST", **_by("train", True, False)),
-    "mnist": Source("MNIST", **_by("train", True, False)),
-    "rendered_sst2": Source("RenderedSST2", **_by("split", "train", "test", "val")),
-    "stl10": Source("STL10", **_by("split", "train", "test")),
-    "svhn": Source("SVHN", **_by("split", "train", "test")),
-    "usps": Source("USPS", **_by("train", True, False)),
+    "country211": TorchvisionSource("Country211", **_by("split", "train", "test", "valid")),
+    "fashion_mnist": TorchvisionSource("FashionMNIST", **_by("train", True, False)),
+    "gtsrb": TorchvisionSource("GTSRB", **_by("split", "train", "test")),
+    "imagenette": TorchvisionSource("Imagenette", **_by("split", "train", "val")),
+    "kmnist": TorchvisionSource("KMNIST", **_by("train", True, False)),
+    "mnist": TorchvisionSource("MNIST", **_by("train", True, False)),
+    "rendered_sst2": TorchvisionSource("RenderedSST2", **_by("split", "train", "test", "val")),
+    "stl10": TorchvisionSource("STL10", **_by("split", "train", "test")),
+    "svhn": TorchvisionSource("SVHN", **_by("split", "train", "test")),
+    "usps": TorchvisionSource("USPS", **_by("train", True, False)),
 }

@@ -11,7 +11,8 @@ from torch import Tensor
 from harness.config.errors import SpecError
 from harness.config.registry import augmentation
 from harness.data.augment import Augmentation, Crop, Flip
-from harness.data.datasets import Split, Window
+from harness.data.datasets import Split
+from harness.data.folder import Window
 from harness.data.ops.geometry import repeated, unit
 from harness.data.rng import ImageRng
 

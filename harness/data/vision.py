@@ -33,7 +33,7 @@ def _known(name: str) -> str:
     return name
 
 
-class Picture(NamedTuple):
+class TorchvisionPicture(NamedTuple):
     """One image of a torchvision data set, decoded when it is asked for."""
 
     of: Any
@@ -133,7 +133,9 @@ class Torchvision:
             labels = labels_of(found)
         count = labels.shape[1] if labels.ndim == 2 else int(labels.max()) + 1
         known = getattr(found, "classes", None) or getattr(found, "categories", None) or range(count)
-        listing = Listing(tuple(Picture(found, i) for i in range(len(labels))), labels, tuple(map(str, known)))
+        listing = Listing(
+            tuple(TorchvisionPicture(found, i) for i in range(len(labels))), labels, tuple(map(str, known))
+        )
         return Files(listing, Frame(self.image_size, self.resize or self.image_size, self.interpolation))
 
 

@@ -142,7 +142,7 @@ def amount(by: float) -> str:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RecordComparison:
     """Of two records: what differs, and by which other component that is explained where it is.
 
     ``known`` are the labels that could be compared, ``own`` those that differ of themselves, ``doubtful`` those that
@@ -155,7 +155,7 @@ class Comparison:
     doubtful: Mapping[str, Sequence[str]]
 
     @classmethod
-    def of(cls, before: Record, today: Record) -> Comparison:
+    def of(cls, before: Record, today: Record) -> RecordComparison:
         """``before`` against ``today``: to the bit at one place, within :data:`TOLERANCE` at two."""
         known: dict[str, list[Mapping[str, Any]]] = {}
         raw: dict[str, list[tuple[Example, Difference]]] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,16 @@ from harness.config.registry import REGISTRIES, Resolved
 from harness.data.datasets import Dataset, Resident
 from harness.data.rng import ImageRng
 from harness.digests import rehearsal
+from harness.digests.rehearsal import Observation
 from harness.evaluate.measurement import recorded
-from harness.evaluate.resume_state import Interim, State
+from harness.evaluate.resume_state import ResumePoint, ResumeState
 from harness.evaluate.trained import Trained
 from harness.models.norm import Norm
 from harness.models.stochastic import drawing
 from harness.optim.schedules import Progress
 from harness.train import loop, trace
 
-Parts = Iterator[str | Tensor]
-Observer = Callable[[Any, Path], Parts]
+Observer = Callable[[Any, Path], Observation]
 
 BATCH = 16
 CLASSES = 7
@@ -59,11 +59,11 @@ def pixels(count: int = BATCH, size: int = 32) -> Tensor:
     return 0.7 * coarse + 0.3 * torch.rand(count, 3, size, size, generator=random)
 
 
-def of_augmentation(component: Any, folder: Path) -> Parts:
+def of_augmentation(component: Any, folder: Path) -> Observation:
     yield component(pixels(), ImageRng(seed=0, epoch=0, images=torch.arange(BATCH)))
 
 
-def of_dataset(component: Any, folder: Path) -> Parts:
+def of_dataset(component: Any, folder: Path) -> Observation:
     """Sizes and labels of the splits, and four images of each: whole."""
     files: Callable[[Path], AbstractContextManager[None]] = getattr(component, "tiny_files", lambda _: nullcontext())
     with files(folder):
@@ -77,7 +77,7 @@ def of_dataset(component: Any, folder: Path) -> Parts:
                 yield from images if isinstance(images, list) else [images]
 
 
-def of_network(network: nn.Module, images: Tensor) -> Parts:
+def of_network(network: nn.Module, images: Tensor) -> Observation:
     """Structure, what is learned, output in training and in inference mode. Of gradients the loop's digests know."""
     yield trace.structure(network)
     yield from (name for name, one in network.named_parameters() if one.requires_grad)
@@ -90,7 +90,7 @@ def of_network(network: nn.Module, images: Tensor) -> Parts:
         yield network.eval()(images)
 
 
-def of_encoder(component: Any, folder: Path) -> Parts:
+def of_encoder(component: Any, folder: Path) -> Observation:
     norm = Norm()
     with torch.device("meta"):
         network = component.build(norm)
@@ -100,11 +100,11 @@ def of_encoder(component: Any, folder: Path) -> Parts:
     yield from of_network(network, images)
 
 
-def of_head(component: Any, folder: Path) -> Parts:
+def of_head(component: Any, folder: Path) -> Observation:
     yield from of_network(component.build(32, Norm()), torch.randn(12, 32))
 
 
-def of_objective(component: Any, folder: Path) -> Parts:
+def of_objective(component: Any, folder: Path) -> Observation:
     """The value and its gradient: of two views, or of logits where it takes labels."""
     z = [torch.randn(12, 5).requires_grad_() for _ in range(2)]
     if "label_smoothing" in vars(component):
@@ -116,7 +116,7 @@ def of_objective(component: Any, folder: Path) -> Parts:
     yield from torch.autograd.grad(loss, z)
 
 
-def of_optimizer(component: Any, folder: Path) -> Parts:
+def of_optimizer(component: Any, folder: Path) -> Observation:
     """The weights after three steps at the peak rate of a batch of 1024."""
     network = Layers(nn.Linear(6, 5), nn.Linear(5, 4))
     optimizer = component.build(network)
@@ -139,13 +139,13 @@ class Layers(nn.Sequential):
         return int(name.partition(".")[0])
 
 
-def of_schedule(component: Any, folder: Path) -> Parts:
+def of_schedule(component: Any, folder: Path) -> Observation:
     """The value at every step of four epochs of three steps each, and its bounds."""
     values = [component(Progress(step, 12, 3)) for step in range(12)]
     yield torch.tensor([*values, *component.extremes], dtype=torch.float64)
 
 
-def of_evaluation(component: Any, folder: Path) -> Parts:
+def of_evaluation(component: Any, folder: Path) -> Observation:
     """What it yields, and every state it could resume from: accuracies of a few images show too little."""
     run = rehearsal.tiny({**HOST, **getattr(component, "tiny_run", {})}, seed=5)
     parts = components.build(run)
@@ -156,7 +156,7 @@ def of_evaluation(component: Any, folder: Path) -> Parts:
     with torch.no_grad():  # running statistics near those of the data: else all features would be alike
         for _ in range(WARM):
             method.train().project(method.represent(train.images / 255))
-    states: list[State] = []
+    states: list[ResumeState] = []
 
     trained = Trained(
         method=method.eval(),
@@ -167,7 +167,7 @@ def of_evaluation(component: Any, folder: Path) -> Parts:
         device=device,
         root=folder,
         untrained=lambda: loop.seeded_method(parts, data, device),
-        interim=Interim(keep=lambda make, done: states.append(_copied({"done": done, **make()}))),
+        interim=ResumePoint(keep=lambda make, done: states.append(_copied({"done": done, **make()}))),
     )
     found = recorded(component(trained))
     yield from _flat(found)
@@ -197,7 +197,7 @@ def _copied(value: Any) -> Any:
     return [_copied(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def _flat(value: Any) -> Parts:
+def _flat(value: Any) -> Observation:
     """Names and words as they are, numbers as tensors."""
     if isinstance(value, Mapping):
         for key, inner in value.items():

@@ -19,12 +19,12 @@ from harness.config.run import Run, identity
 from harness.digests import rehearsal
 from harness.digests.compare import LOOP, LOOPS, RESUMED, SHARED, Example, Record, nested, trained_with
 from harness.digests.observe import HOST, observed
-from harness.digests.place import place
+from harness.digests.platform import platform_of
 from harness.store import provenance
 from harness.train import trace
 
 PROJECTIONS = 6
-LOOP_EXAMPLES: dict[str, list[tuple[dict[str, Any], dict[str, Any], Callable[[Run, Path], rehearsal.Parts]]]] = {
+LOOP_EXAMPLES: dict[str, list[tuple[dict[str, Any], dict[str, Any], Callable[[Run, Path], rehearsal.Observation]]]] = {
     LOOP: [
         ({}, rehearsal.LOOP, rehearsal.whole),
         ({"images_per_pass": 4}, rehearsal.LOOP, partial(rehearsal.whole, images_per_pass=4)),
@@ -57,7 +57,7 @@ def record(wanted: Collection[str] | None = None, said: Callable[[str], None] = 
             except LookupError as error:
                 said(str(error))
     seconds = round(time.process_time() - began, 1)
-    return Record(provenance.code_fingerprint(), place(), components, seconds=seconds)
+    return Record(provenance.code_fingerprint(), platform_of(), components, seconds=seconds)
 
 
 def examples_of(label: str) -> Iterator[Example]:

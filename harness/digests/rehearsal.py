@@ -21,12 +21,12 @@ from harness import components, distributed
 from harness.config import registry
 from harness.config.grid import assign
 from harness.config.run import Run
-from harness.runtime import Place, Rank
+from harness.runtime import Rank, Runtime
 from harness.store.results import RunFolder, Store
 from harness.train import checkpoint, loop
 from harness.train.stop import Interrupted
 
-Parts = Iterator[str | Tensor]
+Observation = Iterator[str | Tensor]
 
 TINY: dict[str, Any] = {
     "data": {"synthetic": {"train_images": 20, "test_images": 8, "image_size": 16}},
@@ -54,7 +54,7 @@ LOOP: dict[str, Any] = {
 ONE_GROUP: dict[str, Any] = {**LOOP, "norm.groups": 1}
 """Whose batch statistics two processes share."""
 
-HERE = Place(device="cpu", threads=1)
+HERE = Runtime(device="cpu", threads=1)
 STOPPED_AFTER = 3
 """Steps: the third of four is the first of the second epoch."""
 
@@ -80,14 +80,14 @@ def folder_of(run: Run, root: Path) -> RunFolder:
     return folder
 
 
-def whole(run: Run, root: Path, images_per_pass: int = 0) -> Parts:
+def whole(run: Run, root: Path, images_per_pass: int = 0) -> Observation:
     """What the loop leaves of ``run``: its losses and its final state."""
     folder = folder_of(run, root / "whole")
     _execute(folder, replace(HERE, images_per_pass=images_per_pass))
     yield from _left(folder)
 
 
-def resumed(run: Run, root: Path) -> Parts:
+def resumed(run: Run, root: Path) -> Observation:
     """The same of a run that was asked to stop within an epoch, and went on from its checkpoint.
 
     Only in a process's main thread, where alone Python hears signals.
@@ -114,7 +114,7 @@ def resumed(run: Run, root: Path) -> Parts:
     yield from _left(folder)
 
 
-def shared(run: Run, root: Path) -> Parts:
+def shared(run: Run, root: Path) -> Observation:
     """The same of a run that two processes shared."""
     folder = folder_of(run, root / "shared")
     meeting = f"file://{root}/meeting"
@@ -147,12 +147,12 @@ def _take_part(folder: str, meeting: str, rank: int) -> None:
         distributed.shutdown()
 
 
-def _execute(folder: RunFolder, place: Place) -> None:
+def _execute(folder: RunFolder, runtime: Runtime) -> None:
     with contextlib.redirect_stdout(io.StringIO()):
-        loop.execute(folder, [], place)
+        loop.execute(folder, [], runtime)
 
 
-def _left(folder: RunFolder) -> Parts:
+def _left(folder: RunFolder) -> Observation:
     for line in folder.metrics.read_text(encoding="utf-8").splitlines():
         for name, value in sorted(json.loads(line).items()):
             yield name

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from harness.doctor.finding import Finding, Level, show
+from harness.doctor.finding import Finding, Severity, show
 from harness.doctor.here import check_here
 from harness.doctor.needs import check_needs
 from harness.doctor.slurm import check_slurm
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     console = Screen(goes_on=False)
     show(console, found())
-    faults = sum(one.level is Level.FAIL for one in seen)
+    faults = sum(one.level is Severity.FAIL for one in seen)
     console.print()
     if faults:
         console.print(f"{faults} of {len(seen)} would make a sweep fail; what to do stands beneath each.", style="red")

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 
-class Level(StrEnum):
+class Severity(StrEnum):
     """How bad it is."""
 
     OK = "ok"
@@ -19,33 +19,33 @@ class Level(StrEnum):
     FAIL = "FAIL"  # a sweep would fail
 
 
-STYLES = {Level.OK: "green", Level.NOTE: "cyan", Level.WARN: "yellow", Level.FAIL: "bold red"}
+STYLES = {Severity.OK: "green", Severity.NOTE: "cyan", Severity.WARN: "yellow", Severity.FAIL: "bold red"}
 
 
 @dataclass(frozen=True)
 class Finding:
     """What was looked at, what was seen, and what to do about it."""
 
-    level: Level
+    level: Severity
     about: str
     seen: str
     remedy: str = ""
 
 
 def ok(about: str, seen: str) -> Finding:
-    return Finding(Level.OK, about, seen)
+    return Finding(Severity.OK, about, seen)
 
 
 def note(about: str, seen: str, remedy: str = "") -> Finding:
-    return Finding(Level.NOTE, about, seen, remedy)
+    return Finding(Severity.NOTE, about, seen, remedy)
 
 
 def warn(about: str, seen: str, remedy: str) -> Finding:
-    return Finding(Level.WARN, about, seen, remedy)
+    return Finding(Severity.WARN, about, seen, remedy)
 
 
 def fail(about: str, seen: str, remedy: str) -> Finding:
-    return Finding(Level.FAIL, about, seen, remedy)
+    return Finding(Severity.FAIL, about, seen, remedy)
 
 
 def show(console: Console, findings: Iterable[Finding]) -> None:

@@ -12,14 +12,14 @@ from torch import Tensor
 from harness.config.registry import Examples, evaluation
 from harness.evaluate.measurement import Measurements, Unavailable, finite
 from harness.evaluate.trained import Trained
-from harness.objectives.contrastive import Contrastive as Objective
+from harness.objectives.contrastive import Contrastive
 
 _ROWS = 1024
 
 
 @evaluation("contrastive")
 @dataclass(frozen=True, kw_only=True)
-class Contrastive:
+class ContrastiveAccuracy:
     """Yields ``top1`` (percent), ``entropy`` (nats) and ``candidates``, over two training views of ``split``.
 
     For the first view of each image the ``candidates`` are the second views of ``examples`` images, its own among
@@ -40,7 +40,7 @@ class Contrastive:
     def __call__(self, trained: Trained) -> Measurements:
         """Deterministic given ``trained.seed``. Raises :class:`Unavailable` without a contrastive objective."""
         objective = getattr(trained.method, "objective", None)
-        if not isinstance(objective, Objective):
+        if not isinstance(objective, Contrastive):
             raise Unavailable("the contrastive task needs a run with a contrastive objective")
         if len(trained.views.sizes) < 2:
             raise Unavailable("the contrastive task needs a run with two views of every image")

@@ -21,7 +21,7 @@ from harness.data import augment
 from harness.data.rng import ImageRng
 from harness.evaluate.linear import accuracies
 from harness.evaluate.measurement import Convergence, Measurements
-from harness.evaluate.resume_state import Interim
+from harness.evaluate.resume_state import ResumePoint
 from harness.evaluate.standardize import Standard
 from harness.evaluate.trained import Features, Trained
 
@@ -119,7 +119,7 @@ class HeadInformation:
         yield "convergence", convergence
         yield "collapsed", standard.collapse
 
-    def fit(self, x: Tensor, answers: Tensor, classes: int, seed: int, interim: Interim | None = None) -> nn.Module:
+    def fit(self, x: Tensor, answers: Tensor, classes: int, seed: int, interim: ResumePoint | None = None) -> nn.Module:
         """The MLP after all epochs over features [N, D] and answers [N]."""
         order = torch.Generator().manual_seed(seed)
         width, hidden = x.shape[1], self.hidden_dim or x.shape[1]
@@ -128,7 +128,7 @@ class HeadInformation:
             probe = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, classes)).to(x.device)
         optimizer = torch.optim.Adam(probe.parameters(), lr=self.lr)
         batch = min(self.batch_size, len(x))
-        interim, begin = interim or Interim(), 0
+        interim, begin = interim or ResumePoint(), 0
         if held := interim.take():
             begin = held["epoch"]
             probe.load_state_dict(held["probe"])

@@ -26,7 +26,7 @@ from harness.data.rng import ImageRng
 from harness.data.views import Batch, Views, batches
 from harness.evaluate import logistic
 from harness.evaluate.measurement import Convergence, Unavailable, finite
-from harness.evaluate.resume_state import Interim, State
+from harness.evaluate.resume_state import ResumePoint, ResumeState
 from harness.evaluate.standardize import Standard
 from harness.evaluate.trained import EVALUATION_DRAWS, Trained
 from harness.models.norm import BatchNorm
@@ -148,7 +148,7 @@ def train(
     *,
     seed: int,
     device: torch.device,
-    interim: Interim | None = None,
+    interim: ResumePoint | None = None,
 ) -> None:
     """Fit all weights, random crop and flip alone; the batch is the split where that is smaller.
 
@@ -157,7 +157,7 @@ def train(
     network.train()
     settings = SGD(lr=recipe.lr, momentum=recipe.momentum, nesterov=True, weight_decay=recipe.weight_decay)
     optimizer = settings.build(network)
-    interim, begin = interim or Interim(), 0
+    interim, begin = interim or ResumePoint(), 0
     if held := interim.take():
         begin = held["step"]
         network.load_state_dict(held["network"])
@@ -174,7 +174,7 @@ def train(
     interim.keep(partial(_state, recipe.steps, network, optimizer), 1.0)
 
 
-def _state(step: int, network: Classifier, optimizer: torch.optim.Optimizer) -> State:
+def _state(step: int, network: Classifier, optimizer: torch.optim.Optimizer) -> ResumeState:
     """Made only when it is written down: there is a step every few milliseconds, and the state is the whole network."""
     return {"step": step, "network": network.state_dict(), "optimizer": optimizer.state_dict()}
 

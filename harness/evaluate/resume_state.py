@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-State = dict[str, Any]
+ResumeState = dict[str, Any]
 """Tensors, numbers, strings, lists and dicts: what a checkpoint holds."""
 
 
-def keep_nothing(make: Callable[[], State], done: float) -> None:
+def keep_nothing(make: Callable[[], ResumeState], done: float) -> None:
     """Of an evaluation that nobody interrupts."""
 
 
@@ -23,7 +23,7 @@ def go_on() -> None:
 
 
 @dataclass
-class Interim:
+class ResumePoint:
     """What is left of an earlier attempt, and where to leave what a later one needs.
 
     ``held`` is that state, if there is any. ``keep`` is called between two steps, with a function that makes the state
@@ -32,22 +32,22 @@ class Interim:
     written but what was last offered to ``keep``: what that function reads must not change until the next ``keep``.
     """
 
-    held: State | None = None
-    keep: Callable[[Callable[[], State], float], None] = keep_nothing
+    held: ResumeState | None = None
+    keep: Callable[[Callable[[], ResumeState], float], None] = keep_nothing
     check: Callable[[], None] = go_on
 
-    def take(self) -> State | None:
+    def take(self) -> ResumeState | None:
         """What an earlier attempt left, once: a second training of the same evaluation begins at its beginning."""
         held, self.held = self.held, None
         return held
 
-    def part(self, held: State | None, first: float, last: float, **around: Any) -> Interim:
+    def part(self, held: ResumeState | None, first: float, last: float, **around: Any) -> ResumePoint:
         """For one of several trainings, from the share ``first`` to ``last`` of the work.
 
         ``held`` is what this training left; ``around`` is kept beside its state, which is called ``part``.
         """
 
-        def keep(make: Callable[[], State], done: float) -> None:
+        def keep(make: Callable[[], ResumeState], done: float) -> None:
             self.keep(lambda: {**around, "part": make()}, first + (last - first) * done)
 
-        return Interim(held, keep, self.check)
+        return ResumePoint(held, keep, self.check)

@@ -15,7 +15,7 @@ from harness.data.datasets import Dataset, Split
 from harness.data.rng import ImageRng
 from harness.data.views import Batch, Views, batches
 from harness.evaluate.measurement import finite
-from harness.evaluate.resume_state import Interim
+from harness.evaluate.resume_state import ResumePoint
 from harness.methods.base import Method
 
 Features = Literal["h", "z"]
@@ -55,7 +55,7 @@ class Trained:
     device: torch.device
     root: Path = Path("data")
     untrained: Callable[[], Method] | None = None
-    interim: Interim = field(default_factory=Interim)
+    interim: ResumePoint = field(default_factory=ResumePoint)
     own: Mapping[str, Any] = field(default_factory=dict)
     looked_at: Mapping[str, Any] = field(default_factory=dict)
     fitted: dict[Any, Any] = field(default_factory=dict, repr=False)

@@ -24,7 +24,7 @@ from harness.data.datasets import Dataset, Split
 from harness.evaluate import label_training, logistic
 from harness.evaluate.label_training import Classifier, Recipe, Weights
 from harness.evaluate.measurement import Divergence, Measurements, Unavailable
-from harness.evaluate.resume_state import Interim
+from harness.evaluate.resume_state import ResumePoint
 from harness.evaluate.scores import Measure, measured
 from harness.evaluate.standardize import Standard
 from harness.evaluate.trained import Trained
@@ -213,7 +213,7 @@ class TransferFineTune(Transfer):
         before = trained.interim.take() or {"scores": []}
         scores: list[float] = before["scores"]
 
-        def interim() -> Interim:
+        def interim() -> ResumePoint:
             first, trainings = len(scores), len(tried) + 1
             around = first / trainings, (first + 1) / trainings
             return trained.interim.part(before.pop("part", None), *around, scores=list(scores))
@@ -232,7 +232,7 @@ class TransferFineTune(Transfer):
         yield "convergence", label_training.reached(network, both, seed=trained.seed, device=trained.device)
 
     def _trained(
-        self, trained: Trained, data: Dataset, known: Split, rate: float, decay: float, interim: Interim
+        self, trained: Trained, data: Dataset, known: Split, rate: float, decay: float, interim: ResumePoint
     ) -> Classifier:
         """What a training on ``known`` makes of the networks."""
         momentum = min(10 / max(len(known) // self.batch_size, 1), 0.1)

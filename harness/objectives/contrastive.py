@@ -30,7 +30,7 @@ Negatives = Literal["both_views", "other_view"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class ContrastiveBatch:
     """Anchors [A, D], the candidates [C, D] they meet, and where each anchor's positive and itself are.
 
     ``positive`` int64 [A] indexes the candidates; so does ``itself``, which is ``None`` where the anchor is not
@@ -52,7 +52,7 @@ class Comparison:
         return every.gather(1, self.positive[:, None]), every, negative
 
 
-def comparisons(projections: Sequence[Tensor], *, normalize: bool, negatives: Negatives) -> list[Comparison]:
+def comparisons(projections: Sequence[Tensor], *, normalize: bool, negatives: Negatives) -> list[ContrastiveBatch]:
     """What is compared with what, across all ranks and with gradient to all of them.
 
     ``both_views``: the 2B anchors of this rank meet all 2BW projections but themselves (equation 1).
@@ -66,13 +66,13 @@ def comparisons(projections: Sequence[Tensor], *, normalize: bool, negatives: Ne
     place = distributed.rank() * len(local[0]) + torch.arange(len(local[0]), device=first.device)
     if negatives == "other_view":
         return [
-            Comparison(anchors=local[0], candidates=second, positive=place, itself=None),
-            Comparison(anchors=local[1], candidates=first, positive=place, itself=None),
+            ContrastiveBatch(anchors=local[0], candidates=second, positive=place, itself=None),
+            ContrastiveBatch(anchors=local[1], candidates=first, positive=place, itself=None),
         ]
     here, there = torch.cat([place, place + len(first)]), torch.cat([place + len(first), place])
     both = torch.cat([first, second])
     anchors = both if distributed.world() == 1 else torch.cat(local)
-    return [Comparison(anchors=anchors, candidates=both, positive=there, itself=here)]
+    return [ContrastiveBatch(anchors=anchors, candidates=both, positive=there, itself=here)]
 
 
 class Contrastive(ABC):

@@ -73,7 +73,7 @@ def read_json(path: Path | str) -> Any:
 
 
 @dataclass(frozen=True)
-class Seen:
+class RunStatus:
     """The state of one run, and what was read to know it."""
 
     state: State
@@ -135,13 +135,13 @@ class RunFolder:
     def weights(self) -> Path:
         return self.checkpoints / "final.pt"
 
-    def evaluation(self, handle: str) -> Path:
+    def evaluation(self, evaluation_id: str) -> Path:
         """The file of one evaluation, e.g. ``evaluations/linear-1a2b3c4d.json``."""
-        return self.path / "evaluations" / f"{handle}.json"
+        return self.path / "evaluations" / f"{evaluation_id}.json"
 
-    def partial(self, handle: str) -> Path:
+    def partial(self, evaluation_id: str) -> Path:
         """Where an evaluation that was cut off goes on from."""
-        return self.checkpoints / f"{handle}.part.pt"
+        return self.checkpoints / f"{evaluation_id}.part.pt"
 
     def create(self, spec: dict[str, Any]) -> None:
         """Write ``run.json`` if it is not there. Raises :class:`StoreError` if another specification is."""
@@ -151,12 +151,14 @@ class RunFolder:
         elif held.get("spec") != spec:
             raise StoreError(f"{self.spec}: holds another specification under the same id; move the folder away")
 
-    def missing(self, handles: Iterable[str]) -> list[str]:
-        """The evaluations among ``handles`` that are not there, valid and of this run."""
-        return [handle for handle, held in self._evaluations(handles).items() if held is None]
+    def missing(self, evaluation_ids: Iterable[str]) -> list[str]:
+        """The evaluations among ``evaluation_ids`` that are not there, valid and of this run."""
+        return [evaluation_id for evaluation_id, held in self._evaluations(evaluation_ids).items() if held is None]
 
-    def _evaluations(self, handles: Iterable[str]) -> dict[str, Any]:
-        return {handle: self._held(f"evaluations/{handle}.json", "values") for handle in handles}
+    def _evaluations(self, evaluation_ids: Iterable[str]) -> dict[str, Any]:
+        return {
+            evaluation_id: self._held(f"evaluations/{evaluation_id}.json", "values") for evaluation_id in evaluation_ids
+        }
 
     def read(self, name: str) -> Any:
         """As :func:`read_json`, of a file of this run. For readers of very many: to make a path takes as long."""
@@ -169,31 +171,31 @@ class RunFolder:
             raise StoreError(f"{self.path}/{name}: does not belong to run {self.id}; move it away")
         return held
 
-    def state(self, handles: Iterable[str] = ()) -> State:
+    def state(self, evaluation_ids: Iterable[str] = ()) -> State:
         """Derived from the files alone, most certain evidence first."""
-        return self.look(handles).state
+        return self.status(evaluation_ids).state
 
-    def look(self, handles: Iterable[str] = ()) -> Seen:
+    def status(self, evaluation_ids: Iterable[str] = ()) -> RunStatus:
         """The state with what was read for it, each file once."""
         found: dict[str, Any] = {}
         try:
             outcome = self._held("outcome.json", "status")
             if outcome is not None:
                 if outcome["status"] == "diverged":
-                    return Seen(State.DIVERGED)
-                found = self._evaluations(handles)
+                    return RunStatus(State.DIVERGED)
+                found = self._evaluations(evaluation_ids)
                 if None not in found.values():
-                    return Seen(State.DONE, found)
+                    return RunStatus(State.DONE, found)
             locked = self.lock_state()
             if locked is not None:
-                return Seen(locked, found)
+                return RunStatus(locked, found)
             if self.failure.exists():
-                return Seen(State.FAILED, found)
+                return RunStatus(State.FAILED, found)
         except StoreError:
-            return Seen(State.BROKEN)
+            return RunStatus(State.BROKEN)
         if self.cancelled.exists():
-            return Seen(State.CANCELLED, found)
-        return Seen(State.TODO if outcome is None else State.TRAINED, found)
+            return RunStatus(State.CANCELLED, found)
+        return RunStatus(State.TODO if outcome is None else State.TRAINED, found)
 
     def clear_leftovers(self) -> None:
         """Remove what processes that were killed inside a write left behind. Only for whoever holds the claim."""

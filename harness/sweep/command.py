@@ -21,18 +21,18 @@ from harness.runtime import Compile, check_compiler
 from harness.store.provenance import code_fingerprint
 from harness.store.results import Store
 from harness.sweep.display.live import many, say, were
-from harness.sweep.display.tables import show_claims, show_plan, show_purchase
-from harness.sweep.display.unavailable import show_gaps, show_lacking
+from harness.sweep.display.tables import show_claims, show_plan, show_selection
+from harness.sweep.display.unavailable import show_lacking, show_unavailable
 from harness.sweep.local import run_local
 from harness.sweep.local.pool import Outcome
-from harness.sweep.local.resources import Crew, crew
-from harness.sweep.plan.budget import Offer, Purchase, buy
-from harness.sweep.plan.cost import Bill, Prices, bill
+from harness.sweep.local.resources import Allocation, allocate
+from harness.sweep.plan.budget import Candidates, Selection, select
+from harness.sweep.plan.cost import CostEstimate, Prices, estimate
 from harness.sweep.plan.manifest import check_names, record
 from harness.sweep.plan.plan import Plan, PlannedRun, make_plan
 from harness.sweep.plan.preflight import check_data, check_processes, lacking, other_data, remarks
 from harness.sweep.plan.retry import as_retried, forget
-from harness.sweep.plan.unavailable import gaps
+from harness.sweep.plan.unavailable import unavailable_of
 from harness.sweep.slurm.config import altered, find_cluster
 
 STOPPED = 130
@@ -44,71 +44,71 @@ def sweep(asked: argparse.Namespace, console: Console, store: Store, experiments
     look = partial(make_plan, store=store, overrides=read_overrides(asked.overrides), code=code_fingerprint())
     plans = [as_retried(look(one)) if asked.retry else look(one) for one in experiments]
     check_choice(asked.only, asked.seeds, plans)
-    offer: Offer = [(plan, _chosen(asked, plan)) for plan in plans]
-    purchase = _purchase(asked, console, offer) if asked.budget else None
-    offer = [(plan, _bought(purchase, runs)) for plan, runs in offer]
-    files = sum(bool(runs) for _, runs in offer)  # that share the cap on jobs
+    candidates: Candidates = [(plan, _chosen(asked, plan)) for plan in plans]
+    selection = _selection(asked, console, candidates) if asked.budget else None
+    candidates = [(plan, _selected(selection, runs)) for plan, runs in candidates]
+    files = sum(bool(runs) for _, runs in candidates)  # that share the cap on jobs
     if asked.plan:
-        code = max(_plan_only(asked, console, plan, runs, files) for plan, runs in offer)
+        code = max(_plan_only(asked, console, plan, runs, files) for plan, runs in candidates)
         _would_be_refused(console, [partial(check_names, plans)])  # two of these files may have one name
         return code
     check_names(plans)
-    if not _ready(asked, console, offer):
+    if not _ready(asked, console, candidates):
         return 2
     if asked.retry:
-        for plan, runs in offer:
+        for plan, runs in candidates:
             forget(plan, runs)
     worst = 0
     for index, plan in enumerate(plans):
         if index or asked.retry:
             plan = look(plan.experiment)  # what an earlier file trained is not to do any more
-        code = _one(asked, console, plan, _bought(purchase, _chosen(asked, plan)), files)
+        code = _one(asked, console, plan, _selected(selection, _chosen(asked, plan)), files)
         if code == STOPPED:
             return STOPPED
         worst = max(worst, code)
     return worst
 
 
-def _bought(purchase: Purchase | None, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
-    if purchase is None:
+def _selected(selection: Selection | None, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
+    if selection is None:
         return list(runs)
-    order = {run: place for place, run in enumerate(purchase.bought)}
+    order = {run: place for place, run in enumerate(selection.selected)}
     return sorted((one for one in runs if one.folder.id in order), key=lambda one: order[one.folder.id])
 
 
-def _ready(asked: argparse.Namespace, console: Console, offer: Offer) -> bool:
+def _ready(asked: argparse.Namespace, console: Console, candidates: Candidates) -> bool:
     """Check and ask for all files before the first starts; False for no. Raises :class:`SpecError`."""
     here: dict[str, PlannedRun] = {}
     costs = []
-    for plan, runs in offer:
+    for plan, runs in candidates:
         if _cluster(asked, plan) is None:
             new = [one for one in runs if one.folder.id not in here]
             costs.append(_show_here(asked, console, plan, new, chosen=len(runs))[1])
             if runs:
                 show_lacking(console, lacking(plan.evaluations, asked.data))
             here |= {one.folder.id: one for one in runs}
-    for plan, runs in offer:
+    for plan, runs in candidates:
         _show_remarks(asked, console, plan, runs)
     check_data(here.values(), asked.data)
     check_processes(here.values(), asked.processes_per_run or 1, asked.images_per_pass or 0, _compile(asked))
     if here:
         check_compiler(_compile(asked), "cuda" if _crew(asked, len(here)).gpus else "cpu")
-    if len(offer) > 1:  # of one file alone, whoever submits it checks the same before anything is written
-        _check_submissions(asked, offer)
+    if len(candidates) > 1:  # of one file alone, whoever submits it checks the same before anything is written
+        _check_submissions(asked, candidates)
     if not costs:
         return True
     whole = replace(costs[0], wall_seconds=sum(one.wall_seconds for one in costs))
     return run_local.confirm_long(console, whole, yes=asked.yes)
 
 
-def _check_submissions(asked: argparse.Namespace, offer: Offer) -> None:
+def _check_submissions(asked: argparse.Namespace, candidates: Candidates) -> None:
     """The checks of :func:`harness.sweep.slurm.submit.sweep_on`, of every file that is to be submitted."""
     from harness.sweep.slurm import queue
 
     queued: Collection[str] | None = None
-    for plan, runs in offer:
+    for plan, runs in candidates:
         if (cluster := _cluster(asked, plan)) is not None:
-            queued = queue.look(plan.store).runs if queued is None else queued
+            queued = queue.query(plan.store).runs if queued is None else queued
             missing = [one for one in runs if one.folder.id not in queued]
             check_data(missing, asked.data)
             check_processes(missing, cluster[1].processes_per_run, cluster[1].images_per_pass, cluster[1].compile)
@@ -168,10 +168,10 @@ def _submit(asked: argparse.Namespace, console: Console, plan: Plan, runs: Seque
 
 def _show_here(
     asked: argparse.Namespace, console: Console, plan: Plan, runs: Sequence[PlannedRun], chosen: int
-) -> tuple[Prices, Bill]:
+) -> tuple[Prices, CostEstimate]:
     here = _crew(asked, len(runs))
     prices = run_local.prices_here(plan.store, plan.evaluations, here, asked.data)
-    cost = bill(prices, runs, plan.evaluations, here.jobs)
+    cost = estimate(prices, runs, plan.evaluations, here.jobs)
     many = f"{here.jobs} at a time" if here.jobs > 1 else "one at a time"
     many += f", {here.processes} processes each" if here.processes > 1 else ""
     show_plan(console, plan, cost, f"here, {many}" + (" on GPUs" if here.gpus else ""), data=asked.data, chosen=chosen)
@@ -181,7 +181,7 @@ def _show_here(
 def _run_here(asked: argparse.Namespace, console: Console, plan: Plan, runs: Sequence[PlannedRun]) -> int:
     here = _crew(asked, len(runs))
     prices = run_local.prices_here(plan.store, plan.evaluations, here, asked.data)
-    cost = bill(prices, runs, plan.evaluations, here.jobs)
+    cost = estimate(prices, runs, plan.evaluations, here.jobs)
     record(plan)
     outcome = None
     if runs:
@@ -199,10 +199,10 @@ def _run_here(asked: argparse.Namespace, console: Console, plan: Plan, runs: Seq
 def _show_gaps(console: Console, plan: Plan, outcome: Outcome | None) -> None:
     """Of the runs that ran just now as their files have it, of the others as planned."""
     ran = outcome.causes if outcome else {}
-    labels = {one.handle: one.label for one in plan.evaluations}
-    found = [gap for one in plan.runs.values() if one.folder.id not in ran for gap in one.gaps]
-    found += [gap for run in ran for gap in gaps(plan.store.run(run).look(labels))]
-    show_gaps(console, found, labels)
+    labels = {one.id: one.label for one in plan.evaluations}
+    found = [unavailable for one in plan.runs.values() if one.folder.id not in ran for unavailable in one.unavailable]
+    found += [unavailable for run in ran for unavailable in unavailable_of(plan.store.run(run).status(labels))]
+    show_unavailable(console, found, labels)
 
 
 def _compile(asked: argparse.Namespace) -> Compile:
@@ -210,8 +210,8 @@ def _compile(asked: argparse.Namespace) -> Compile:
     return found
 
 
-def _crew(asked: argparse.Namespace, runs: int) -> Crew:
-    return crew(runs, asked.jobs, asked.processes_per_run or 1)
+def _crew(asked: argparse.Namespace, runs: int) -> Allocation:
+    return allocate(runs, asked.jobs, asked.processes_per_run or 1)
 
 
 def verdict(console: Console, plan: Plan, of: Collection[PlannedRun], left: int, *, clean: bool, stopped: bool) -> int:
@@ -257,23 +257,25 @@ def check_choice(only: Sequence[str], seeds: Collection[int] | None, plans: Sequ
             raise SpecError(f"--seeds {seed}: {names} has {has}")
 
 
-def _purchase(asked: argparse.Namespace, console: Console, offer: Offer) -> Purchase:
+def _selection(asked: argparse.Namespace, console: Console, candidates: Candidates) -> Selection:
     """Spend the budget on all files together, at the prices of the place where they would run."""
-    store, wanted = offer[0][0].store, [one for plan, _ in offer for one in plan.evaluations]
-    cluster = _cluster(asked, offer[0][0])
+    store, wanted = candidates[0][0].store, [one for plan, _ in candidates for one in plan.evaluations]
+    cluster = _cluster(asked, candidates[0][0])
     queued: Collection[str] = ()
     if cluster is None:
-        prices = run_local.prices_here(store, wanted, _crew(asked, sum(len(runs) for _, runs in offer)), asked.data)
+        prices = run_local.prices_here(
+            store, wanted, _crew(asked, sum(len(runs) for _, runs in candidates)), asked.data
+        )
     else:
         from harness.sweep.slurm import queue
         from harness.sweep.slurm.submit import prices_on
 
         prices = prices_on(store, wanted, cluster[1], asked.data)
-        queued = queue.look(store, read_only=asked.plan).runs
-        offer = [(plan, [one for one in runs if one.folder.id not in queued]) for plan, runs in offer]
-    purchase = buy(offer, prices, asked.budget, queued)
-    show_purchase(console, purchase)
-    return purchase
+        queued = queue.query(store, read_only=asked.plan).runs
+        candidates = [(plan, [one for one in runs if one.folder.id not in queued]) for plan, runs in candidates]
+    selection = select(candidates, prices, asked.budget, queued)
+    show_selection(console, selection)
+    return selection
 
 
 def _cluster(asked: argparse.Namespace, plan: Plan) -> Any:

@@ -1,4 +1,4 @@
-"""``--status``, ``--logs``, ``--cancel``: from files, with SLURM's queue as further evidence. No torch."""
+"""``--status``, ``--logs``, ``--cancel``: from files, with SLURM's queue as further breaker. No torch."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from harness.sweep.display.console import agreed
 from harness.sweep.display.failures import OPEN, endings, show_endings
 from harness.sweep.display.live import many, progress, say
 from harness.sweep.display.tables import show_failures, show_stuck
-from harness.sweep.display.unavailable import show_gaps
-from harness.sweep.local.circuit_breaker import HOLD_AFTER, Evidence
+from harness.sweep.display.unavailable import show_unavailable
+from harness.sweep.local.circuit_breaker import HOLD_AFTER, CircuitBreaker
 from harness.sweep.plan import studies
-from harness.sweep.plan.unavailable import Gap, gaps
+from harness.sweep.plan.unavailable import UnavailableEvaluation, unavailable_of
 from harness.sweep.slurm import queue
 from harness.sweep.slurm.submissions import submissions
 
@@ -86,29 +86,29 @@ def status(console: Console, store: Store, keys: Sequence[str]) -> int:
     if not chosen:
         say(console, f"{store.root}: nothing was swept here yet")
         return 0
-    jobs_now = queue.look(store)
+    jobs_now = queue.query(store)
     counts: dict[str, Counter[str]] = {}
     running: dict[str, RunFolder] = {}
     failed: dict[str, RunFolder] = {}
     ended: dict[str, tuple[RunFolder, State]] = {}
     broken: list[str] = []
-    weightless: set[str] = set()
+    weights_missing: set[str] = set()
     labels: dict[str, str] = {}
     evaluations: dict[str, str] = {}
-    found: dict[tuple[str, ...], Gap] = {}  # of each run once, however many sweeps share it
+    found: dict[tuple[str, ...], UnavailableEvaluation] = {}  # of each run once, however many sweeps share it
     for name, held in chosen.items():
         named = runs_of(store, held)
         labels |= named
-        seen = {run: store.run(run).look(held["evaluations"].values()) for run in named}
+        seen = {run: store.run(run).status(held["evaluations"].values()) for run in named}
         states = {run: one.state for run, one in seen.items()}
-        evaluations |= {handle: label for label, handle in held["evaluations"].items()}
-        found |= {(run, *gap): gap for run, one in seen.items() for gap in gaps(one)}
+        evaluations |= {evaluation_id: label for label, evaluation_id in held["evaluations"].items()}
+        found |= {(run, *gap): gap for run, one in seen.items() for gap in unavailable_of(one)}
         counts[name] = Counter(_word(state, jobs_now.runs.get(run)) for run, state in states.items())
         running |= {run: store.run(run) for run, state in states.items() if state is State.RUNNING}
         failed |= {run: store.run(run) for run, state in states.items() if state is State.FAILED}
         ended |= {run: (store.run(run), state) for run, state in states.items() if run not in jobs_now.runs}
         broken += [run for run, state in states.items() if state is State.BROKEN]
-        weightless |= {run for run, state in states.items() if state is State.TRAINED and not _weights(store, run)}
+        weights_missing |= {run for run, state in states.items() if state is State.TRAINED and not _weights(store, run)}
     _show_counts(console, counts)
     show_stuck(console, jobs_now.stuck)
     _show_running(console, running, labels)
@@ -117,10 +117,10 @@ def status(console: Console, store: Store, keys: Sequence[str]) -> int:
     _show_held(console, store, [run for run, (_, state) in ended.items() if state in OPEN])
     for run in broken:
         say(console, f"{store.run(run).path}: unreadable files; sweep --plan says which", style="red")
-    if weightless:
-        lack = f"{many(len(weightless), 'run')} {'lacks' if len(weightless) == 1 else 'lack'} evaluations"
+    if weights_missing:
+        lack = f"{many(len(weights_missing), 'run')} {'lacks' if len(weights_missing) == 1 else 'lack'} evaluations"
         say(console, f"{lack}, and the weights are not here; sweep --plan says which", style="yellow")
-    show_gaps(console, found.values(), evaluations)
+    show_unavailable(console, found.values(), evaluations)
     return 1 if failed or broken else 0
 
 
@@ -206,14 +206,14 @@ def cancel(console: Console, store: Store, keys: Sequence[str], ids: Sequence[st
     Exit code 1 if SLURM did not cancel every job: the same command tries again.
     """
     chosen = manifests(store, keys)
-    handles = {run: held["evaluations"].values() for held in chosen.values() for run in runs_of(store, held)}
+    evaluation_ids = {run: held["evaluations"].values() for held in chosen.values() for run in runs_of(store, held)}
     for one in ids:
-        if not any(run.startswith(one) for run in handles):
+        if not any(run.startswith(one) for run in evaluation_ids):
             raise SpecError(f"--only {one}: no run of {', '.join(chosen) or store.root} begins so")
     if ids:
-        handles = {run: wanted for run, wanted in handles.items() if run.startswith(tuple(ids))}
-    open_ = [run for run, wanted in handles.items() if not store.run(run).state(wanted).finished]
-    jobs_now = queue.look(store)
+        evaluation_ids = {run: wanted for run, wanted in evaluation_ids.items() if run.startswith(tuple(ids))}
+    open_ = [run for run, wanted in evaluation_ids.items() if not store.run(run).state(wanted).finished]
+    jobs_now = queue.query(store)
     alive = [run for run in open_ if run in jobs_now.runs or store.run(run).lock_state() is State.RUNNING]
     if not alive:
         say(console, "Nothing is running or queued.")
@@ -262,6 +262,6 @@ def _show_held(console: Console, store: Store, waiting: Collection[str]) -> None
     for submission in reversed(submissions(store)):  # what came of a run is said by the newest that has it
         runs = left & {run for chunk in submission.chunks for task in chunk.tasks for run in task}
         left -= runs
-        if runs and (why := Evidence(submission.folder).held()):
+        if runs and (why := CircuitBreaker(submission.folder).held()):
             said = f"{len(runs)} held back, for {HOLD_AFTER} died alike before any had succeeded: {why}"
             say(console, f"{said}; mend it and sweep again", style="red")

@@ -22,7 +22,7 @@ from rich.console import Console
 from harness import distributed
 from harness.config.errors import SpecError
 from harness.config.experiment import load_experiment
-from harness.runtime import COMPILE, Place, Rank, check_compiler
+from harness.runtime import COMPILE, Rank, Runtime, check_compiler
 from harness.store.attempts import Attempt, cause_of
 from harness.store.causes import Cause
 from harness.store.provenance import code_fingerprint
@@ -114,7 +114,7 @@ def work(asked: argparse.Namespace, me: Rank, console: Console) -> int:
     distributed.shutdown()
     say(console, f"{len(runs)} runs are missing; {me.world} processes share each")
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    place = Place(
+    runtime = Runtime(
         data=asked.data,
         device=asked.device,
         threads=max(1, cores() // here),
@@ -124,7 +124,7 @@ def work(asked: argparse.Namespace, me: Rank, console: Console) -> int:
     with Recording(plan.store, partial(say, console)) if me.rank == 0 and runs else nullcontext() as recording:
         for run in runs:
             folder = plan.store.run(run)
-            code = _share(Assignment(folder, tuple(plan.evaluations), place, rank=me))
+            code = _share(Assignment(folder, tuple(plan.evaluations), runtime, rank=me))
             say(console, f"{run}  {_ended(folder, code) if me.rank == 0 else ''}")
             if code not in (0, worker.EXIT_ELSEWHERE):
                 if recording is not None:

@@ -6,25 +6,24 @@ import os
 
 import torch
 
-from harness.runtime import Place
+from harness.runtime import Runtime
 from harness.train.memory import keep_memory
 
 
-def prepared_device(place: Place) -> torch.device:
-    """The device of ``place`` (``auto`` is the GPU where there is one), and torch's settings for it.
+def prepared_device(runtime: Runtime) -> torch.device:
+    """Return the device of ``runtime`` (``auto``: the GPU where there is one), and configure torch for it.
 
-    float32 is float32 on every device: torch would let cuDNN's convolutions round their inputs to TF32 (10 bits),
-    which is another precision, not another place. Who wants speed says ``precision: bfloat16``, and then this concerns
-    only what stays in float32: crops, the objective, evaluations. cuDNN times its algorithms once per shape and keeps
-    the fastest: but for operators that are applied to some images only, the training of a run has one shape.
+    TF32 is switched off: torch would let cuDNN's convolutions round their inputs to 10 bits, so that a run's
+    ``precision: float32`` would mean something else on a GPU. For speed, use ``precision: bfloat16``. cuDNN's benchmark
+    mode is on: apart from operators that act on some images only, all batches of a run have one shape.
     """
-    if place.threads:
-        torch.set_num_threads(place.threads)
+    if runtime.threads:
+        torch.set_num_threads(runtime.threads)
         said = os.environ.get("OMP_NUM_THREADS", "")
-        if said and said.partition(",")[0].strip() != str(place.threads):  # torchrun sets it, whatever a user wants
-            share = f"{place.threads} threads, this run's share of the cores"
+        if said and said.partition(",")[0].strip() != str(runtime.threads):  # torchrun sets it, whatever a user wants
+            share = f"{runtime.threads} threads, this run's share of the cores"
             print(f"OMP_NUM_THREADS={said} is not heeded, since it is no number or torchrun's: {share}", flush=True)
-    name = ("cuda" if torch.cuda.is_available() else "cpu") if place.device == "auto" else place.device
+    name = ("cuda" if torch.cuda.is_available() else "cpu") if runtime.device == "auto" else runtime.device
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.benchmark = True

@@ -15,9 +15,9 @@ from harness.components import Evaluation
 from harness.config.errors import SpecError
 from harness.config.registry import evaluation as evaluations
 from harness.evaluate.measurement import recorded
-from harness.evaluate.resume_state import Interim, State
+from harness.evaluate.resume_state import ResumePoint, ResumeState
 from harness.evaluate.trained import Trained
-from harness.runtime import Place
+from harness.runtime import Runtime
 from harness.store import provenance
 from harness.store.results import RunFolder, write_json
 from harness.train import checkpoint
@@ -26,34 +26,34 @@ from harness.train.stop import Interrupted, check_ours
 
 
 def evaluate(
-    folder: RunFolder, asked: Sequence[Evaluation], trained: Trained, place: Place, stop: threading.Event
+    folder: RunFolder, asked: Sequence[Evaluation], trained: Trained, runtime: Runtime, stop: threading.Event
 ) -> None:
     """Write one file for every evaluation that is missing; each has its own identity and never retrains.
 
     Raises :class:`Interrupted` after a signal.
     """
-    missing = set(folder.missing(one.handle for one in asked))
+    missing = set(folder.missing(one.id for one in asked))
     for one in asked:
-        if one.handle not in missing:
+        if one.id not in missing:
             continue
         if stop.is_set():
             raise Interrupted(f"stopped by a signal before {one.label}")
         report_progress(folder, f"evaluating {one.label}")
         trained.looked_at = dict(trained.own)
-        interim = Resumable(folder, one, place, stop, trained)
-        trained.interim = Interim(interim.resume(), interim.keep, interim.check)
+        interim = Resumable(folder, one, runtime, stop, trained)
+        trained.interim = ResumePoint(interim.resume(), interim.keep, interim.check)
         found = recorded(evaluations.build(one.resolved)(trained))
         numbers = ", ".join(f"{name} {value:.2f}" for name, value in found["values"].items())
         said = "diverged" if "diverged" in found else found.get("unavailable", numbers)
         print(f"{one.label}: {said}", flush=True)
         interim.check_data()
         seen = {key: trained.looked_at[key] for key in ("digest", "images") if key in trained.looked_at}
-        check_ours(folder, folder.evaluation(one.handle))
+        check_ours(folder, folder.evaluation(one.id))
         write_json(
-            folder.evaluation(one.handle),
+            folder.evaluation(one.id),
             {
                 "run": folder.id,
-                "handle": one.handle,
+                "handle": one.id,
                 "name": next(iter(one.resolved)),
                 "label": one.label,
                 "evaluation": one.resolved,
@@ -68,18 +68,18 @@ def evaluate(
 
 @dataclass
 class Resumable:
-    """The resume point of one evaluation, ``checkpoints/<handle>.part.pt``, written every ``checkpoint_minutes``."""
+    """The checkpoint of one evaluation: ``checkpoints/<id>.part.pt``, written every ``checkpoint_minutes``."""
 
     folder: RunFolder
     asked: Evaluation
-    place: Place
+    runtime: Runtime
     stop: threading.Event
     trained: Trained
     earlier: float = 0.0
     began: float = field(default_factory=time.monotonic)
     begun_at: float = 0.0
     """The share that was done when this attempt began."""
-    latest: Callable[[], State] | None = None
+    latest: Callable[[], ResumeState] | None = None
     began_on: str | None = None
     """Digest of the data that an earlier attempt looked at; None where there was none, or it did not say."""
 
@@ -88,20 +88,20 @@ class Resumable:
 
     @property
     def path(self) -> Path:
-        return self.folder.partial(self.asked.handle)
+        return self.folder.partial(self.asked.id)
 
     def seconds(self) -> float:
         """Of this attempt and of those it resumed from."""
         return self.earlier + time.monotonic() - self.began
 
-    def resume(self) -> State | None:
+    def resume(self) -> ResumeState | None:
         """What an earlier attempt left, if the same code left it: a number is never of two codes."""
         held = checkpoint.load_whole(self.path, torch.device("cpu"))
         if held is None or held["run"] != self.folder.id or held["code"] != provenance.code_fingerprint():
             return None
         self.earlier, self.begun_at, self.began_on = held["seconds"], held["done"], held.get("data")
         print(f"{self.asked.label}: resumed at {held['done']:.0%}", flush=True)
-        state: State = held["state"]
+        state: ResumeState = held["state"]
         return state
 
     def check_data(self) -> None:
@@ -113,18 +113,18 @@ class Resumable:
                 f"{here}); bring that back, or remove this file to begin anew"
             )
 
-    def keep(self, make: Callable[[], State], done: float) -> None:
-        """As :class:`Interim` has it."""
+    def keep(self, make: Callable[[], ResumeState], done: float) -> None:
+        """As :class:`ResumePoint` has it."""
         self.check_data()
         self.latest = lambda: self._about(make(), done)
         self._tell(done)
-        if not self.stop.is_set() and time.monotonic() - self.saved >= 60 * self.place.checkpoint_minutes:
+        if not self.stop.is_set() and time.monotonic() - self.saved >= 60 * self.runtime.checkpoint_minutes:
             with made_up_for_later(self.path.name):
                 self._save()
         self.check()
 
     def check(self) -> None:
-        """As :class:`Interim` has it."""
+        """As :class:`ResumePoint` has it."""
         if self.stop.is_set():
             if self.latest is not None:
                 self._save()
@@ -135,14 +135,14 @@ class Resumable:
         checkpoint.save(self.path, self.latest())
         self.saved = time.monotonic()
 
-    def _about(self, state: State, done: float) -> dict[str, Any]:
+    def _about(self, state: ResumeState, done: float) -> dict[str, Any]:
         about: dict[str, Any] = {"run": self.folder.id, "code": provenance.code_fingerprint()}
         about |= {"data": self.trained.looked_at.get("digest"), "seconds": self.seconds()}
         return {**about, "done": done, "state": state}
 
     def _tell(self, done: float) -> None:
         now = time.monotonic()
-        if now - self.told < self.place.progress_s:
+        if now - self.told < self.runtime.progress_s:
             return
         self.told = now
         share = (done - self.begun_at) / max(now - self.began, 1e-9)  # a second

@@ -30,7 +30,7 @@ from harness.evaluate.trained import Trained
 from harness.methods.base import Method
 from harness.optim.optimizers import Rates, schedule_steps
 from harness.optim.schedules import Progress
-from harness.runtime import Place, check_graphs, passes
+from harness.runtime import Runtime, check_graphs, passes
 from harness.store import provenance
 from harness.store.results import RunFolder, StoreError, read_json, write_atomic, write_json
 from harness.train import checkpoint, trace
@@ -53,7 +53,7 @@ class Diverged(RuntimeError):
         self.step = step
 
 
-def execute(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> None:
+def execute(folder: RunFolder, asked: Sequence[Evaluation], runtime: Runtime) -> None:
     """Train the run of ``folder`` unless it is trained, then evaluate what is missing of ``asked``.
 
     Every file is written atomically into the run's own folder. Raises :class:`Interrupted` after a signal, and
@@ -63,11 +63,11 @@ def execute(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> Non
     run = Run.model_validate(read_json(folder.spec)["spec"])
     if run.id != folder.id:
         raise StoreError(f"{folder.spec}: its specification has the id {run.id}; move the folder away")
-    device = prepared_device(place)
+    device = prepared_device(runtime)
     parts = components.build(run)
-    dataset = parts.dataset.load(place.data)
+    dataset = parts.dataset.load(runtime.data)
     data = identity.described(dataset)
-    check_same_data(distributed.from_first(lambda: data), data, place, "the first process of this run has")
+    check_same_data(distributed.from_first(lambda: data), data, runtime, "the first process of this run has")
     method = seeded_method(parts, dataset, device)
     with stop_on_signal() as stop:
         known = distributed.from_first(lambda: read_json(folder.outcome))
@@ -75,15 +75,15 @@ def execute(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> Non
             for remark in identity.remarks(dataset):
                 print(remark, flush=True)
             try:
-                with compiled(method, place, device):
-                    Pretraining(folder, parts, dataset, method, place, device, stop, data=data).run()
+                with compiled(method, runtime, device):
+                    Pretraining(folder, parts, dataset, method, runtime, device, stop, data=data).run()
             except Diverged as divergence:
                 finish(folder, run, status="diverged", at_step=divergence.step)
                 return
         if not distributed.go_on_alone():
             return
         if known is not None:
-            if known["status"] == "diverged" or not folder.missing(one.handle for one in asked):
+            if known["status"] == "diverged" or not folder.missing(one.id for one in asked):
                 return
             if not folder.weights.exists():
                 raise StoreError(
@@ -91,7 +91,7 @@ def execute(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> Non
                     f"evaluated anew; move {folder.path} away to train it again"
                 )
             trained_on = (read_json(folder.provenance) or {}).get("data")
-            check_same_data(trained_on, data, place, "this run was trained on")
+            check_same_data(trained_on, data, runtime, "this run was trained on")
             method.load_state_dict(checkpoint.load(folder.weights, device)["method"])
         trained = Trained(
             method=method.eval(),
@@ -100,21 +100,21 @@ def execute(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> Non
             batch_size=run.schedule.batch_size,
             seed=run.seed,
             device=device,
-            root=place.data,
+            root=runtime.data,
             own=data,
             untrained=partial(seeded_method, parts, dataset, device),
         )
-        evaluate(folder, asked, trained, place, stop)
+        evaluate(folder, asked, trained, runtime, stop)
 
 
-def check_same_data(known: Mapping[str, Any] | None, here: Mapping[str, Any], place: Place, whose: str) -> None:
+def check_same_data(known: Mapping[str, Any] | None, here: Mapping[str, Any], runtime: Runtime, whose: str) -> None:
     """Raises :class:`SpecError` naming both where ``known`` (if it was recorded; else it may be any) is other data.
 
     ``whose`` goes before it in the message. Nothing is written before this is known: no number is of two data sets.
     """
     if known and known.get("digest") != here["digest"]:
         raise SpecError(
-            f"{place.data.absolute()}: other data than before under the same name: {whose} {identity.in_words(known)}, "
+            f"{runtime.data.absolute()}: other data of the same name: {whose} {identity.in_words(known)}, "
             f"here lies {identity.in_words(here)}; give the folder of data sets that holds the former (--data)"
         )
 
@@ -134,7 +134,7 @@ class Pretraining:
     parts: Parts
     dataset: Dataset
     method: Method
-    place: Place
+    runtime: Runtime
     device: torch.device
     stop: threading.Event
     history: list[dict[str, float]] = field(default_factory=list)
@@ -156,9 +156,9 @@ class Pretraining:
             raise ValueError(f"a batch of {batch_size} images is larger than the training set of {len(train)}")
         world = distributed.world()
         cuts = passes(
-            batch_size=batch_size, groups=run.norm.groups, world=world, images_per_pass=self.place.images_per_pass
+            batch_size=batch_size, groups=run.norm.groups, world=world, images_per_pass=self.runtime.images_per_pass
         )
-        check_graphs(self.place.compile, groups=run.norm.groups, world=world, passes=cuts)
+        check_graphs(self.runtime.compile, groups=run.norm.groups, world=world, passes=cuts)
         total_steps = run.schedule.epochs * steps_per_epoch
         warmup_steps, decay_steps = schedule_steps(
             images=len(train),
@@ -174,7 +174,7 @@ class Pretraining:
         # --- resume
         step, totals, seconds = self._resume(optimizers)
         self.first = (read_json(self.folder.provenance) or {}).get("first") if step else None
-        clock = Clock(self.folder, self.place, total_steps, steps_per_epoch, step, seconds)
+        clock = Clock(self.folder, self.runtime, total_steps, steps_per_epoch, step, seconds)
         self._write_provenance(clock, finished=False)
         split = train.to(self.device)
         self.method.train()
@@ -283,7 +283,7 @@ class Pretraining:
             return 0, {}, 0.0
         if state["run"] != self.parts.run.id:
             raise StoreError(f"{self.folder.checkpoints}: holds a checkpoint of run {state['run']}; move it away")
-        check_same_data(state.get("data"), self.data, self.place, "this run was begun on")
+        check_same_data(state.get("data"), self.data, self.runtime, "this run was begun on")
         self.method.load_state_dict(state["method"])
         kept = state["optimizers"] if "optimizers" in state else {"main": state["optimizer"]}  # of before players
         for player, one in optimizers.items():
@@ -305,7 +305,7 @@ class Pretraining:
     def _write_provenance(self, clock: Clock, *, finished: bool) -> None:
         gpu = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None
         about: dict[str, Any] = provenance.describe(gpu=gpu, threads=torch.get_num_threads())
-        about |= {"processes": distributed.world(), "compile": self.place.compile, "precision": self.precision}
+        about |= {"processes": distributed.world(), "compile": self.runtime.compile, "precision": self.precision}
         if self.method.evaluates != "encoder":
             about["evaluates"] = self.method.evaluates
         about["started"] = clock.started_at

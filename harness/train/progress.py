@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from harness.distributed import on_first_rank
-from harness.runtime import Place
+from harness.runtime import Runtime
 from harness.store.causes import DISK_ERRORS
 from harness.store.results import RunFolder, write_json
 
@@ -17,9 +17,9 @@ class Clock:
     """Throughput, estimated time left, the progress line, and when a checkpoint is due."""
 
     def __init__(
-        self, folder: RunFolder, place: Place, total_steps: int, steps_per_epoch: int, step: int, earlier: float
+        self, folder: RunFolder, runtime: Runtime, total_steps: int, steps_per_epoch: int, step: int, earlier: float
     ) -> None:
-        self.folder, self.place, self.earlier = folder, place, earlier
+        self.folder, self.runtime, self.earlier = folder, runtime, earlier
         self.total_steps, self.steps_per_epoch = total_steps, steps_per_epoch
         self.step = self.first_step = step
         self.images = 0
@@ -41,7 +41,7 @@ class Clock:
         """Once a step; writes ``progress.json`` every few seconds."""
         self.step = step
         self.images += images
-        if time.monotonic() - self.last_word >= self.place.progress_s:
+        if time.monotonic() - self.last_word >= self.runtime.progress_s:
             self.write()
 
     def eta_seconds(self) -> float:
@@ -69,11 +69,11 @@ class Clock:
         print(f"epoch {epoch}/{epochs}  {what}  {rate:,.0f} images/s  ETA {eta:,.0f} s", flush=True)
 
     def checkpoint_due(self) -> bool:
-        return time.monotonic() - self.last_save >= 60 * self.place.checkpoint_minutes
+        return time.monotonic() - self.last_save >= 60 * self.runtime.checkpoint_minutes
 
     def epoch_checkpoint_due(self) -> bool:
         """Not so often that saving takes more than a part in twenty: on a GPU, small epochs last seconds."""
-        gap = self.place.checkpoint_gap_s
+        gap = self.runtime.checkpoint_gap_s
         return time.monotonic() - self.last_save >= (max(gap, 20 * self.save_seconds) if gap else 0.0)
 
     def saved(self, began: float) -> None:
@@ -93,7 +93,7 @@ def report_progress(folder: RunFolder, stage: str, **about: Any) -> None:
 def made_up_for_later(what: str) -> Iterator[None]:
     """Where results cannot be written right now, say so and go on: the next write of this kind replaces this one.
 
-    Only for what a run can lose. To end it would give up its place on the cluster, and what it has not saved, for a
+    Only for what a run can lose. To end it would give up its turn on the cluster, and what it has not saved, for a
     disk that may have room again in a minute.
     """
     try:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import pytest
 from pydantic import Field, ValidationError
 
-from harness.config.run import Neutral, Norm, Part, Run, Schedule, Views, evaluation_handle, identity
+from harness.config.run import Neutral, NormSpec, Part, Run, ScheduleSpec, ViewsSpec, evaluation_id, identity
 
 SPEC: dict[str, Any] = {
     "data": {"cifar10": {"train_images": 10000}},
@@ -26,7 +26,7 @@ SPEC: dict[str, Any] = {
 
 def test_ids_are_pinned() -> None:
     assert Run.model_validate(SPEC).id == "539ff5e1a01d"
-    assert evaluation_handle({"linear": {"epochs": 100}}) == "linear-ef299c4e"
+    assert evaluation_id({"linear": {"epochs": 100}}) == "linear-ef299c4e"
 
 
 def test_the_specification_round_trips() -> None:
@@ -47,7 +47,7 @@ def test_defaults_are_part_of_the_identity() -> None:
     assert "precision" in Run.model_validate(without).spec()
 
 
-@pytest.mark.parametrize("owner", [Run, Views, Norm, Schedule])
+@pytest.mark.parametrize("owner", [Run, ViewsSpec, NormSpec, ScheduleSpec])
 def test_a_neutral_field_changes_no_identity_until_it_is_used(owner: type[Part]) -> None:
     """Also within another part, in every way of writing it, and when all seeds are hashed at once."""
 
@@ -58,7 +58,7 @@ def test_a_neutral_field_changes_no_identity_until_it_is_used(owner: type[Part])
     class Whole(Part):
         part: Later
 
-    old: dict[str, Any] = SPEC if owner is Run else SPEC.get(owner.__name__.lower(), {})
+    old: dict[str, Any] = SPEC if owner is Run else SPEC.get(owner.__name__.removesuffix("Spec").lower(), {})
     plain, explicit = Later.model_validate(old), Later.model_validate(old | {"later": [], "bounded": None})
     used = Later.model_validate(old | {"later": [2]})
     assert plain.model_dump() == explicit.model_dump() == owner.model_validate(old).model_dump()

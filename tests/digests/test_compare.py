@@ -15,9 +15,9 @@ from harness.digests.compare import (
     RESUMED,
     SHARED,
     TOLERANCE,
-    Comparison,
     Example,
     Record,
+    RecordComparison,
     Use,
     amount,
     evaluated_with,
@@ -55,7 +55,7 @@ def record(place: dict[str, str] = HERE, code: str = "a", **changed: float) -> R
 
 
 def own(*changed: str) -> set[str]:
-    return {*Comparison.of(record(), record(code="b", **dict.fromkeys(changed, 1.5))).own}
+    return {*RecordComparison.of(record(), record(code="b", **dict.fromkeys(changed, 1.5))).own}
 
 
 @pytest.mark.parametrize("by", [1e-5, 1e-3, 0.1])
@@ -77,9 +77,9 @@ def test_other_names_or_shapes_are_infinitely_far() -> None:
 
 def test_the_last_bit_counts_at_one_place_and_a_tolerance_at_two() -> None:
     before, little, much = record(), {"head_linear": 1 + 1e-6}, {"head_linear": 1 + 20 * TOLERANCE}
-    assert {*Comparison.of(before, record(**little)).own} == {"head linear"}
-    assert not Comparison.of(before, record(THERE, **little)).own
-    assert {*Comparison.of(before, record(THERE, **much)).own} == {"head linear"}
+    assert {*RecordComparison.of(before, record(**little)).own} == {"head linear"}
+    assert not RecordComparison.of(before, record(THERE, **little)).own
+    assert {*RecordComparison.of(before, record(THERE, **much)).own} == {"head linear"}
 
 
 def test_what_is_not_a_number_is_a_difference_of_bits() -> None:
@@ -115,13 +115,13 @@ def test_the_component_itself_is_named_and_not_what_its_examples_need(changed: l
 
 
 def test_what_another_component_hides_is_doubtful() -> None:
-    found = Comparison.of(record(), record(objective_nt_xent=2.0, method_simclr=2.0))
+    found = RecordComparison.of(record(), record(objective_nt_xent=2.0, method_simclr=2.0))
     assert found.doubtful == {"method simclr": ["objective nt_xent"]}
     before, today = record(), record(objective_nt_xent=2.0, method_simclr=2.0)
     second = one(1.0, ("head linear",), also=1)  # an example with another loss, which came to the same
     for each in (before, today):
         each.components["method simclr"] += (second,)  # type: ignore[index]
-    assert not Comparison.of(before, today).doubtful
+    assert not RecordComparison.of(before, today).doubtful
 
 
 def test_a_branch_that_was_not_taken_is_none_of_a_runs_business() -> None:
@@ -134,15 +134,15 @@ def test_a_branch_that_was_not_taken_is_none_of_a_runs_business() -> None:
         return Record("a", HERE, {"augmentation color": shown})
 
     taken, other = ([Use("augmentation color", {"order": order, "s": 0.7})] for order in ("fixed", "random"))
-    fixed = Comparison.of(code(1.0, 1.0), code(2.0, 1.0))
+    fixed = RecordComparison.of(code(1.0, 1.0), code(2.0, 1.0))
     assert [str(difference) for difference in fixed.about(taken)] and not fixed.about(other)
-    weak = Comparison.of(code(1.0, 1.0), code(1.0, 2.0))
+    weak = RecordComparison.of(code(1.0, 1.0), code(1.0, 2.0))
     assert weak.about(taken) and weak.about(other), "numbers are no branches"
     assert fixed.unknown([*taken, Use("head linear")]) == ["head linear"]
 
 
 def test_the_largest_difference_comes_first_and_once() -> None:
-    found = Comparison.of(record(), record(augmentation_color=1.001, head_linear=1.5))
+    found = RecordComparison.of(record(), record(augmentation_color=1.001, head_linear=1.5))
     used = [Use("augmentation color"), Use("head linear"), Use("augmentation color")]
     assert [difference.label for difference in found.about(used)] == ["head linear", "augmentation color"]
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from harness.config.registry import REGISTRIES, Registry
 from harness.data import views
 from harness.digests import record
-from harness.digests.compare import LOOP, RESUMED, SHARED, Comparison, Record
+from harness.digests.compare import LOOP, RESUMED, SHARED, Record, RecordComparison
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +41,7 @@ def changed(
     before = {label: unbroken[label].components[label] for label in watched}
     change()
     after = record.record(watched)
-    return {*Comparison.of(Record(after.code, after.place, before), after).own}
+    return {*RecordComparison.of(Record(after.code, after.place, before), after).own}
 
 
 def scaled(by: float) -> Callable[[Any], Any]:

@@ -13,7 +13,7 @@ import pytest
 
 from harness.data import fetch
 from harness.doctor import here
-from harness.doctor.finding import Finding, Level
+from harness.doctor.finding import Finding, Severity
 
 
 def test_python_is_as_new_as_the_package_asks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,15 +21,15 @@ def test_python_is_as_new_as_the_package_asks(monkeypatch: pytest.MonkeyPatch) -
     assert f'requires-python = ">={here.PYTHON[0]}.{here.PYTHON[1]}"' in text
     assert f'"torch>={here.TORCH[0]}.{here.TORCH[1]}"' in text
     assert f'"torchvision>={here.TORCHVISION[0]}.{here.TORCHVISION[1]}"' in text
-    assert here.python().level is Level.OK
+    assert here.python().level is Severity.OK
     monkeypatch.setattr(here, "PYTHON", (9, 0))
-    assert here.python().level is Level.FAIL
+    assert here.python().level is Severity.FAIL
 
 
 def test_a_torch_that_cannot_be_imported_is_a_fault_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     (found,) = here.torch_and_gpus()
-    assert found.level is Level.FAIL and "make install" in found.remedy
+    assert found.level is Severity.FAIL and "make install" in found.remedy
 
 
 def fake_torch(version: str, devices: int) -> Any:
@@ -44,14 +44,14 @@ def fake_torch(version: str, devices: int) -> Any:
 @pytest.mark.parametrize(
     ("version", "devices", "driver", "levels"),
     [
-        ("2.13.0+cpu", 0, 0, [Level.OK, Level.NOTE]),
-        ("2.13.0+cu128", 2, 2, [Level.OK, Level.OK]),
-        ("2.13.0+cpu", 0, 1, [Level.OK, Level.WARN]),
-        ("2.7.1", 0, 0, [Level.FAIL, Level.NOTE]),
+        ("2.13.0+cpu", 0, 0, [Severity.OK, Severity.NOTE]),
+        ("2.13.0+cu128", 2, 2, [Severity.OK, Severity.OK]),
+        ("2.13.0+cpu", 0, 1, [Severity.OK, Severity.WARN]),
+        ("2.7.1", 0, 0, [Severity.FAIL, Severity.NOTE]),
     ],
 )
 def test_torch_and_what_it_can_use(
-    monkeypatch: pytest.MonkeyPatch, version: str, devices: int, driver: int, levels: list[Level]
+    monkeypatch: pytest.MonkeyPatch, version: str, devices: int, driver: int, levels: list[Severity]
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", fake_torch(version, devices))
     monkeypatch.setitem(sys.modules, "torchvision", SimpleNamespace(__version__="0.25.0"))
@@ -63,7 +63,7 @@ def test_torch_and_what_it_can_use(
 
 def test_data_that_is_missing_damaged_or_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     missing = here.cifar10(tmp_path)
-    assert missing.level is Level.NOTE, "whoever names no experiment may need none of it"
+    assert missing.level is Severity.NOTE, "whoever names no experiment may need none of it"
     assert f"python -m harness.data cifar10 --root {tmp_path}" in missing.remedy
     folder = tmp_path / fetch.FOLDER
     folder.mkdir()
@@ -71,28 +71,28 @@ def test_data_that_is_missing_damaged_or_whole(tmp_path: Path, monkeypatch: pyte
     (folder / "a.bin").write_bytes(b"a")
     (folder / "b.bin").write_bytes(b"damaged")
     damaged = here.cifar10(tmp_path)
-    assert damaged.level is Level.FAIL and "b.bin" in damaged.seen and "a.bin" not in damaged.seen
+    assert damaged.level is Severity.FAIL and "b.bin" in damaged.seen and "a.bin" not in damaged.seen
     (folder / "b.bin").write_bytes(b"b")
-    assert here.cifar10(tmp_path).level is Level.OK
+    assert here.cifar10(tmp_path).level is Severity.OK
 
 
 def test_a_results_folder_is_tried_out_and_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(here, "filesystem", lambda path: "ext4")
     _room(monkeypatch, 100 * here.GB)
     (found,) = here.folder(tmp_path / "not" / "there" / "yet")
-    assert found.level is Level.OK and "on ext4, writable, 100 GB free" in found.seen
+    assert found.level is Severity.OK and "on ext4, writable, 100 GB free" in found.seen
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").touch()
     (found,) = here.folder(tmp_path / "file")
-    assert found.level is Level.FAIL and "is a file" in found.seen
+    assert found.level is Severity.FAIL and "is a file" in found.seen
 
 
 def _room(monkeypatch: pytest.MonkeyPatch, free: float) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
 
 
-@pytest.mark.parametrize(("free", "level"), [(0.5e9, Level.FAIL), (5e9, Level.WARN), (100e9, Level.OK)])
-def test_room_for_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: float, level: Level) -> None:
+@pytest.mark.parametrize(("free", "level"), [(0.5e9, Severity.FAIL), (5e9, Severity.WARN), (100e9, Severity.OK)])
+def test_room_for_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: float, level: Severity) -> None:
     monkeypatch.setattr(here, "filesystem", lambda path: "ext4")
     _room(monkeypatch, free)
     assert worst(here.folder(tmp_path)) is level
@@ -101,18 +101,18 @@ def test_room_for_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, f
 def test_results_in_memory_and_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _room(monkeypatch, 100 * here.GB)
     monkeypatch.setattr(here, "filesystem", lambda path: "tmpfs")
-    assert worst(here.folder(tmp_path)) is Level.WARN
+    assert worst(here.folder(tmp_path)) is Severity.WARN
 
     def refuse(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", refuse)
     (found,) = here.folder(tmp_path)
-    assert found.level is Level.FAIL and "Operation not permitted" in found.seen and list(tmp_path.iterdir()) == []
+    assert found.level is Severity.FAIL and "Operation not permitted" in found.seen and list(tmp_path.iterdir()) == []
 
 
-def worst(found: Any) -> Level:
-    order = list(Level)
+def worst(found: Any) -> Severity:
+    order = list(Severity)
     findings: list[Finding] = list(found)
     return max((one.level for one in findings), key=order.index)
 
@@ -126,4 +126,4 @@ def test_fewer_cores_than_the_machine_has_are_mentioned(monkeypatch: pytest.Monk
     monkeypatch.setattr(here, "cores", lambda: 1)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     found = here.processors()
-    assert found.level is Level.NOTE and found.seen.startswith("1 of 64")
+    assert found.level is Severity.NOTE and found.seen.startswith("1 of 64")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.doctor.finding import Finding, Level
+from harness.doctor.finding import Finding, Severity
 from harness.doctor.slurm import NEEDED, accounting, array_size, check_slurm, preemption, requeue
 
 CLUSTERS = Path(__file__).resolve().parents[2] / "experiments"
@@ -49,10 +49,10 @@ def by(found: list[Finding]) -> dict[str, Finding]:
 
 
 def test_no_slurm_is_no_fault_unless_it_was_asked_for(commands: Path, tmp_path: Path) -> None:
-    assert [one.level for one in look(tmp_path)] == [Level.NOTE]
-    assert [one.level for one in look(tmp_path, "local")] == [Level.NOTE]
+    assert [one.level for one in look(tmp_path)] == [Severity.NOTE]
+    assert [one.level for one in look(tmp_path, "local")] == [Severity.NOTE]
     (found,) = look(tmp_path, "slurm")
-    assert found.level is Level.FAIL and "sbatch, srun, squeue, scancel, scontrol" in found.seen and found.remedy
+    assert found.level is Severity.FAIL and "sbatch, srun, squeue, scancel, scontrol" in found.seen and found.remedy
 
 
 def test_a_cluster_that_there_is_none_of_is_no_fault_of_slurm(commands: Path, tmp_path: Path) -> None:
@@ -65,27 +65,27 @@ def test_half_a_slurm_is_a_fault(commands: Path, tmp_path: Path) -> None:
     install(commands)
     (commands / "srun").unlink()
     (found,) = look(tmp_path)
-    assert found.level is Level.FAIL and found.seen == "not on the PATH: srun"
+    assert found.level is Severity.FAIL and found.seen == "not on the PATH: srun"
 
 
 def test_a_controller_that_does_not_answer(commands: Path, tmp_path: Path) -> None:
     install(commands, scontrol="exit 1")
     (found,) = look(tmp_path)
-    assert found.level is Level.FAIL and "slurm 24.05 is installed, but no controller answers" in found.seen
+    assert found.level is Severity.FAIL and "slurm 24.05 is installed, but no controller answers" in found.seen
 
 
 def test_all_is_well(commands: Path, tmp_path: Path) -> None:
     install(commands)
     found = by(look(tmp_path))
     assert found["SLURM"].seen == "slurm 24.05, cluster pretend"
-    assert {one.level for name, one in found.items() if name != "shared"} == {Level.OK}
+    assert {one.level for name, one in found.items() if name != "shared"} == {Severity.OK}
 
 
 def test_jobs_that_would_be_refused(commands: Path, tmp_path: Path) -> None:
     refuse = "echo 'allocation failure: Requested node configuration is not available' >&2; exit 1"
     install(commands, sbatch=refuse)
     found = by(look(tmp_path))["cluster"]
-    assert found.level is Level.FAIL
+    assert found.level is Severity.FAIL
     assert "slurm.yaml would be refused: allocation failure: Requested node" in found.seen
     assert "gpus: 1 (or gres: 'gpu:TYPE:1'), cpus: 8, mem: 32G" in found.remedy
     install(commands, sbatch="echo 'sbatch: error: invalid partition specified: gpu' >&2; exit 1")
@@ -99,7 +99,7 @@ def test_the_longest_jobs_are_rehearsed_too_and_short_ones_warned_of(commands: P
     echo fine"""
     install(commands, sbatch=refuse)
     found = by(look(tmp_path))
-    assert found["cluster"].level is Level.OK and found["time"].level is Level.WARN
+    assert found["cluster"].level is Severity.OK and found["time"].level is Severity.WARN
     assert "the longest jobs that slurm.yaml may ask for" in found["time"].seen
     path = tmp_path / "site.yaml"
     path.write_text('time: "00:20:00"\n')
@@ -111,30 +111,30 @@ def test_a_cluster_file_with_a_typo_or_none_at_all(commands: Path, tmp_path: Pat
     path = tmp_path / "site.yaml"
     path.write_text("partion: gpu\n")
     found = by(look(tmp_path, str(path)))["cluster"]
-    assert found.level is Level.FAIL and "did you mean 'partition'?" in found.seen
+    assert found.level is Severity.FAIL and "did you mean 'partition'?" in found.seen
     assert "did you mean 'slurm'?" in by(look(tmp_path, "slrm"))["cluster"].seen
 
 
 @pytest.mark.parametrize(
     ("finding", "level"),
     [
-        (array_size({"MaxArraySize": "10001"}), Level.OK),
-        (array_size({"MaxArraySize": "0"}), Level.FAIL),
-        (accounting({"AccountingStorageType": "accounting_storage/none"}), Level.NOTE),
-        (requeue({"JobRequeue": "0"}), Level.OK),
-        (preemption({"PreemptType": "preempt/none"}), Level.OK),
-        (preemption({"PreemptType": "(null)"}), Level.OK),
-        (preemption({"PreemptType": "preempt/qos", "PreemptMode": "REQUEUE"}), Level.WARN),
-        (preemption({"PreemptType": "preempt/qos", "PreemptParameters": "send_user_signal"}), Level.OK),
+        (array_size({"MaxArraySize": "10001"}), Severity.OK),
+        (array_size({"MaxArraySize": "0"}), Severity.FAIL),
+        (accounting({"AccountingStorageType": "accounting_storage/none"}), Severity.NOTE),
+        (requeue({"JobRequeue": "0"}), Severity.OK),
+        (preemption({"PreemptType": "preempt/none"}), Severity.OK),
+        (preemption({"PreemptType": "(null)"}), Severity.OK),
+        (preemption({"PreemptType": "preempt/qos", "PreemptMode": "REQUEUE"}), Severity.WARN),
+        (preemption({"PreemptType": "preempt/qos", "PreemptParameters": "send_user_signal"}), Severity.OK),
     ],
     ids=str,
 )
-def test_what_settings_mean(finding: Finding, level: Level) -> None:
+def test_what_settings_mean(finding: Finding, level: Severity) -> None:
     assert finding.level is level
-    assert finding.remedy or level in (Level.OK, Level.NOTE), "a fault without a remedy helps nobody"
+    assert finding.remedy or level in (Severity.OK, Severity.NOTE), "a fault without a remedy helps nobody"
 
 
 def test_accounting_that_does_not_answer_is_only_mentioned(commands: Path) -> None:
     install(commands, sacct="echo 'sacct: error: slurm_persist_conn_open_without_init' >&2; exit 1")
     found = accounting({"AccountingStorageType": "accounting_storage/slurmdbd"})
-    assert found.level is Level.NOTE and "slurm_persist_conn" in found.seen
+    assert found.level is Severity.NOTE and "slurm_persist_conn" in found.seen

@@ -1,4 +1,4 @@
-"""Contrastive accuracy and entropy against a double loop over anchors and candidates."""
+"""ContrastiveAccuracy accuracy and entropy against a double loop over anchors and candidates."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from harness.evaluate import contrastive_accuracy
-from harness.evaluate.contrastive_accuracy import Contrastive, identify
+from harness.evaluate.contrastive_accuracy import ContrastiveAccuracy, identify
 from harness.evaluate.measurement import Unavailable
 from harness.evaluate.trained import Trained
-from harness.objectives.contrastive import Contrastive as Objective
-from harness.objectives.contrastive import CrossEntropy, MarginTriplet, NTLogistic, NTXent
+from harness.objectives.contrastive import Contrastive, CrossEntropy, MarginTriplet, NTLogistic, NTXent
 
 Make = Callable[..., Trained]
 
@@ -57,12 +56,12 @@ OBJECTIVES = [
 
 @pytest.mark.parametrize(("objective", "normalize", "temperature"), OBJECTIVES, ids=lambda one: str(one)[:60])
 def test_agrees_with_a_double_loop(
-    make_trained: Make, objective: Objective, normalize: bool, temperature: float
+    make_trained: Make, objective: Contrastive, normalize: bool, temperature: float
 ) -> None:
     trained = make_trained(objective=objective)
     (first, second), _ = trained.encode("test", trained.views, "z", shuffle=True)
     top1, entropy = by_loop(first, second, normalize, temperature)
-    values = dict(Contrastive(examples=50)(trained))
+    values = dict(ContrastiveAccuracy(examples=50)(trained))
     assert values == {
         "top1": pytest.approx(top1),
         "entropy": pytest.approx(entropy, rel=1e-4),
@@ -74,20 +73,20 @@ def test_candidates_are_disjoint_sets_of_the_split(make_trained: Make) -> None:
     trained = make_trained()
     (first, second), _ = trained.encode("test", trained.views, "z", shuffle=True)
     sets = [by_loop(first[at : at + 15], second[at : at + 15], True, 0.2) for at in (0, 15, 30)]
-    values = dict(Contrastive(examples=15)(trained))
+    values = dict(ContrastiveAccuracy(examples=15)(trained))
     assert values["top1"] == pytest.approx(sum(one[0] for one in sets) / 3)
     assert values["entropy"] == pytest.approx(sum(one[1] for one in sets) / 3, rel=1e-4)
     assert values["candidates"] == 15
 
 
 def test_a_small_split_is_one_set_and_says_so(make_trained: Make) -> None:
-    values = dict(Contrastive(examples=4096, split="validation")(make_trained(data={"validation_images": 20})))
+    values = dict(ContrastiveAccuracy(examples=4096, split="validation")(make_trained(data={"validation_images": 20})))
     assert values["candidates"] == 20
     assert values["entropy"] <= math.log(20)
 
 
 def test_equal_seeds_agree_and_others_do_not(make_trained: Make) -> None:
-    first, again, other = (dict(Contrastive()(make_trained(seed=seed))) for seed in (0, 0, 1))
+    first, again, other = (dict(ContrastiveAccuracy()(make_trained(seed=seed))) for seed in (0, 0, 1))
     assert first == again != other
 
 
@@ -118,4 +117,4 @@ def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_supervised_run_is_refused(make_trained: Make) -> None:
     with pytest.raises(Unavailable, match="contrastive objective"):
-        list(Contrastive()(make_trained(objective=CrossEntropy())))
+        list(ContrastiveAccuracy()(make_trained(objective=CrossEntropy())))

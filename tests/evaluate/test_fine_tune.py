@@ -16,7 +16,7 @@ from harness.evaluate import label_training
 from harness.evaluate.fine_tune import FineTune, few
 from harness.evaluate.label_training import Classifier, Recipe, loss, ordinary, starting_from
 from harness.evaluate.measurement import Divergence, Unavailable, recorded
-from harness.evaluate.resume_state import Interim, State
+from harness.evaluate.resume_state import ResumePoint, ResumeState
 from harness.evaluate.trained import EVALUATION_DRAWS, Trained
 from harness.models.encoders import Micro
 from harness.models.foreign import Timm
@@ -126,11 +126,11 @@ def test_stochastic_depth_draws_from_the_epochs_own_streams(make: Make) -> None:
     split = make().split("train")
     recipe = Recipe(steps=3, batch_size=60, lr=0.1)
 
-    def trained(drop_path: float, held: State | None = None) -> tuple[Tensor, list[State]]:
+    def trained(drop_path: float, held: ResumeState | None = None) -> tuple[Tensor, list[ResumeState]]:
         torch.manual_seed(0)
         vit = ViT(patch_size=8, width=16, depth=2, heads=2, drop_path=drop_path)
         network, states = Classifier(vit.build(Norm(), 16), 7), []
-        interim = Interim(held, lambda make, done: states.append(copy.deepcopy(make())))
+        interim = ResumePoint(held, lambda make, done: states.append(copy.deepcopy(make())))
         label_training.train(network, split, recipe, seed=0, device=CPU, interim=interim)
         return network.encoder.patch_embed.proj.weight.detach(), states
 

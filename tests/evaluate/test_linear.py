@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from harness.evaluate.linear import Fitted, Linear, accuracies, cosine
 from harness.evaluate.measurement import recorded
-from harness.evaluate.resume_state import Interim
+from harness.evaluate.resume_state import ResumePoint
 from harness.evaluate.trained import Trained
 
 CLASSES = 7
@@ -34,7 +34,7 @@ class Features:
     """Stands in for ``Trained``: the same features at every epoch, or noisy ones where augmentations are asked for."""
 
     def __init__(self, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], seed: int = 3) -> None:
-        self.seed, self.interim = seed, Interim()
+        self.seed, self.interim = seed, ResumePoint()
         self.fitted: dict[Any, Any] = {}
         self.device = torch.device("cpu")
         self.data = SimpleNamespace(classes=tuple(range(CLASSES)))

@@ -14,7 +14,7 @@ import torch
 from harness import components
 from harness.config.registry import evaluation
 from harness.evaluate.measurement import recorded
-from harness.evaluate.resume_state import Interim, State
+from harness.evaluate.resume_state import ResumePoint, ResumeState
 from harness.evaluate.trained import Trained
 from harness.train import checkpoint
 from harness.train.stop import Interrupted
@@ -46,7 +46,7 @@ class Stops:
     path: Path
     last: int | None = None
     calls: int = 0
-    latest: Callable[[], State] | None = None
+    latest: Callable[[], ResumeState] | None = None
     shares: tuple[float, ...] = ()
 
     def check(self) -> None:
@@ -56,7 +56,7 @@ class Stops:
                 checkpoint.save(self.path, self.latest())
             raise Interrupted
 
-    def keep(self, make: Callable[[], State], done: float) -> None:
+    def keep(self, make: Callable[[], ResumeState], done: float) -> None:
         self.latest, self.shares = make, (*self.shares, done)
         self.check()
 
@@ -68,7 +68,7 @@ def found(make: Make, name: str, settings: dict[str, Any], stops: Stops) -> dict
     for method in (trained.method, fresh):
         method.encoder.out_dim = 8  # type: ignore[assignment]
     trained.untrained = lambda: copy.deepcopy(fresh)
-    trained.interim = Interim(checkpoint.load_whole(stops.path, CPU), stops.keep, stops.check)
+    trained.interim = ResumePoint(checkpoint.load_whole(stops.path, CPU), stops.keep, stops.check)
     return recorded(evaluation.build({name: settings})(trained))
 
 
@@ -104,12 +104,12 @@ def test_what_was_done_is_not_done_again(make_trained: Make, tmp_path: Path, nam
 
 
 def test_a_state_is_taken_once() -> None:
-    interim = Interim({"epoch": 3})
+    interim = ResumePoint({"epoch": 3})
     assert interim.take() == {"epoch": 3} and interim.take() is None
 
 
 def test_a_part_keeps_what_is_around_it() -> None:
-    kept: list[tuple[State, float]] = []
-    whole = Interim(keep=lambda make, done: kept.append((make(), done)))
+    kept: list[tuple[ResumeState, float]] = []
+    whole = ResumePoint(keep=lambda make, done: kept.append((make(), done)))
     whole.part(None, 0.5, 0.75, scores=[1.0]).keep(lambda: {"step": 2}, 0.5)
     assert kept == [({"scores": [1.0], "part": {"step": 2}}, 0.625)]

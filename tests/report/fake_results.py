@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from harness.config.run import DIGITS, evaluation_handle, identity
+from harness.config.run import DIGITS, evaluation_id, identity
 
 OPERATORS = ["crop", "cutout", "color", "sobel", "noise", "blur", "rotate"]
 FIGURE_5 = """33.1,33.9,56.3,46.0,39.9,35.0,30.2
@@ -31,7 +31,7 @@ TABLE_5 = [
     (False, 100.0, 0.5, 92.1, 57.0),
 ]
 FIGURE_9 = {256: (57.52, 61.93), 512: (60.71, 64.03), 1024: (62.80, 65.27), 2048: (63.95, 66.09), 4096: (64.58, 66.48)}
-HANDLES = {name: evaluation_handle({name: {}}) for name in ("linear", "contrastive")}
+HANDLES = {name: evaluation_id({name: {}}) for name in ("linear", "contrastive")}
 FIRST, LAST = "views.targeted.first", "views.targeted.last"
 NORM, TAU = "objective.nt_xent.normalize", "objective.nt_xent.temperature"
 BATCH, EPOCHS = "schedule.batch_size", "schedule.epochs"

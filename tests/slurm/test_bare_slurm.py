@@ -53,7 +53,7 @@ def test_a_controller_that_does_not_answer_makes_nothing_failed(
         monkeypatch.setattr(queue, "ASK_EVERY_S", 60.0)  # it takes squeue twenty seconds to give up
         (sweep.store.jobs / "squeue.json").unlink(missing_ok=True)
         assert sweep() == 0 and len(sweep.submissions) == 1
-        assert set(queue.look(sweep.store).runs.values()) == {"unknown"}
+        assert set(queue.query(sweep.store).runs.values()) == {"unknown"}
         assert sweep.states() == ["to do", "to do"]
     finally:
         bare.ask("scancel", "--me")

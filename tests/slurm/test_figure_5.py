@@ -28,7 +28,7 @@ def test_all_49_runs_come_to_their_end(here: Lab, tmp_path: Path) -> None:
     assert main(command) == 0
     (chunk,) = submissions(store)[0].chunks
     assert [len(task) for task in chunk.tasks] == [25, 24]
-    wait_for(lambda: not queue.look(store).runs, "an empty queue", lambda: list(store.jobs.glob("*/log/*")))
+    wait_for(lambda: not queue.query(store).runs, "an empty queue", lambda: list(store.jobs.glob("*/log/*")))
     runs = list(store.all_runs())
     assert len(runs) == 49 and {run.state() for run in runs} == {"done"}
     assert [len(list(run.attempts.glob("[0-9]*.json"))) for run in runs] == [1] * 49

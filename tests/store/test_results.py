@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.store import results
-from harness.store.results import RunFolder, Seen, State, Store, StoreError, read_json, write_json
+from harness.store.results import RunFolder, RunStatus, State, Store, StoreError, read_json, write_json
 
 HANDLE = "linear-12345678"
 
@@ -69,7 +69,7 @@ def test_a_look_reads_each_file_once(folder: RunFolder, monkeypatch: pytest.Monk
         return read_json(path)
 
     monkeypatch.setattr(results, "read_json", noting)
-    assert folder.look([HANDLE, "knn-00000000"]) == Seen(State.TRAINED, {HANDLE: held, "knn-00000000": None})
+    assert folder.status([HANDLE, "knn-00000000"]) == RunStatus(State.TRAINED, {HANDLE: held, "knn-00000000": None})
     names = ("outcome.json", f"evaluations/{HANDLE}.json", "evaluations/knn-00000000.json")
     assert read == [str(folder.path / name) for name in names]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.config.errors import SpecError
-from harness.runtime import Place
+from harness.runtime import Runtime
 from harness.store.results import RunFolder, read_json, write_json
 from harness.train.stop import Interrupted, check_ours
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from harness.components import Evaluation
 
 
-def behave(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> None:
+def behave(folder: RunFolder, asked: Sequence[Evaluation], runtime: Runtime) -> None:
     spec = read_json(folder.spec)["spec"]
     what = spec["behave"]
     print(f"{folder.id} does: {what}", flush=True)
@@ -74,9 +74,9 @@ def behave(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> None
         wait_for_signal(folder)
     status = "diverged" if what == "diverge" else "trained"
     gpu = os.environ.get("CUDA_VISIBLE_DEVICES")
-    write_json(folder.outcome, {"run": folder.id, "status": status, "gpu": gpu, "threads": place.threads})
+    write_json(folder.outcome, {"run": folder.id, "status": status, "gpu": gpu, "threads": runtime.threads})
     for one in asked:
-        write_json(folder.evaluation(one.handle), {"run": folder.id, "values": {"top1": 1.0}})
+        write_json(folder.evaluation(one.id), {"run": folder.id, "values": {"top1": 1.0}})
 
 
 def no_space(*_: object) -> None:

@@ -21,7 +21,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import harness
-from harness.runtime import Place
+from harness.runtime import Runtime
 from harness.store.results import RunFolder
 from harness.sweep.worker import worker
 
@@ -32,7 +32,7 @@ OURS = str(Path(harness.__file__).parent)
 STAGES = ("half", "whole", "synced", "renamed")
 
 
-def killed(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> None:
+def killed(folder: RunFolder, asked: Sequence[Evaluation], runtime: Runtime) -> None:
     path = folder.path / "kill.json"
     moment = json.loads(path.read_text()) if path.exists() else {}
     counts = {"lines": 0, "writes": 0}
@@ -46,7 +46,7 @@ def killed(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> None
         if not moment:
             kill_in_write(0, "", counts)
         count_lines(moment.get("line", 0), counts)
-    worker.train(folder, asked, place)
+    worker.train(folder, asked, runtime)
     if not moment:
         sys.settrace(None)
         (folder.path / "counts.json").write_text(json.dumps(counts))

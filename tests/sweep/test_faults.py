@@ -51,7 +51,7 @@ def test_a_disk_that_is_really_full(small_disk: Path) -> None:
     assert {path: path.read_bytes() for path in before} == before, "what was there is as it was"
     filler.unlink()
     outcome, _ = swim(folders[1:], jobs=1)
-    assert outcome.clean and folders[2].state([LINEAR.handle]) is State.DONE
+    assert outcome.clean and folders[2].state([LINEAR.id]) is State.DONE
     assert not list(small_disk.rglob(".*.tmp"))
 
 
@@ -77,7 +77,7 @@ def test_a_results_folder_copied_half_way(tmp_path: Path, share: float) -> None:
         shutil.copytree(whole.path, copy.path)
         content = (whole.path / stopped).read_bytes()
         (copy.path / stopped).write_bytes(content[: int(len(content) * share)])
-        state = copy.state([LINEAR.handle])
+        state = copy.state([LINEAR.id])
         needed = stopped.name == "outcome.json" or "evaluations" in stopped.parts
         assert state is (State.BROKEN if needed else State.DONE), stopped
 

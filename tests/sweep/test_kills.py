@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.components import Evaluation
-from harness.runtime import Place
+from harness.runtime import Runtime
 from harness.store.results import RunFolder, State, read_json
 from harness.sweep.local.pool import Pool
 from tests.sweep.killers import STAGES, killed
@@ -18,7 +18,7 @@ from tests.sweep.local.test_pool import Record
 from tests.train.test_loop import assert_same, tiny
 
 SHORT: dict[str, Any] = {"schedule": {"batch_size": 8, "epochs": 3, "warmup_epochs": 1}}
-OFTEN = Place(device="cpu", threads=1, checkpoint_minutes=0.0, checkpoint_gap_s=0.0)
+OFTEN = Runtime(device="cpu", threads=1, checkpoint_minutes=0.0, checkpoint_gap_s=0.0)
 """A checkpoint after every step: most of what a kill can hit is the writing of one."""
 
 
@@ -30,7 +30,7 @@ def attempt(folder: RunFolder, asked: list[Evaluation], moment: dict[str, Any] |
     pool.put_back.add(folder.id)  # it would go on by itself, towards the same moment
     cause = pool.run(own_signals=False).causes[folder.id]
     if cause != "interrupted":
-        assert folder.state([one.handle for one in asked]) is State.DONE, folder.log.read_text()[-3000:]
+        assert folder.state([one.id for one in asked]) is State.DONE, folder.log.read_text()[-3000:]
         return False
     assert folder.lock_state() is None and "SIGKILL" in read_json(max(folder.attempts.iterdir()))["detail"]
     return True

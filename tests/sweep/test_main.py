@@ -313,7 +313,7 @@ def test_retry_asks_again_for_what_could_not_be_had(
     write_json(first.outcome, {"run": first.id, "status": "trained"})
     first.weights.parent.mkdir()
     first.weights.write_bytes(b"")
-    held = first.evaluation(plan.evaluations[0].handle)
+    held = first.evaluation(plan.evaluations[0].id)
     write_json(held, {"run": first.id, "values": {}, "unavailable": "no such data", "wall_seconds": 0.0})
     main([str(write()), *here, "--only", first.id])
     assert started.runs == [] and held.exists()

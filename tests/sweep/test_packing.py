@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.runtime import Place
+from harness.runtime import Runtime
 from harness.store.attempts import last
 from harness.store.causes import Cause
 from harness.store.results import RunFolder, State, Store, read_json, write_json
@@ -64,7 +64,7 @@ def control_group() -> Iterator[Path]:
         time.sleep(0.1)
 
 
-def packed(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> None:
+def packed(folder: RunFolder, asked: Sequence[Evaluation], runtime: Runtime) -> None:
     """The real loop, except for what ``behave`` in the run's folder says."""
     behave = folder.path / "behave"
     what = behave.read_text() if behave.exists() else ""
@@ -73,7 +73,7 @@ def packed(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> None
     hog = []
     while what == "take all memory":
         hog.append(b"x" * (64 << 20))
-    worker.train(folder, asked, place)
+    worker.train(folder, asked, runtime)
 
 
 TASK = """
@@ -82,7 +82,7 @@ from pathlib import Path
 Path(sys.argv[1], "cgroup.procs").write_text(str(os.getpid()))
 from harness.store.results import Store
 from harness.sweep.local.pool import Pool
-from harness.runtime import Place
+from harness.runtime import Runtime
 from tests.sweep.test_packing import packed
 from tests.sweep.local.test_pool import Record
 from tests.train.test_loop import tree
@@ -90,7 +90,7 @@ from harness import components
 if __name__ == "__main__":
     store, runs = Store(Path(sys.argv[2])), sys.argv[3:]
     asked = components.resolve_evaluations(tree(), ["linear"])
-    pool = Pool([store.run(one) for one in runs], asked, Place(device="cpu", threads=1), Record(), jobs=4,
+    pool = Pool([store.run(one) for one in runs], asked, Runtime(device="cpu", threads=1), Record(), jobs=4,
                 execute=packed, job="7_0")
     print(json.dumps({run: cause.value for run, cause in pool.run().causes.items()}))
 """
@@ -129,7 +129,7 @@ def test_four_packed_runs_end_in_four_ways(
     entry = last(folders["take all memory"])
     assert entry is not None and entry["detail"] == "killed by the kernel for memory"
     assert entry["attempt"] in (1, 2), "a second one, alone, if others still ran when it was killed"
-    handles = [one.handle for one in asked]
+    handles = [one.id for one in asked]
     assert folders["finish"].state(handles) is State.DONE and folders["diverge"].state(handles) is State.DIVERGED
     assert "a bug in this run only" in read_json(folders["raise"].failure)["message"]
     monkeypatch.setenv("COLUMNS", "200")  # at 80 the cells of a row are wrapped side by side

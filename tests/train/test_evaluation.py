@@ -53,10 +53,10 @@ def test_a_signal_costs_no_epoch_of_a_probe(
         stopped_at(patched, call, method)
         with pytest.raises(Interrupted, match="within linear"):
             loop.execute(folder, asked, HERE)
-    assert folder.missing([asked[0].handle])
+    assert folder.missing([asked[0].id])
     loop.execute(folder, asked, HERE)
     assert_same(whole, folder)
-    part = folder.partial(asked[0].handle)
+    part = folder.partial(asked[0].id)
     assert not part.exists(), "it is of no use any more"
     assert ("resumed at" in capsys.readouterr().out) == (method == "keep" or call > 8), "before the first epoch: anew"
 
@@ -66,7 +66,7 @@ def cut_off(folder: RunFolder, asked: list[Evaluation], monkeypatch: pytest.Monk
         stopped_at(patched, 3)
         with pytest.raises(Interrupted):
             loop.execute(folder, asked, HERE)
-    return folder.partial(asked[0].handle)
+    return folder.partial(asked[0].id)
 
 
 @pytest.mark.parametrize("fault", ["damaged", "another code", "another run"])
@@ -98,7 +98,7 @@ def test_a_resume_point_is_written_when_it_is_due(tmp_path: Path, monkeypatch: p
     loop.execute(folder, asked, replace(HERE, checkpoint_minutes=0.0))
     assert saved == pytest.approx([(epoch + 1) / 6 for epoch in range(6)])
     saved.clear()
-    folder.evaluation(asked[0].handle).unlink()
+    folder.evaluation(asked[0].id).unlink()
     loop.execute(folder, asked, HERE)
     assert not saved, "ten minutes have not gone by"
 
@@ -109,7 +109,7 @@ def test_its_time_is_that_of_all_attempts(tmp_path: Path, monkeypatch: pytest.Mo
     state = checkpoint.load(part, evaluation.torch.device("cpu"))
     checkpoint.save(part, state | {"seconds": 1000.0})
     loop.execute(folder, asked, HERE)
-    assert read_json(folder.evaluation(asked[0].handle))["wall_seconds"] > 1000
+    assert read_json(folder.evaluation(asked[0].id))["wall_seconds"] > 1000
 
 
 @pytest.mark.parametrize("over", [False, True])
@@ -117,7 +117,7 @@ def test_an_evaluation_that_another_process_makes_by_now_is_not_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, over: bool
 ) -> None:
     folder, asked = trained(tmp_path)
-    theirs = folder.evaluation(asked[0].handle)
+    theirs = folder.evaluation(asked[0].id)
 
     def frozen(found: Any) -> Any:
         write_json(theirs if over else folder.lock.path, {"pid": 1, "host": "elsewhere"})
@@ -143,7 +143,7 @@ def test_progress_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_killed_process_leaves_no_resume_point_of_what_is_there(tmp_path: Path) -> None:
     folder, asked = trained(tmp_path)
     loop.execute(folder, asked, HERE)
-    part = folder.partial(asked[0].handle)
+    part = folder.partial(asked[0].id)
     part.write_bytes(b"left by a process that was killed before it could remove it")
     other = folder.partial("knn-00000000")
     other.write_bytes(b"of an evaluation that is not there yet")

@@ -21,7 +21,7 @@ from harness import components
 from harness.components import Evaluation
 from harness.config.experiment import load_scale
 from harness.config.grid import assign, normalised
-from harness.runtime import Place
+from harness.runtime import Runtime
 from harness.store import provenance
 from harness.store.attempts import Cause, cause_of
 from harness.store.results import RunFolder, State, Store, StoreError, read_json, write_json
@@ -30,7 +30,7 @@ from harness.train.stop import TakenOver
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = Path(__file__).with_name("first_losses.json")
-HERE = Place(device="cpu", threads=1, checkpoint_gap_s=0.0)
+HERE = Runtime(device="cpu", threads=1, checkpoint_gap_s=0.0)
 
 TINY = {
     "data": {"synthetic": {"train_images": 64, "test_images": 32, "image_size": 16}},
@@ -79,14 +79,14 @@ def assert_same(one: RunFolder, other: RunFolder) -> None:
 def test_a_run_leaves_what_the_design_says(tmp_path: Path) -> None:
     folder, asked = tiny(tmp_path)
     loop.execute(folder, asked, HERE)
-    assert folder.state([one.handle for one in asked]) is State.DONE
+    assert folder.state([one.id for one in asked]) is State.DONE
     lines = [json.loads(line) for line in folder.metrics.read_text(encoding="utf-8").splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     assert all(line["loss"] > 0 for line in lines)
     outcome, about = read_json(folder.outcome), read_json(folder.provenance)
     assert outcome == {"run": folder.id, "status": "trained", "epochs": 3, "steps": 12, "loss": lines[-1]["loss"]}
     assert {"commit", "dirty", "code", "versions", "hardware", "wall_seconds", "images_per_second"} <= set(about)
-    assert 0 <= read_json(folder.evaluation(asked[0].handle))["values"]["top1"] <= 100
+    assert 0 <= read_json(folder.evaluation(asked[0].id))["values"]["top1"] <= 100
     assert not list(folder.checkpoints.glob("step-*"))
 
 
@@ -94,14 +94,14 @@ def test_a_run_of_no_epochs_is_the_network_as_its_seed_makes_it(tmp_path: Path) 
     none = {"schedule": {"batch_size": 16, "epochs": 0, "warmup_epochs": 0}}
     folder, asked = tiny(tmp_path, **none)
     loop.execute(folder, asked, HERE)
-    assert folder.state([one.handle for one in asked]) is State.DONE
+    assert folder.state([one.id for one in asked]) is State.DONE
     outcome = read_json(folder.outcome)
     assert outcome == {"run": folder.id, "status": "trained", "epochs": 0, "steps": 0, "loss": None}
     parts = components.build(components.resolve(tree(**none), 0))
     fresh = loop.seeded_method(parts, parts.dataset.load(tmp_path), torch.device("cpu")).state_dict()
     saved = checkpoint.load(folder.weights, torch.device("cpu"))["method"]
     assert fresh.keys() == saved.keys() and all(torch.equal(fresh[name], saved[name]) for name in fresh)
-    assert 0 <= read_json(folder.evaluation(asked[0].handle))["values"]["top1"] <= 100
+    assert 0 <= read_json(folder.evaluation(asked[0].id))["values"]["top1"] <= 100
     assert not folder.metrics.exists() and "images_per_second" not in read_json(folder.provenance)
 
 
@@ -127,7 +127,7 @@ def test_another_evaluation_never_retrains(tmp_path: Path) -> None:
     trained = {path: path.stat().st_mtime_ns for path in (folder.weights, folder.outcome, folder.metrics)}
     more = components.resolve_evaluations(tree(), [{"linear": {"features": "z"}}, {"knn": {"k": 5}}])
     loop.execute(folder, more, HERE)
-    assert not folder.missing([one.handle for one in (*asked, *more)])
+    assert not folder.missing([one.id for one in (*asked, *more)])
     assert {path: path.stat().st_mtime_ns for path in trained} == trained
 
 
@@ -297,7 +297,7 @@ WILD: dict[str, Any] = {"optimizer": {"sgd": {"lr": 1e30, "lr_scaling": "none"}}
 def test_divergence_is_an_outcome(tmp_path: Path) -> None:
     folder, asked = tiny(tmp_path, **WILD)
     loop.execute(folder, asked, HERE)
-    assert folder.state([one.handle for one in asked]) is State.DIVERGED
+    assert folder.state([one.id for one in asked]) is State.DIVERGED
     assert read_json(folder.outcome)["at_step"] > 0
     loop.execute(folder, asked, HERE)  # and it is not tried again
     assert folder.state() is State.DIVERGED
@@ -339,9 +339,9 @@ def test_features_that_overflow_after_training_are_divergence_too(tmp_path: Path
         tensor.fill_(float("inf"))
     checkpoint.save(folder.weights, state)
     loop.execute(folder, asked, HERE)
-    found = [read_json(folder.evaluation(one.handle)) for one in asked]
+    found = [read_json(folder.evaluation(one.id)) for one in asked]
     assert found and all(one["diverged"] and one["values"] == {} for one in found)
-    assert folder.state([one.handle for one in asked]) is State.DONE, "nothing to be tried again"
+    assert folder.state([one.id for one in asked]) is State.DONE, "nothing to be tried again"
 
 
 def test_wall_time_counts_the_attempts_before(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import torch.multiprocessing as mp
 
 from harness import distributed
 from harness.config.errors import SpecError
-from harness.runtime import Place, Rank, passes
+from harness.runtime import Rank, Runtime, passes
 from harness.store.results import RunFolder, State, read_json
 from harness.train import checkpoint, loop
 from tests.train.test_loop import HERE, assert_same, final, tiny
@@ -53,7 +53,7 @@ def case(name: str, groups: int) -> dict[str, Any]:
     return {**SIX_STEPS, **OBJECTIVES[name], "norm.groups": groups}
 
 
-def place(images_per_pass: int) -> Place:
+def place(images_per_pass: int) -> Runtime:
     return replace(HERE, images_per_pass=images_per_pass)
 
 
@@ -67,7 +67,7 @@ class Meeting:
     def __init__(self, rank: int, folder: Path) -> None:
         self.rank, self.folder, self.count = rank, folder, 0
 
-    def __call__(self, results: Path, changes: dict[str, Any], at: Place = HERE, *, evaluate: bool = True) -> str:
+    def __call__(self, results: Path, changes: dict[str, Any], at: Runtime = HERE, *, evaluate: bool = True) -> str:
         """Execute one run together; how it ended."""
         self.count += 1
         me = Rank(rank=self.rank, world=2, meeting=f"file://{self.folder}/meeting{self.count}")
@@ -169,7 +169,7 @@ def test_a_batch_in_passes_gives_what_it_gives_at_once(
 @pytest.mark.slow
 def test_a_signal_to_one_process_stops_all_at_one_step_and_the_run_resumes_exactly(two: Path) -> None:
     stopped, asked = tiny(two / "stopped", **LONGER)
-    assert stopped.state([one.handle for one in asked]) is State.DONE
+    assert stopped.state([one.id for one in asked]) is State.DONE
     whole, _ = tiny(two / "whole", **LONGER)
     assert_same(stopped, whole)
 

@@ -15,7 +15,7 @@ import torch.multiprocessing as mp
 from harness import components, distributed
 from harness.config.errors import SpecError
 from harness.optim.schedules import Progress
-from harness.runtime import Place, Rank, check_compiler, check_graphs
+from harness.runtime import Rank, Runtime, check_compiler, check_graphs
 from harness.store.results import read_json
 from harness.train import checkpoint, loop
 from harness.train.step import optimise
@@ -188,7 +188,7 @@ def test_a_step_begins_before_its_forward_where_graphs_are_replayed(monkeypatch:
         "cudagraph_mark_step_begin",
         lambda: marks.append(all(one.grad is None for one in method.parameters())),
     )
-    with compiled(method, Place(device="cpu", compile="reduce-overhead"), CPU):
+    with compiled(method, Runtime(device="cpu", compile="reduce-overhead"), CPU):
         for _ in range(2):
             gradients(method, random_batch(16))
     gradients(method, random_batch(16))

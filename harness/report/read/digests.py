@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
-from harness.digests.compare import Comparison, Difference, Record, Use, evaluated_with, trained_with
+from harness.digests.compare import Difference, Record, RecordComparison, Use, evaluated_with, trained_with
 from harness.report.read.records import Run
 
 Recorded = Mapping[str, Sequence[Record]]
@@ -21,7 +21,7 @@ def said(runs: Sequence[Run], recorded: Recorded) -> str:
     for one, other in itertools.combinations(sorted(used.keys() - silent), 2):
         labels = {use.label for use in used[one]} & {use.label for use in used[other]}
         shared = [use for use in (*used[one], *used[other]) if use.label in labels]
-        comparison = Comparison.of(*pair(recorded[one], recorded[other]))
+        comparison = RecordComparison.of(*pair(recorded[one], recorded[other]))
         for difference in comparison.about(shared):
             if difference.label not in found or difference.by > found[difference.label].by:
                 found[difference.label] = difference

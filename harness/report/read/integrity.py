@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.config.matching import plain
-from harness.config.run import DIGITS, evaluation_handle, identity
+from harness.config.run import DIGITS, evaluation_id, identity
 from harness.report.read.names import arm_name
 from harness.report.read.records import Experiment, Run, inner
 
@@ -55,7 +55,7 @@ def evaluation_fault(stem: str, held: Mapping[str, Any]) -> str:
     if handle != stem:
         return f"is evaluation {handle!r} under another name"
     try:
-        found = evaluation_handle(dict(recipe or {}))
+        found = evaluation_id(dict(recipe or {}))
     except (TypeError, ValueError, RecursionError):
         found = "nothing"
     return "" if found == stem else f"its recipe is that of {found}"

@@ -16,15 +16,15 @@ from rich.text import Text
 from harness.store.results import RunFolder, State, StoreError, read_json
 from harness.sweep.display.format import hours
 from harness.sweep.display.live import clock, many, say
-from harness.sweep.display.unavailable import show_gaps
+from harness.sweep.display.unavailable import show_unavailable
 
 if TYPE_CHECKING:  # plans know torch; --status, which prints with this module, does not wait for it
-    from harness.sweep.plan.budget import Purchase
-    from harness.sweep.plan.cost import Bill, Prices
+    from harness.sweep.plan.budget import Selection
+    from harness.sweep.plan.cost import CostEstimate, Prices
     from harness.sweep.plan.plan import Plan, PlannedRun
 
 LISTED = 6
-WEIGHTLESS = (
+WEIGHTS_MISSING = (
     "Trained, but their weights are not here (checkpoints are not committed), so what is missing cannot be computed. "
     "Copy checkpoints/final.pt of each from where it was trained, or move its folder away to train it again"
 )
@@ -33,7 +33,7 @@ WEIGHTLESS = (
 def show_plan(
     console: Console,
     plan: Plan,
-    cost: Bill,
+    cost: CostEstimate,
     place: str,
     *,
     data: Path | None = None,
@@ -63,8 +63,8 @@ def show_plan(
         say(console, f"{many(count, 'run')} {'is' if count == 1 else 'are'} {what}.")
     for title, runs in _remarks(plan):
         remark(console, title, runs)
-    found = [gap for one in plan.runs.values() for gap in one.gaps]
-    show_gaps(console, found, {one.handle: one.label for one in plan.evaluations})
+    found = [unavailable for one in plan.runs.values() for unavailable in one.unavailable]
+    show_unavailable(console, found, {one.id: one.label for one in plan.evaluations})
     if plan.to_do:  # of what was trained already the report says it, from the weights
         _show_idle(console, plan, data)
         _show_inert(console, plan)
@@ -92,11 +92,11 @@ def _counts(plan: Plan, queued: int, chosen: int) -> Iterable[tuple[int, str]]:
     yield from ((states[state], text) for state, text in words.items() if states[state])
     if stale := sum(bool(one.stale) for one in plan.runs.values()):
         yield stale, "of them stale: what they used computes something else today (still counted as done)"
-    weightless = sum(one.weightless for one in plan.runs.values())
-    if evaluable := states[State.TRAINED] - weightless:
+    weights_missing = sum(one.weights_missing for one in plan.runs.values())
+    if evaluable := states[State.TRAINED] - weights_missing:
         yield evaluable, "trained, evaluations missing"
-    if weightless:
-        yield weightless, "trained elsewhere, evaluations missing, and their weights are not here: left out"
+    if weights_missing:
+        yield weights_missing, "trained elsewhere, evaluations missing, and their weights are not here: left out"
     if queued:
         yield queued, "submitted and waiting for the scheduler"
     yield len(plan.to_do) - queued, "to do"
@@ -104,7 +104,7 @@ def _counts(plan: Plan, queued: int, chosen: int) -> Iterable[tuple[int, str]]:
         yield chosen, "of these chosen"
 
 
-def price_line(cost: Bill, place: str, to_do: int, left_out: int = 0) -> str:
+def price_line(cost: CostEstimate, place: str, to_do: int, left_out: int = 0) -> str:
     """What is to do, in hours."""
     if not cost.runs:
         left = (
@@ -151,15 +151,18 @@ def _show_inert(console: Console, plan: Plan) -> None:
 
 def _remarks(plan: Plan) -> Iterable[tuple[str, list[PlannedRun]]]:
     runs = list(plan.runs.values())
-    yield "Stale: what the code computes has changed since", [one for one in runs if one.stale and not one.weightless]
-    yield WEIGHTLESS, [one for one in runs if one.weightless]
+    yield (
+        "Stale: what the code computes has changed since",
+        [one for one in runs if one.stale and not one.weights_missing],
+    )
+    yield WEIGHTS_MISSING, [one for one in runs if one.weights_missing]
     yield "Unreadable", [one for one in runs if one.state is State.BROKEN]
     yield "Failed", [one for one in runs if one.state is State.FAILED]
     yield "Unknown", [one for one in runs if one.state is State.UNKNOWN]
 
 
-def show_claims(console: Console, plan: Plan, prices: Prices, bought: Collection[str]) -> None:
-    """What each claim needs and costs, and what can be said of it once ``bought`` is done."""
+def show_claims(console: Console, plan: Plan, prices: Prices, selected: Collection[str]) -> None:
+    """What each claim needs and costs, and what can be said of it once ``selected`` is done."""
     from harness.sweep.plan.claim_requirements import missing, needs, outlook
 
     if not (wanted := needs(plan)):
@@ -171,7 +174,7 @@ def show_claims(console: Console, plan: Plan, prices: Prices, bought: Collection
     for need in wanted:
         open_ = missing(need, plan)
         price = hours(sum(prices.hours(prices.left(one, plan.evaluations)) for one in open_)) if open_ else "-"
-        settled, said = outlook(need, plan, bought)
+        settled, said = outlook(need, plan, selected)
         style = "" if settled else "yellow"
         counts = (str(number) if number else "-" for number in (len(need.cells), len(need.runs), len(open_)))
         table.add_row(Text(need.claim), *counts, price, Text(said, style=style))
@@ -185,18 +188,18 @@ def show_claims(console: Console, plan: Plan, prices: Prices, bought: Collection
         console.print(lines, soft_wrap=True)
 
 
-def show_purchase(console: Console, bought: Purchase) -> None:
+def show_selection(console: Console, selected: Selection) -> None:
     """What a budget pays for, what it leaves out, and which claims stay open for it."""
-    runs, out = len(bought.bought), len(bought.left_out)
+    runs, out = len(selected.selected), len(selected.left_out)
     say(
         console,
-        f"Budget {hours(bought.budget)} {bought.unit}: {runs} of {runs + out} runs fit, {hours(bought.hours)} "
-        f"{bought.unit}; left out {out}, {hours(sum(bought.left_out.values()))} {bought.unit}.",
+        f"Budget {hours(selected.budget)} {selected.unit}: {runs} of {runs + out} runs fit, {hours(selected.hours)} "
+        f"{selected.unit}; left out {out}, {hours(sum(selected.left_out.values()))} {selected.unit}.",
         style="bold",
     )
-    if bought.open_claims:
-        say(console, f"Claims that stay open for it, though all runs would settle them ({len(bought.open_claims)}):")
-    for claim, why in bought.open_claims:
+    if selected.open_claims:
+        say(console, f"Claims that stay open for it, though all runs would settle them ({len(selected.open_claims)}):")
+    for claim, why in selected.open_claims:
         say(console, f"  {claim}  {why}", style="yellow")
 
 
@@ -211,7 +214,7 @@ def remark(console: Console, title: str, runs: list[PlannedRun]) -> None:
     say(console, f"\n{title} ({len(runs)}):", style="yellow")
     said = ""
     for one in runs[:LISTED]:
-        why = one.why or ("" if one.weightless else one.stale)
+        why = one.why or ("" if one.weights_missing else one.stale)
         why = why if one.state is State.BROKEN else _shortened(why)  # what ends with its remedy is never cut
         say(console, f"  {one.folder.id}  {one.label}  {why if why != said else ''}".rstrip())
         said = why  # a reason that many share is said once

@@ -11,22 +11,22 @@ from collections.abc import Collection, Iterable, Mapping
 from rich.console import Console
 
 from harness.sweep.display.live import many, say
-from harness.sweep.plan.unavailable import Gap
+from harness.sweep.plan.unavailable import UnavailableEvaluation
 
 LISTED = 6
 
 
-def show_gaps(console: Console, found: Collection[Gap], labels: Mapping[str, str]) -> None:
-    """How many, and each reason once; ``labels`` name handles for people."""
+def show_unavailable(console: Console, found: Collection[UnavailableEvaluation], labels: Mapping[str, str]) -> None:
+    """How many, and each reason once; ``labels`` name evaluation_ids for people."""
     if not found:
         return
     said = f"{many(len(found), 'evaluation')} could not be had (once the reason is mended, --retry asks again):"
     say(console, said, style="yellow")
-    for line in _by_reason((labels.get(handle, handle), reason) for handle, reason in found):
+    for line in _by_reason((labels.get(evaluation_id, evaluation_id), reason) for evaluation_id, reason in found):
         say(console, f"  {line}")
 
 
-def show_lacking(console: Console, found: Collection[Gap]) -> None:
+def show_lacking(console: Console, found: Collection[UnavailableEvaluation]) -> None:
     """What could not be had if the sweep started now: ``found`` comes from ``preflight.lacking``."""
     if found:
         say(console, f"{many(len(found), 'evaluation')} of every run cannot be had as things are:", style="yellow")

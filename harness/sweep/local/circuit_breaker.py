@@ -21,7 +21,7 @@ HOLD_AFTER = 3
 
 
 @dataclass(frozen=True)
-class Evidence:
+class CircuitBreaker:
     """``settings`` names the setting of a run (without its seed), of ``different`` that the submission has.
 
     Jobs end in any order, the ones that fail first: three seeds of one bad setting say nothing of the others, so the

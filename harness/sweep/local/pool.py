@@ -18,17 +18,17 @@ from dataclasses import dataclass, field
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any, Protocol
 
-from harness.runtime import Place
+from harness.runtime import Runtime
 from harness.store.attempts import cause_of
 from harness.store.causes import Cause
 from harness.store.results import RunFolder, StoreError, read_json
 from harness.store.snapshot import Snapshot
-from harness.sweep.local.circuit_breaker import HOLD_AFTER, Evidence
+from harness.sweep.local.circuit_breaker import HOLD_AFTER, CircuitBreaker
 from harness.sweep.local.fork_server import start_server
 from harness.sweep.local.gpu_locks import GpuLocks
 from harness.sweep.local.ranks import OneProcess, Ranks, start_process
 from harness.sweep.local.resources import oom_kills
-from harness.sweep.local.run_process import Child
+from harness.sweep.local.run_process import ActiveRun
 from harness.sweep.worker import worker
 from harness.sweep.worker.worker import Assignment, Execute
 
@@ -71,14 +71,14 @@ class Pool:
 
     With ``leases`` a GPU that another sweep of this machine has is waited for (in a job, the scheduler sees to that).
     With ``code``, every run imports that snapshot of the package, whatever becomes of the checkout meanwhile. ``ranks``
-    makes several processes of every run. With ``evidence`` it holds the rest back with other pools, as one of them.
+    makes several processes of every run. With ``breaker`` it holds the rest back with other pools, as one of them.
     """
 
     def __init__(
         self,
         folders: Sequence[RunFolder],
         asked: Sequence[Evaluation],
-        place: Place,
+        runtime: Runtime,
         view: View,
         *,
         jobs: int,
@@ -88,19 +88,19 @@ class Pool:
         code: Snapshot | None = None,
         ranks: Ranks | None = None,
         leases: GpuLocks | None = None,
-        evidence: Evidence | None = None,
+        breaker: CircuitBreaker | None = None,
     ) -> None:
         self.waiting = list(folders)
         self.again: list[RunFolder] = []  # lost through no fault of theirs: once more, at the end
         self.put_back: set[str] = set()
         self.alone: list[RunFolder] = []  # ran out of memory beside others: once more, by themselves, after those
         self.leases, self.told_to_wait = leases, False
-        self.asked, self.place, self.execute, self.job, self.code = tuple(asked), place, execute, job, code
+        self.asked, self.runtime, self.execute, self.job, self.code = tuple(asked), runtime, execute, job, code
         self.view, self.jobs, self.gpus = view, jobs, list(gpus)
-        self.children: list[Child] = []
+        self.children: list[ActiveRun] = []
         self.outcome = Outcome()
         self.alike: list[str] = []
-        self.evidence = evidence
+        self.breaker = breaker
         self.disk_faults = 0
         self.told = False  # to stop, by a signal that nobody has acknowledged yet
         self.context = multiprocessing.get_context("forkserver")
@@ -154,7 +154,7 @@ class Pool:
     def _fill(self) -> None:
         """Start runs until all places are taken."""
         while not self.outcome.stopped and len(self.children) < self.jobs:
-            if self.waiting and self.evidence is not None and (why := self.evidence.held()):
+            if self.waiting and self.breaker is not None and (why := self.breaker.held()):
                 self._hold(why)
             if not self.waiting and (self.children or not self.alone):
                 return
@@ -175,9 +175,9 @@ class Pool:
         start_server(self.code)  # it may have died; a new one is to import the same code
         before = oom_kills()
         code = self.code.folder if self.code else None
-        assignment = Assignment(folder, self.asked, self.place, self.execute, self.job, code=code)
+        assignment = Assignment(folder, self.asked, self.runtime, self.execute, self.job, code=code)
         first, peers = self.ranks.start(assignment, gpus)
-        self.children.append(Child(folder, start_process(self.context, first), gpus, before, peers))
+        self.children.append(ActiveRun(folder, start_process(self.context, first), gpus, before, peers))
         for child in self.children:
             child.had_company |= len(self.children) > 1
         self.view.started(folder)
@@ -209,8 +209,8 @@ class Pool:
             if self.leases is not None and not tenants[gpu]:
                 self.leases.release(gpu)
 
-    def _ended(self, child: Child) -> None:
-        cause, detail = child.bury()
+    def _ended(self, child: ActiveRun) -> None:
+        cause, detail = child.reap()
         self.children.remove(child)
         self._give_back()
         first = child.folder.id not in self.outcome.causes
@@ -251,8 +251,8 @@ class Pool:
             self._hold_if_alike(folder)
         elif cause in (Cause.DONE, Cause.DIVERGED):
             self.alike = ["something succeeded"]
-            if self.evidence is not None:
-                self.evidence.succeeded()
+            if self.breaker is not None:
+                self.breaker.succeeded()
 
     def _count_disk_faults(self, cause: Cause, detail: str) -> None:
         self.disk_faults = self.disk_faults + 1 if cause is Cause.DISK else 0
@@ -264,8 +264,8 @@ class Pool:
         with suppress(StoreError):
             failure = read_json(folder.failure) or {}
         self.alike.append(failure.get("fingerprint", "?"))
-        if self.evidence is not None:
-            self.evidence.died(folder.id, failure)
+        if self.breaker is not None:
+            self.breaker.died(folder.id, failure)
         if self.alike == [self.alike[0]] * HOLD_AFTER:
             self._hold(f"{failure.get('type')}: {failure.get('message')}")
 

@@ -13,7 +13,7 @@ from harness.config.errors import SpecError
 
 
 @dataclass(frozen=True)
-class Crew:
+class Allocation:
     """``jobs`` runs at a time, each of ``processes`` with ``threads`` threads; ``gpus`` to lease (empty: the CPU)."""
 
     jobs: int
@@ -49,7 +49,7 @@ def gpus() -> tuple[tuple[str, str], ...]:
     return tuple(known.get(one, (one, "GPU")) for one in (part.strip() for part in allowed.split(",")) if one)
 
 
-def crew(runs: int, jobs: int | None, processes: int = 1) -> Crew:
+def allocate(runs: int, jobs: int | None, processes: int = 1) -> Allocation:
     """One process per GPU; without a GPU one per core, and more threads each where there are fewer than cores.
 
     ``OMP_NUM_THREADS`` says otherwise how many threads each has, where it is set.
@@ -60,7 +60,7 @@ def crew(runs: int, jobs: int | None, processes: int = 1) -> Crew:
         raise SpecError(f"--processes-per-run {processes}: each process needs a GPU, and here are {len(devices)}")
     at_once = jobs or (len(devices) if devices else cores()) // processes
     at_once = max(1, min(at_once, runs)) if runs else max(1, at_once)
-    return Crew(at_once, threads_asked_for() or max(1, cores() // (at_once * processes)), devices, processes)
+    return Allocation(at_once, threads_asked_for() or max(1, cores() // (at_once * processes)), devices, processes)
 
 
 def threads_asked_for() -> int:

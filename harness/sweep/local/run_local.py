@@ -11,7 +11,7 @@ from rich.console import Console
 
 from harness.components import Evaluation
 from harness.config.errors import SpecError
-from harness.runtime import Compile, Place
+from harness.runtime import Compile, Runtime
 from harness.store import snapshot
 from harness.store.causes import Cause
 from harness.store.results import Store
@@ -21,9 +21,9 @@ from harness.sweep.display.tables import show_failures
 from harness.sweep.local.gpu_locks import GpuLocks
 from harness.sweep.local.pool import Outcome, Pool
 from harness.sweep.local.ranks import ProcessesHere
-from harness.sweep.local.resources import Crew, gpus
+from harness.sweep.local.resources import Allocation, gpus
 from harness.sweep.plan.code_changes import Recording
-from harness.sweep.plan.cost import Bill, Prices
+from harness.sweep.plan.cost import CostEstimate, Prices
 from harness.sweep.plan.plan import Plan, PlannedRun
 from harness.sweep.worker import worker
 from harness.sweep.worker.worker import Execute
@@ -32,14 +32,14 @@ LONG_S = 8 * 3600.0
 """A local sweep priced above this asks first."""
 
 
-def prices_here(store: Store, asked: Iterable[Evaluation], here: Crew, data: Path) -> Prices:
+def prices_here(store: Store, asked: Iterable[Evaluation], here: Allocation, data: Path) -> Prices:
     """What runs cost on this machine when so many share it."""
     gpu = gpus()[0][1] if here.gpus else None
     each = max(1.0, here.jobs * here.processes / len(here.gpus)) ** -1 if here.gpus else here.threads
-    return Prices.read(store, gpu, [one.handle for one in asked], each * here.processes, here.processes, data)
+    return Prices.read(store, gpu, [one.id for one in asked], each * here.processes, here.processes, data)
 
 
-def confirm_long(console: Console, cost: Bill, *, yes: bool) -> bool:
+def confirm_long(console: Console, cost: CostEstimate, *, yes: bool) -> bool:
     """Whether to go on with a sweep of this price. Raises :class:`SpecError` where nobody can be asked."""
     if cost.wall_seconds <= LONG_S or yes:
         return True
@@ -54,8 +54,8 @@ def run_here(
     console: Console,
     plan: Plan,
     runs: Sequence[PlannedRun],
-    cost: Bill,
-    here: Crew,
+    cost: CostEstimate,
+    here: Allocation,
     data: Path,
     execute: Execute = worker.train,
     *,
@@ -65,14 +65,14 @@ def run_here(
     """Run them and print a table of what failed."""
     labels = {one.folder.id: one.label for one in runs}
     device = "auto" if here.gpus else "cpu"
-    place = Place(data=data, device=device, threads=here.threads, images_per_pass=images_per_pass, compile=compile)
+    runtime = Runtime(data=data, device=device, threads=here.threads, images_per_pass=images_per_pass, compile=compile)
     ranks = ProcessesHere(here.processes) if here.processes > 1 else None
     code = snapshot.take(plan.store, plan.experiment.document.path)
     folders = [one.folder for one in runs]
     with Recording(plan.store, partial(say, console), code) as recording:
         with Watch(console, len(runs), here.jobs, cost.mean, labels) as watch:
             pool = Pool(
-                folders, plan.evaluations, place, watch,
+                folders, plan.evaluations, runtime, watch,
                 jobs=here.jobs, gpus=here.gpus, execute=execute, code=code, leases=GpuLocks(), ranks=ranks,
             )  # fmt: skip
             outcome = pool.run()

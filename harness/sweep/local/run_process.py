@@ -31,7 +31,7 @@ SAVE_S = 60.0
 
 
 @dataclass
-class Child:
+class ActiveRun:
     """One run that is being worked on. ``gpus`` are leased to it; ``oom_kills`` is the kernel's count at its start."""
 
     folder: RunFolder
@@ -77,7 +77,7 @@ class Child:
         if time.monotonic() - self.alone_since > NOTICE_S:
             self.process.kill()
 
-    def bury(self) -> tuple[Cause, str]:
+    def reap(self) -> tuple[Cause, str]:
         """The first process has ended: end what is left of the run, and say why it ended."""
         self.process.join()
         if self.process.exitcode == EXIT_UNKNOWN and ends_within(self.server, GONE_S):

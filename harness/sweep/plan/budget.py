@@ -18,48 +18,48 @@ from harness.sweep.plan.plan import Plan, PlannedRun
 
 
 @dataclass(frozen=True)
-class Purchase:
+class Selection:
     """What a budget buys of the runs that are to do, in the order they are to run; each run once."""
 
     budget: float
     unit: str
-    bought: Mapping[str, float]  # run -> hours
+    selected: Mapping[str, float]  # run -> hours
     left_out: Mapping[str, float]
     open_claims: Sequence[tuple[str, str]]  # (experiment@scale/claim, why it stays open) that everything would settle
 
     @property
     def hours(self) -> float:
-        return sum(self.bought.values())
+        return sum(self.selected.values())
 
 
-Offer = Sequence[tuple[Plan, Sequence[PlannedRun]]]
+Candidates = Sequence[tuple[Plan, Sequence[PlannedRun]]]
 """Every plan of one command with the runs of it that are to do."""
 
 
-def buy(offer: Offer, prices: Prices, budget: float, queued: Collection[str] = ()) -> Purchase:
+def select(candidates: Candidates, prices: Prices, budget: float, queued: Collection[str] = ()) -> Selection:
     """Spend ``budget`` hours. A run that several experiments ask for is trained, and paid, once.
 
     Raises :class:`SpecError` where a price is unknown.
     """
-    costs = _costs(offer, prices)
-    bought: dict[str, float] = {}
+    costs = _costs(candidates, prices)
+    selected: dict[str, float] = {}
     left_out: dict[str, float] = {}
     spent = 0.0
-    for run in by_evidence(offer, costs):
+    for run in by_evidence(candidates, costs):
         fits = spent + costs[run] <= budget
-        (bought if fits else left_out)[run] = costs[run]
+        (selected if fits else left_out)[run] = costs[run]
         spent += costs[run] if fits else 0.0
-    open_claims = list(_left_open(offer, {*bought, *queued}, {*costs, *queued}))
-    return Purchase(budget, prices.unit, bought, left_out, open_claims)
+    open_claims = list(_left_open(candidates, {*selected, *queued}, {*costs, *queued}))
+    return Selection(budget, prices.unit, selected, left_out, open_claims)
 
 
-def _costs(offer: Offer, prices: Prices) -> dict[str, float]:
+def _costs(candidates: Candidates, prices: Prices) -> dict[str, float]:
     """Run -> hours: training once, and the evaluations of every plan that asks for it."""
     asked: dict[str, tuple[PlannedRun, dict[str, Evaluation]]] = {}
-    for plan, runs in offer:
+    for plan, runs in candidates:
         for one in runs:
             wanted = asked.setdefault(one.folder.id, (one, {}))[1]
-            wanted |= {evaluation.handle: evaluation for evaluation in plan.evaluations}
+            wanted |= {evaluation.id: evaluation for evaluation in plan.evaluations}
     each = {run: prices.left(one, wanted.values()) for run, (one, wanted) in asked.items()}
     if unknown := dict.fromkeys(price.unknown for price in each.values() if price.unknown):
         said = f"--budget: nobody knows {'; '.join(unknown)}"
@@ -67,21 +67,23 @@ def _costs(offer: Offer, prices: Prices) -> dict[str, float]:
     return {run: prices.hours(price) for run, price in each.items()}
 
 
-def by_evidence(offer: Offer, costs: Mapping[str, float]) -> list[str]:
+def by_evidence(candidates: Candidates, costs: Mapping[str, float]) -> list[str]:
     """Run ids, most telling first; see the module docstring."""
-    seeds = {one.folder.id: one.run.seed for _, runs in offer for one in runs}
+    seeds = {one.folder.id: one.run.seed for _, runs in candidates for one in runs}
     every = sorted(seeds, key=lambda run: seeds[run])  # stable: file order within a seed
     order = dict.fromkeys(run for run in every if seeds[run] == 0)
-    wanted = [[one.folder.id for one in missing(need, plan)] for plan, _ in offer for need in needs(plan)]
+    wanted = [[one.folder.id for one in missing(need, plan)] for plan, _ in candidates for need in needs(plan)]
     while wanted := [left for runs in wanted if (left := [run for run in runs if run in seeds and run not in order])]:
         order |= dict.fromkeys(min(wanted, key=lambda runs: sum(costs[run] for run in runs)))
     return list(order | dict.fromkeys(every))
 
 
-def _left_open(offer: Offer, bought: Collection[str], everything: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Claims that all runs together would settle, and those that are bought do not."""
-    for plan, _ in offer:
+def _left_open(
+    candidates: Candidates, selected: Collection[str], everything: Collection[str]
+) -> Iterator[tuple[str, str]]:
+    """Claims that all runs together would settle, and those that are selected do not."""
+    for plan, _ in candidates:
         for need in needs(plan):
-            settled, why = outlook(need, plan, bought)
+            settled, why = outlook(need, plan, selected)
             if not settled and outlook(need, plan, everything)[0]:
                 yield f"{plan.experiment.name}@{plan.experiment.scale.name}/{need.claim}", why

@@ -16,12 +16,12 @@ from harness.sweep.plan.plan import Plan, PlannedRun
 class Need:
     """The cells that the verdict on one claim depends on, each as seed -> run. None: the grid cannot test it.
 
-    ``handles`` are the evaluations it looks at; ``why_never`` says why no number of runs would settle it.
+    ``evaluation_ids`` are the evaluations it looks at; ``why_never`` says why no number of runs would settle it.
     """
 
     claim: str
     cells: tuple[dict[int, str], ...]
-    handles: frozenset[str]
+    evaluation_ids: frozenset[str]
     why_never: str = ""
     chooses: bool = False  # the best of a grid on validation images
 
@@ -40,7 +40,7 @@ class Need:
     def has(self, one: PlannedRun) -> bool:
         """Whether a run has, or is about to have, the numbers of this claim."""
         if one.state is State.TRAINED:
-            return not self.handles & {*one.lacking}
+            return not self.evaluation_ids & {*one.lacking}
         return one.state in (State.DONE, State.RUNNING)
 
 
@@ -66,23 +66,25 @@ def _need(plan: Plan, claim: Claim, metric: str, settings: Sequence[dict[str, An
     never = "" if arms else "NOT RUN: not testable on this grid"
     if "close" in claim.expect and (plan.overrides or not plan.experiment.as_in_paper):
         never = never or "NOT COMPARABLE: the number is of the paper's setting"
-    handles = frozenset(one.handle for one in plan.evaluations if one.label in labels)
-    return Need(claim.id, tuple(plan.arms[index].runs for index in arms), handles, never, claim.best_of is not None)
+    evaluation_ids = frozenset(one.id for one in plan.evaluations if one.label in labels)
+    return Need(
+        claim.id, tuple(plan.arms[index].runs for index in arms), evaluation_ids, never, claim.best_of is not None
+    )
 
 
-def outlook(need: Need, plan: Plan, bought: Collection[str]) -> tuple[bool, str]:
-    """Whether a verdict can be reached once the runs ``bought`` are done, and in words."""
+def outlook(need: Need, plan: Plan, selected: Collection[str]) -> tuple[bool, str]:
+    """Whether a verdict can be reached once the runs ``selected`` are done, and in words."""
     if need.why_never:
         return False, need.why_never
     runs = [plan.runs[run] for run in need.runs]
     diverged = sum(one.state is State.DIVERGED for one in runs)
     if diverged and not need.chooses:  # one that diverged is merely not chosen
         return False, f"INCONCLUSIVE: {diverged} of its runs diverged"
-    there = {one.folder.id for one in runs if need.has(one) or one.folder.id in bought}
+    there = {one.folder.id for one in runs if need.has(one) or one.folder.id in selected}
     whole, planned = need.replicates(there)
     if whole == planned > 1:
         return True, f"can be decided: all {planned} seeds"
-    lost = sum(one.weightless and not need.has(one) for one in runs)
+    lost = sum(one.weights_missing and not need.has(one) for one in runs)
     reason = f"; {lost} lost their weights" if lost else ""
     if whole:
         return False, f"INCONCLUSIVE: {whole} of {planned} seeds{reason}"  # verdicts wait for all planned seeds

@@ -20,8 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
-from harness.digests.compare import Comparison, Record, Use, file_stem
-from harness.digests.place import place
+from harness.digests.compare import Record, RecordComparison, Use, file_stem
+from harness.digests.platform import platform_of
 from harness.store import provenance
 from harness.store.results import Store, StoreError, read_json, write_atomic
 from harness.store.snapshot import Snapshot
@@ -70,7 +70,7 @@ class Recording:
         return self
 
     def _begin(self) -> None:
-        stem = file_stem(provenance.code_fingerprint(), place())
+        stem = file_stem(provenance.code_fingerprint(), platform_of())
         self.path = self.store.digests / f"{stem}.json"
         if read(self.path) is not None:
             return
@@ -123,7 +123,7 @@ def _last_line(descriptor: int) -> str:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Staleness:
     """What digests say of what another code made: it would come out otherwise today, the same, or that is not known."""
 
     kind: Literal["stale", "equal", "unknown"]
@@ -136,56 +136,56 @@ class Digests:
 
     store: Store
     code: str
-    _compared: dict[str, Comparison | Verdict] = field(default_factory=dict)
-    _today: Record | Verdict | None = None
+    _compared: dict[str, RecordComparison | Staleness] = field(default_factory=dict)
+    _today: Record | Staleness | None = None
 
-    def verdict(self, code: str, using: Callable[[], Iterable[Use]]) -> Verdict:
+    def verdict(self, code: str, using: Callable[[], Iterable[Use]]) -> Staleness:
         """Of results that ``code`` made with what ``using`` yields, which is asked only where there is an answer."""
         if code not in self._compared:
             self._compared[code] = self._compare(code)
         found = self._compared[code]
-        if isinstance(found, Verdict):
+        if isinstance(found, Staleness):
             return found
         used = list(using())
         if differences := found.about(used):
-            return Verdict("stale", ", ".join(map(str, differences)))
+            return Staleness("stale", ", ".join(map(str, differences)))
         if missing := found.unknown(used):
-            return Verdict("unknown", f"that used {', '.join(missing)}, of which there are no digests to compare")
+            return Staleness("unknown", f"that used {', '.join(missing)}, of which there are no digests to compare")
         for use in used:
             if causes := found.doubtful.get(use.label):
                 why = f"because its examples use {', '.join(causes)}, which computes something else today"
-                return Verdict("unknown", f"whose {use.label} cannot be compared, {why}")
-        return Verdict("equal")
+                return Staleness("unknown", f"whose {use.label} cannot be compared, {why}")
+        return Staleness("equal")
 
-    def _compare(self, code: str) -> Comparison | Verdict:
+    def _compare(self, code: str) -> RecordComparison | Staleness:
         records = [one for one in map(read, sorted(self.store.digests.glob(f"{code}-*.json"))) if one is not None]
         if not records:
-            return Verdict("unknown", "whose digests were not recorded")
+            return Staleness("unknown", "whose digests were not recorded")
         if self._today is None:
             self._today = self._find()
-        if isinstance(self._today, Verdict):
+        if isinstance(self._today, Staleness):
             return self._today
         here = [one for one in records if one.place == self._today.place]
-        return Comparison.of((here or records)[0], self._today)
+        return RecordComparison.of((here or records)[0], self._today)
 
-    def _find(self) -> Record | Verdict:
+    def _find(self) -> Record | Staleness:
         """Today's, computed if need be: of the only code that can be run here."""
-        stem = file_stem(self.code, place())
+        stem = file_stem(self.code, platform_of())
         for folder in (self.store.digests, cache()):
             if (known := read(folder / f"{stem}.json")) is not None:
                 return known
         if self.code != provenance.code_fingerprint() or switched_off():
-            return Verdict("unknown", "that was not compared, for today's digests are not here")
+            return Staleness("unknown", "that was not compared, for today's digests are not here")
         print("Computing digests of what today's code computes, once; half a minute at most.", file=sys.stderr)
         with tempfile.TemporaryDirectory() as made_in, tempfile.TemporaryFile() as said:
             path = Path(made_in) / f"{stem}.json"
             try:
                 _start(path, said.fileno()).wait(PATIENCE_S)
             except subprocess.TimeoutExpired:
-                return Verdict("unknown", f"that was not compared: today's digests took more than {PATIENCE_S:.0f} s")
+                return Staleness("unknown", f"that was not compared: today's digests took more than {PATIENCE_S:.0f} s")
             if (made := read(path)) is None:
                 why = _last_line(said.fileno())
-                return Verdict("unknown", f"that was not compared: today's digests could not be computed ({why})")
+                return Staleness("unknown", f"that was not compared: today's digests could not be computed ({why})")
             with suppress(OSError):
                 write_atomic(cache() / path.name, made.as_text())
         return made

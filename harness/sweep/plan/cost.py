@@ -80,12 +80,12 @@ class Prices:
         cls,
         store: Store,
         gpu: str | None,
-        handles: Sequence[str],
+        evaluation_ids: Sequence[str],
         devices: float = 1,
         processes: int = 1,
         data: Path | None = None,
     ) -> Prices:
-        """Look at every finished run; unreadable files are no price. ``gpu=""`` is any GPU."""
+        """Scan at every finished run; unreadable files are no price. ``gpu=""`` is any GPU."""
         prices = cls(gpu, devices, processes, data)
         for folder in store.all_runs():
             with suppress(StoreError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError):
@@ -97,10 +97,10 @@ class Prices:
                 rate = float(about["images_per_second"]) / cores / about.get("processes", 1)
                 if 0 < rate < math.inf:  # rounded, or damaged, it may be none
                     prices.rates[similar(spec)].append(rate)
-                for handle in handles:
-                    held = read_json(folder.evaluation(handle))
+                for evaluation_id in evaluation_ids:
+                    held = read_json(folder.evaluation(evaluation_id))
                     if held is not None:
-                        prices.evaluations[_evaluated(spec), handle].append(float(held["wall_seconds"]) * cores)
+                        prices.evaluations[_evaluated(spec), evaluation_id].append(float(held["wall_seconds"]) * cores)
         return prices
 
     def _same(self, hardware: dict[str, Any]) -> bool:
@@ -129,7 +129,7 @@ class Prices:
         evaluating = 0.0
         alike = _evaluated(run.spec())
         for one in asked:  # that of an untrained network takes its time as well
-            times = self.evaluations.get((alike, one.handle))
+            times = self.evaluations.get((alike, one.id))
             evaluating += median(times) / speed if times else EVALUATION_SHARE * max(training, epoch)
         return Price(training if train else 0.0, evaluating, measured, self._unknown(run, count, measured))
 
@@ -144,7 +144,7 @@ class Prices:
         """What a sweep still has to do of a run: where it is trained already, only the evaluations that it lacks."""
         if one.state is not State.TRAINED:
             return self.of(one.run, asked)
-        return self.of(one.run, [two for two in asked if two.handle in one.lacking], train=False)
+        return self.of(one.run, [two for two in asked if two.id in one.lacking], train=False)
 
 
 def similar(spec: dict[str, Any]) -> str:
@@ -201,7 +201,7 @@ def _micro_work(stem: int, widths: Sequence[int], depth: int) -> float:
 
 
 @dataclass(frozen=True)
-class Bill:
+class CostEstimate:
     """The price of everything that is to do."""
 
     hours: float  # of GPUs or cores, as ``unit`` says, summed over runs
@@ -214,12 +214,12 @@ class Bill:
     unknown: tuple[str, ...] = ()  # what would have to be known of some of them
 
 
-def bill(prices: Prices, runs: Sequence[PlannedRun], asked: Sequence[Evaluation], at_once: int) -> Bill:
+def estimate(prices: Prices, runs: Sequence[PlannedRun], asked: Sequence[Evaluation], at_once: int) -> CostEstimate:
     """Sum up what is left to do of ``runs``; ``at_once`` runs share the work evenly."""
     each = [prices.left(one, asked) for one in runs]
     total = sum(one.seconds for one in each)
     longest = max((one.seconds for one in each), default=0.0)
-    return Bill(
+    return CostEstimate(
         hours=sum(prices.hours(one) for one in each),
         unit=prices.unit,
         mean=total / max(1, len(each)),

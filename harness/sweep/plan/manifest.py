@@ -35,7 +35,7 @@ def manifest(plan: Plan) -> dict[str, Any]:
         "arms": [
             {"settings": arm.settings, "runs": {str(seed): run for seed, run in arm.runs.items()}} for arm in plan.arms
         ],
-        "evaluations": {one.label: one.handle for one in plan.evaluations},
+        "evaluations": {one.label: one.id for one in plan.evaluations},
         "report": experiment.report,
         "claims": [claim.model_dump(mode="json", exclude_none=True) for claim in experiment.claims],
         "published": plan.references.published,
@@ -89,11 +89,15 @@ def _lost(plan: Plan, path: Path) -> str:
         return ""
     arms = held.get("arms") or []
     runs = {run for arm in arms for run in arm.get("runs", {}).values()} - plan.runs.keys()
-    handles = {*held.get("evaluations", {}).values()} - {one.handle for one in plan.evaluations}
+    evaluation_ids = {*held.get("evaluations", {}).values()} - {one.id for one in plan.evaluations}
     if begun := sum(plan.store.run(run).path.exists() for run in runs):
         return f"{begun} of its runs"
     asked = [plan.store.run(run) for arm in arms for run in arm.get("runs", {}).values()]
-    done = {handle for handle in handles if any(one.evaluation(handle).exists() for one in asked)}
+    done = {
+        evaluation_id
+        for evaluation_id in evaluation_ids
+        if any(one.evaluation(evaluation_id).exists() for one in asked)
+    }
     return f"{len(done)} of its evaluations" if done else ""
 
 

@@ -21,8 +21,8 @@ from harness.config.run import Run, identity
 from harness.store.results import State, Store, read_json
 from harness.sweep.plan.code_changes import Digests
 from harness.sweep.plan.references import References, check_references
-from harness.sweep.plan.scan import Look
 from harness.sweep.plan.scan import PlannedRun as PlannedRun
+from harness.sweep.plan.scan import Scan
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Plan:
     @property
     def left_out(self) -> list[PlannedRun]:
         """What no sweep starts before somebody has mended something: failed, unreadable, without weights."""
-        return [one for one in self.runs.values() if one.weightless or one.state in (State.FAILED, State.BROKEN)]
+        return [one for one in self.runs.values() if one.weights_missing or one.state in (State.FAILED, State.BROKEN)]
 
 
 def make_plan(
@@ -107,7 +107,7 @@ def make_plan(
         raise SpecError(complaints)
     others = _other_experiments(store, manifest_path(store, experiment, overrides).stem)
     digests = None if code is None else Digests(store, code)
-    look = Look(store, [one.handle for one in evaluations], code, others, frozenset(store.run_ids()), digests)
+    look = Scan(store, [one.id for one in evaluations], code, others, frozenset(store.run_ids()), digests)
     return Plan(
         experiment=experiment,
         overrides=overrides,

@@ -15,7 +15,7 @@ from harness.config.errors import Complaint, SpecError
 from harness.data import identity
 from harness.runtime import Compile, check_graphs, passes
 from harness.store.results import State, StoreError, read_json
-from harness.sweep.plan.unavailable import Gap
+from harness.sweep.plan.unavailable import UnavailableEvaluation
 
 if TYPE_CHECKING:
     from harness.sweep.plan.plan import Plan, PlannedRun
@@ -42,7 +42,7 @@ def remarks(runs: Iterable[PlannedRun], root: Path) -> list[str]:
     return list(dict.fromkeys(line for entry in entries for line in _looked_at(entry, root)[1]))
 
 
-def lacking(evaluations: Iterable[Evaluation], root: Path) -> list[Gap]:
+def lacking(evaluations: Iterable[Evaluation], root: Path) -> list[UnavailableEvaluation]:
     """Labels of evaluations whose own data set cannot be loaded, with the reason: no fault, but to be known early."""
     found = []
     for one in evaluations:

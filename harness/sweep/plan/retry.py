@@ -27,18 +27,18 @@ def _as_retried(plan: Plan, one: PlannedRun) -> PlannedRun:
     if one.state is State.FAILED:
         if not one.folder.outcome.exists():
             return replace(one, state=State.TODO, why="")
-        lacking = tuple(one.folder.missing(evaluation.handle for evaluation in plan.evaluations))
-        return replace(one, state=State.TRAINED, why="", lacking=lacking, weightless=not one.folder.weights.exists())
+        lacking = tuple(one.folder.missing(evaluation.id for evaluation in plan.evaluations))
+        return replace(
+            one, state=State.TRAINED, why="", lacking=lacking, weights_missing=not one.folder.weights.exists()
+        )
     if one.state is State.DONE and one.folder.weights.exists() and (lacking := _unavailable(plan, one.folder)):
-        return replace(one, state=State.TRAINED, lacking=lacking, gaps=())
+        return replace(one, state=State.TRAINED, lacking=lacking, unavailable=())
     return one
 
 
 def _unavailable(plan: Plan, folder: RunFolder) -> tuple[str, ...]:
     """Handles of the evaluations that could not be had; their records hold no number."""
-    return tuple(
-        one.handle for one in plan.evaluations if "unavailable" in (read_json(folder.evaluation(one.handle)) or {})
-    )
+    return tuple(one.id for one in plan.evaluations if "unavailable" in (read_json(folder.evaluation(one.id)) or {}))
 
 
 def forget(plan: Plan, runs: Iterable[PlannedRun]) -> None:
@@ -47,8 +47,8 @@ def forget(plan: Plan, runs: Iterable[PlannedRun]) -> None:
         if one.folder.failure.exists():
             _lay_aside(one.folder)
         if one.folder.weights.exists():
-            for handle in _unavailable(plan, one.folder):
-                one.folder.evaluation(handle).unlink(missing_ok=True)
+            for evaluation_id in _unavailable(plan, one.folder):
+                one.folder.evaluation(evaluation_id).unlink(missing_ok=True)
 
 
 def _lay_aside(folder: RunFolder) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 
 from harness.config.run import Run
 from harness.digests.compare import Use, evaluated_with, trained_with
-from harness.store.results import RunFolder, Seen, State, Store, StoreError, read_json
+from harness.store.results import RunFolder, RunStatus, State, Store, StoreError, read_json
 from harness.store.snapshot import what_changed
-from harness.sweep.plan.code_changes import Digests, Verdict
-from harness.sweep.plan.unavailable import Gap, gaps
+from harness.sweep.plan.code_changes import Digests, Staleness
+from harness.sweep.plan.unavailable import UnavailableEvaluation, unavailable_of
 
 
 @dataclass(frozen=True)
@@ -28,21 +28,21 @@ class PlannedRun:
     other_code: str = ""  # by other code than today's, and yet not stale: what is said of all such runs
     also_in: tuple[str, ...] = ()  # other experiments that ask for it
     lacking: tuple[str, ...] = ()  # evaluations that a trained run does not have
-    weightless: bool = False  # and cannot get: its weights are elsewhere (they are not committed)
-    gaps: tuple[Gap, ...] = ()  # evaluations that were asked for in vain
+    weights_missing: bool = False  # and cannot get: its weights are elsewhere (they are not committed)
+    unavailable: tuple[UnavailableEvaluation, ...] = ()  # evaluations that were asked for in vain
 
     @property
     def to_do(self) -> bool:
         """A sweep would start it: neither finished nor under way, nor waiting for ``--retry`` or for its weights."""
-        return self.state in (State.TODO, State.TRAINED, State.UNKNOWN, State.CANCELLED) and not self.weightless
+        return self.state in (State.TODO, State.TRAINED, State.UNKNOWN, State.CANCELLED) and not self.weights_missing
 
 
 @dataclass(frozen=True)
-class Look:
+class Scan:
     """What the files say of one run after the other."""
 
     store: Store
-    handles: list[str]
+    evaluation_ids: list[str]
     code: str | None
     others: Mapping[str, tuple[str, ...]]
     present: frozenset[str]  # listed once: to ask for ten thousand folders one by one is slow on a network
@@ -54,7 +54,7 @@ class Look:
         also_in = self.others.get(run_id, ())
         if run_id not in self.present:
             return PlannedRun(run, folder, name, State.TODO, also_in=also_in)
-        seen = folder.look(self.handles)
+        seen = folder.status(self.evaluation_ids)
         state = seen.state
         try:
             why = self._why(folder, state)
@@ -63,14 +63,16 @@ class Look:
         except StoreError as error:
             state, why, stale, other = State.BROKEN, str(error), "", ""
         if state is State.TRAINED:
-            lacking = tuple(handle for handle, held in seen.evaluations.items() if held is None)
-            weightless = not folder.weights.exists()
-            return PlannedRun(run, folder, name, state, why, stale, other, also_in, lacking, weightless, gaps(seen))
-        return PlannedRun(run, folder, name, state, why, stale, other, also_in, gaps=gaps(seen))
+            lacking = tuple(evaluation_id for evaluation_id, held in seen.evaluations.items() if held is None)
+            weights_missing = not folder.weights.exists()
+            return PlannedRun(
+                run, folder, name, state, why, stale, other, also_in, lacking, weights_missing, unavailable_of(seen)
+            )
+        return PlannedRun(run, folder, name, state, why, stale, other, also_in, unavailable=unavailable_of(seen))
 
     def _why(self, folder: RunFolder, state: State) -> str:
         if state is State.BROKEN:
-            folder.missing(self.handles)  # raises what state() found
+            folder.missing(self.evaluation_ids)  # raises what state() found
             read_json(folder.outcome)
             return f"{folder.path}: does not hold what it should; move it away"
         if state is State.FAILED:
@@ -83,17 +85,17 @@ class Look:
             raise StoreError(f"{folder.spec}: belongs to another run; move {folder.path} away")
         return ""
 
-    def _code(self, folder: RunFolder, run: Run, seen: Seen) -> tuple[str, str]:
+    def _code(self, folder: RunFolder, run: Run, seen: RunStatus) -> tuple[str, str]:
         """Why it is stale, or else what there is to say of the other code that made it; both empty for today's."""
         about = folder.read("provenance.json") or {}
         if self.code is None:
             return "", ""
-        found: list[tuple[Verdict, Mapping[str, Any]]] = []
+        found: list[tuple[Staleness, Mapping[str, Any]]] = []
         for code in about.get("codes") or [about.get("code")]:
             if code != self.code:
                 found.append((self._verdict(code, partial(trained_with, run.spec(), about.get("processes", 1))), about))
-        for handle in self.handles:
-            made = seen.evaluations[handle] if seen.evaluations else read_json(folder.evaluation(handle))
+        for evaluation_id in self.evaluation_ids:
+            made = seen.evaluations[evaluation_id] if seen.evaluations else read_json(folder.evaluation(evaluation_id))
             if made is not None and made.get("code", self.code) != self.code:
                 found.append((self._verdict(made["code"], partial(evaluated_with, made.get("evaluation", {}))), made))
         if stale := list(dict.fromkeys(one.said for one, _ in found if one.kind == "stale")):
@@ -105,9 +107,9 @@ class Look:
             return "", f"of other code ({self._changed(made)}); the digests of all that was used are equal"
         return "", ""
 
-    def _verdict(self, code: Any, used: Callable[[], list[Use]]) -> Verdict:
+    def _verdict(self, code: Any, used: Callable[[], list[Use]]) -> Staleness:
         if self.digests is None or not isinstance(code, str):
-            return Verdict("unknown", "that was not recorded")
+            return Staleness("unknown", "that was not recorded")
         return self.digests.verdict(code, used)
 
     def _changed(self, about: Mapping[str, Any]) -> str:

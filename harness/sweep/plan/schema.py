@@ -11,7 +11,7 @@ from harness.config.claim import CLAIM_KINDS
 from harness.config.experiment import ExperimentFile
 from harness.config.grid import COMPONENTS
 from harness.config.registry import COMPONENT_KIND, Registry
-from harness.config.run import Branch
+from harness.config.run import BranchSpec
 
 assert components  # its import registers every component
 
@@ -24,7 +24,7 @@ def schema() -> dict[str, Any]:
         definitions[kind] = _entry(one, definitions)
     components_ = {path: _of(one.kind) for path, one in COMPONENTS.items()}
     views = {f"views.{branch}": _list(_of("augmentation")) for branch in ("shared", "both", "targeted")}
-    branch = Branch.model_json_schema()
+    branch = BranchSpec.model_json_schema()
     branch["properties"]["augment"] = views["views.both"]
     definitions["branch"] = {**branch, "required": ["augment"]}
     branches = {"views.branches": _list(_of("branch"))}

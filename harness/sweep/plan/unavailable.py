@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from harness.store.results import Seen
+from harness.store.results import RunStatus
 
-Gap = tuple[str, str]
-"""The handle of an evaluation, and the reason why it cannot be had."""
+UnavailableEvaluation = tuple[str, str]
+"""The evaluation_id of an evaluation, and the reason why it cannot be had."""
 
 
-def gaps(seen: Seen) -> tuple[Gap, ...]:
+def unavailable_of(seen: RunStatus) -> tuple[UnavailableEvaluation, ...]:
     """Of one run."""
-    held = {handle: one for handle, one in seen.evaluations.items() if one is not None}
-    return tuple((handle, str(one["unavailable"])) for handle, one in held.items() if "unavailable" in one)
+    held = {evaluation_id: one for evaluation_id, one in seen.evaluations.items() if one is not None}
+    return tuple(
+        (evaluation_id, str(one["unavailable"])) for evaluation_id, one in held.items() if "unavailable" in one
+    )

@@ -11,11 +11,11 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from harness.config.errors import Complaint, SpecError, nearest
+from harness.config.experiment import Positive
 from harness.config.yaml_file import Document, read_yaml
 from harness.runtime import Compile
 from harness.sweep.slurm.passthrough import broken, sbatch_faults, srun_faults
 
-Positive = Annotated[int, Field(ge=1)]
 Flags = dict[str, str | int | float | bool]
 
 

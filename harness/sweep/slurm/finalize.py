@@ -29,37 +29,42 @@ def cancelled(runs: Iterable[RunFolder], task: str) -> None:
 
 
 def launch_failed(
-    runs: Iterable[RunFolder], handles: Iterable[str], task: str, word: str, log: Path, when: str = "Python started"
+    runs: Iterable[RunFolder],
+    evaluation_ids: Iterable[str],
+    task: str,
+    word: str,
+    log: Path,
+    when: str = "Python started",
 ) -> None:
-    """``failed.json`` with the end of the job's log: nobody else can say more. ``handles`` are what was ordered."""
+    """Write ``failed.json`` with the end of the job's log for runs that lack one of ``evaluation_ids``."""
     about = {
         "type": "LaunchFailed",
         "message": f"job {task} ended {f'({word}) ' if word else ''}before {when}; see {log}",
         "traceback": _tail(log),
         "fingerprint": fingerprint("launch"),
     }
-    for folder in _left(runs, handles):
+    for folder in _left(runs, evaluation_ids):
         if not folder.failure.exists():
             fail(folder, Cause.LAUNCH, about, 0)
 
 
-def died(runs: Iterable[RunFolder], handles: Iterable[str], task: str, word: str, log: Path) -> None:
+def died(runs: Iterable[RunFolder], evaluation_ids: Iterable[str], task: str, word: str, log: Path) -> None:
     """A job that had reached Python has ended, and with it what it was working on (``word`` is its last).
 
     Attempts that it left open are closed with what SLURM says of it. If it failed without as much as one attempt at any
     of its runs, it would do so again, with every sweep: a failed launch.
     """
-    runs, handles = list(runs), list(handles)
+    runs, evaluation_ids = list(runs), list(evaluation_ids)
     if word == "COMPLETED":
         return
     tried = [folder for folder in runs if (last(folder) or {}).get("job") == task]
     for folder in tried:
         with suppress(OSError, StoreError):
             folder.lock.release_of_job(task)  # else it would seem to be alive for a quarter of an hour
-    for folder in _left(tried, handles):
+    for folder in _left(tried, evaluation_ids):
         _close(folder, task, word, log)
     if word == "FAILED" and not tried:
-        launch_failed(runs, handles, task, word, log, "it began a run")
+        launch_failed(runs, evaluation_ids, task, word, log, "it began a run")
 
 
 def _close(folder: RunFolder, task: str, word: str, log: Path) -> None:
@@ -76,9 +81,9 @@ def _close(folder: RunFolder, task: str, word: str, log: Path) -> None:
         fail(folder, cause, about, int(entry["attempt"]))
 
 
-def _left(runs: Iterable[RunFolder], handles: Iterable[str]) -> Iterator[RunFolder]:
+def _left(runs: Iterable[RunFolder], evaluation_ids: Iterable[str]) -> Iterator[RunFolder]:
     """Those that lack something, and that nobody works on."""
-    wanted = list(handles)
+    wanted = list(evaluation_ids)
     for folder in runs:
         with suppress(StoreError):
             if not folder.state(wanted).finished and folder.lock_state() is None:

@@ -13,14 +13,14 @@ from typing import Any, NoReturn
 from rich.console import Console
 
 from harness.config.run import Evaluation
-from harness.runtime import Place
+from harness.runtime import Runtime
 from harness.store.attempts import Cause, fail, fingerprint
 from harness.store.causes import DISK_ERRORS
 from harness.store.results import RunFolder, Store, StoreError, read_json
 from harness.store.run_lock import machine
 from harness.store.snapshot import Snapshot
 from harness.sweep.display.live import Watch
-from harness.sweep.local.circuit_breaker import Evidence
+from harness.sweep.local.circuit_breaker import CircuitBreaker
 from harness.sweep.local.pool import Pool
 from harness.sweep.local.resources import gpus
 from harness.sweep.plan.code_changes import Recording
@@ -54,7 +54,7 @@ class Job:
         store = Store(Path(task["results"]))
         runs = [run for run in map(store.run, task["runs"]) if not _waits_for_retry(run, name, task["at_once"])]
         _assert_cores(task["cpus"], runs, name)
-        place = Place(
+        runtime = Runtime(
             data=Path(task["data"]),
             device=task["device"],
             threads=max(1, task["cpus"] // task["at_once"]),
@@ -63,7 +63,7 @@ class Job:
         )
         leased = [gpu for gpu, _ in gpus()] if task["device"] != "cpu" else []
         _assert_gpu(task["device"], leased, runs, name)
-        asked = [Evaluation(**one) for one in task["evaluations"]]
+        asked = [Evaluation(one["label"], one["handle"], one["resolved"]) for one in task["evaluations"]]
         code = Snapshot(**{name: Path(path) for name, path in task["code"].items()})
         self.grace_s = task["grace_s"]
         ranks = None
@@ -76,7 +76,7 @@ class Job:
                 gpu = leased[0] if leased else None
                 meet.follow(
                     store,
-                    Assignment(store.run(task["runs"][0]), tuple(asked), place, job=name, gpu=gpu, code=code.folder),
+                    Assignment(store.run(task["runs"][0]), tuple(asked), runtime, job=name, gpu=gpu, code=code.folder),
                     code,
                 )
                 return {}
@@ -86,14 +86,14 @@ class Job:
             self.pool = Pool(
                 runs,
                 asked,
-                place,
+                runtime,
                 watch,
                 jobs=at_once,
                 gpus=leased,
                 job=name,
                 code=code,
                 ranks=ranks,
-                evidence=_evidence(task),
+                breaker=_breaker(task),
             )
             with Recording(store, partial(print, flush=True), code) as recording:
                 outcome = self.pool.run(own_signals=False)
@@ -112,9 +112,9 @@ class Job:
         leave_requeued()
 
 
-def _evidence(task: dict[str, Any]) -> Evidence:
+def _breaker(task: dict[str, Any]) -> CircuitBreaker:
     settings = {run: label.rpartition(", seed")[0] for run, label in task["labels"].items()}
-    return Evidence(Path(task["submission"]), settings, task.get("settings", 1))
+    return CircuitBreaker(Path(task["submission"]), settings, task.get("settings", 1))
 
 
 def _waits_for_retry(run: RunFolder, job: str, at_once: int) -> bool:
@@ -133,7 +133,7 @@ def _waits_for_retry(run: RunFolder, job: str, at_once: int) -> bool:
 
 
 def _mark_started(path: Path) -> None:
-    """Evidence that the job reached Python: without it, a job that left the queue is a failed launch.
+    """CircuitBreaker that the job reached Python: without it, a job that left the queue is a failed launch.
 
     A disk that is full for a while is no reason to fail: it is waited for, as long as the site's people may take.
     """

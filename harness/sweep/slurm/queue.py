@@ -46,7 +46,7 @@ class Queue:
 
     def waits_for(self, run: str) -> set[str]:
         """Handles of the evaluations that are ordered for a run. Raises ``OSError``, ``ValueError``."""
-        return {handle for submission, _ in self.orders.get(run, ()) for handle in submission.evaluations}
+        return {evaluation_id for submission, _ in self.orders.get(run, ()) for evaluation_id in submission.evaluations}
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class _Answer:
         return self.time - self.absent.get(name, self.time)
 
 
-def look(store: Store, *, now: float | None = None, exclusive: bool = False, read_only: bool = False) -> Queue:
+def query(store: Store, *, now: float | None = None, exclusive: bool = False, read_only: bool = False) -> Queue:
     """Which runs are waiting or working in the queue.
 
     Jobs that are over are settled: ``failed.json`` for launches that certainly failed, ``cancelled.json`` for jobs that

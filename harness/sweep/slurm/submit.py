@@ -31,7 +31,7 @@ from harness.store.results import Store
 from harness.store.snapshot import Snapshot
 from harness.sweep.display.live import clock, say
 from harness.sweep.display.tables import show_claims, show_plan
-from harness.sweep.plan.cost import Prices, bill
+from harness.sweep.plan.cost import Prices, estimate
 from harness.sweep.plan.manifest import record
 from harness.sweep.plan.plan import Plan, PlannedRun
 from harness.sweep.plan.preflight import check_data, check_processes
@@ -51,7 +51,7 @@ MANY_TIMEOUTS = 1000
 
 
 @dataclass(frozen=True)
-class Group:
+class JobGroup:
     """Jobs with the same resources: what one array can hold."""
 
     minutes: int
@@ -75,7 +75,7 @@ def sweep_on(
         if not only_plan:
             for line in queue.adopt(plan.store):
                 say(console, line, style="yellow")
-        jobs_now = queue.look(plan.store, exclusive=not only_plan, read_only=only_plan)
+        jobs_now = queue.query(plan.store, exclusive=not only_plan, read_only=only_plan)
         missing = [one for one in runs if one.folder.id not in jobs_now.runs]
         if not only_plan:  # which may be of runs as --retry would leave them
             missing = _left(plan, missing)
@@ -84,7 +84,7 @@ def sweep_on(
         at_once = cluster.array_cap * cluster.at_once
         chosen = [*missing, *behind]
         waiting = sum(one.folder.id in jobs_now.runs for one in runs) - len(behind)
-        cost = bill(prices, chosen, plan.evaluations, at_once)
+        cost = estimate(prices, chosen, plan.evaluations, at_once)
         show_plan(console, plan, cost, f"on {name}, at most {at_once} at a time", data=data, queued=waiting)
         if only_plan:
             show_claims(console, plan, prices, {one.folder.id for one in runs} | {*jobs_now.runs})
@@ -125,10 +125,10 @@ def _behind(console: Console, plan: Plan, runs: Sequence[PlannedRun], jobs_now: 
 
     Not where that one is not surely in the queue: to follow it, SLURM has to know it.
     """
-    handles = [one.handle for one in plan.evaluations]
+    evaluation_ids = [one.id for one in plan.evaluations]
     found, unsure = list[PlannedRun](), 0
     for one in runs:
-        if one.folder.id in jobs_now.runs and {*(one.lacking or handles)} - jobs_now.waits_for(one.folder.id):
+        if one.folder.id in jobs_now.runs and {*(one.lacking or evaluation_ids)} - jobs_now.waits_for(one.folder.id):
             known = jobs_now.runs[one.folder.id] != "unknown" and all(c.job for _, c in jobs_now.orders[one.folder.id])
             found += [one] if known else []
             unsure += not known
@@ -143,8 +143,8 @@ def _behind(console: Console, plan: Plan, runs: Sequence[PlannedRun], jobs_now: 
 
 def _left(plan: Plan, runs: Iterable[PlannedRun]) -> list[PlannedRun]:
     """Those that are to do by now: one that has left the queue may have done its work since the plan was made."""
-    handles = [one.handle for one in plan.evaluations]
-    return [one for one in runs if replace(one, state=one.folder.state(handles)).to_do]
+    evaluation_ids = [one.id for one in plan.evaluations]
+    return [one for one in runs if replace(one, state=one.folder.state(evaluation_ids)).to_do]
 
 
 def prices_on(store: Store, asked: Iterable[Evaluation], cluster: Cluster, data: Path) -> Prices:
@@ -153,11 +153,11 @@ def prices_on(store: Store, asked: Iterable[Evaluation], cluster: Cluster, data:
     devices = max(1, cluster.gpus) / cluster.at_once if on_gpus else max(1, cluster.cpus // cluster.at_once)
     processes = cluster.processes_per_run
     return Prices.read(
-        store, "" if on_gpus else None, [one.handle for one in asked], devices * cluster.nodes, processes, data
+        store, "" if on_gpus else None, [one.id for one in asked], devices * cluster.nodes, processes, data
     )
 
 
-def group(plan: Plan, runs: Sequence[PlannedRun], cluster: Cluster, prices: Prices) -> list[Group]:
+def group(plan: Plan, runs: Sequence[PlannedRun], cluster: Cluster, prices: Prices) -> list[JobGroup]:
     """Runs -> jobs -> groups of jobs with one time limit."""
     groups_by_limit: dict[int, list[PlannedRun]] = defaultdict(list)
     each = {one.folder.id: prices.left(one, plan.evaluations) for one in runs}
@@ -167,7 +167,7 @@ def group(plan: Plan, runs: Sequence[PlannedRun], cluster: Cluster, prices: Pric
         groups_by_limit[cluster.minutes or time_class(seconds[one.folder.id], cluster, longest)].append(one)
     size = cluster.runs_per_job
     return [
-        Group(
+        JobGroup(
             minutes,
             tuple(tuple(members[first : first + size]) for first in range(0, len(members), size)),
             sum(seconds[one.folder.id] for one in members) / len(members),
@@ -176,7 +176,7 @@ def group(plan: Plan, runs: Sequence[PlannedRun], cluster: Cluster, prices: Pric
     ]
 
 
-def draw_up(plan: Plan, groups: Sequence[Group], cluster: Cluster) -> Submission:
+def draw_up(plan: Plan, groups: Sequence[JobGroup], cluster: Cluster) -> Submission:
     """Arrays no longer than the site allows, the cap shared out among them, each with a name of its own."""
     token = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
     name = f"{plan.experiment.name}@{plan.experiment.scale.name}"
@@ -195,7 +195,7 @@ def draw_up(plan: Plan, groups: Sequence[Group], cluster: Cluster) -> Submission
 def submit(
     plan: Plan,
     submission: Submission,
-    groups: Sequence[Group],
+    groups: Sequence[JobGroup],
     cluster: Cluster,
     data: Path,
     *,
@@ -262,7 +262,7 @@ def _order(
         "data": str(data),
         "runs": [one.folder.id for one in runs],
         "labels": {one.folder.id: one.label for one in runs},
-        "evaluations": [vars(one) for one in plan.evaluations],
+        "evaluations": [_written(evaluation) for evaluation in plan.evaluations],
         "at_once": cluster.at_once,
         "cpus": cluster.cpus_per_task,
         "images_per_pass": cluster.images_per_pass,
@@ -270,6 +270,10 @@ def _order(
         "device": device(cluster),
         "grace_s": max(10.0, cluster.signal_seconds - 60.0),
     }
+
+
+def _written(evaluation: Evaluation) -> dict[str, Any]:
+    return {"label": evaluation.label, "handle": evaluation.id, "resolved": evaluation.resolved}
 
 
 def rehearse(cluster: Cluster, *, longest: bool = False) -> tuple[bool, str]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import harness
-from harness.runtime import ALONE, Place, Rank
+from harness.runtime import ALONE, Rank, Runtime
 from harness.store import provenance
 from harness.store.attempts import Attempt, cause_of, describe, fail, last, now
 from harness.store.causes import Cause
@@ -32,7 +32,7 @@ from harness.train.stop import Interrupted, TakenOver
 if TYPE_CHECKING:
     from harness.components import Evaluation
 
-Execute = Callable[[RunFolder, "Sequence[Evaluation]", Place], None]
+Execute = Callable[[RunFolder, "Sequence[Evaluation]", Runtime], None]
 """What does the work: trains what is untrained and evaluates what is missing; raises on failure."""
 
 EXIT_FAILED, EXIT_DISK, EXIT_INTERRUPTED, EXIT_ELSEWHERE, EXIT_LOST, EXIT_OOM = 1, 74, 75, 76, 77, 78
@@ -43,11 +43,11 @@ WARNED_S = "HARNESS_WARNED_S"
 """The environment's word for how long before the time limit the scheduler warns a job, in seconds."""
 
 
-def train(folder: RunFolder, asked: Sequence[Evaluation], place: Place) -> None:
+def train(folder: RunFolder, asked: Sequence[Evaluation], runtime: Runtime) -> None:
     """The loop. Imported here, so that planning never meets it and a job runs the code it finds."""
     from harness.train.loop import execute
 
-    execute(folder, asked, place)
+    execute(folder, asked, runtime)
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Assignment:
 
     folder: RunFolder
     asked: tuple[Evaluation, ...]
-    place: Place
+    runtime: Runtime
     execute: Execute = train
     job: str | None = None
     gpu: str | None = None
@@ -145,15 +145,15 @@ def _ignore_stops() -> None:
 
 
 def _claimed(assignment: Assignment) -> int:
-    folder, handles = assignment.folder, [one.handle for one in assignment.asked]
+    folder, evaluation_ids = assignment.folder, [one.id for one in assignment.asked]
     if not _take_lock(folder, assignment.job):
         print(f"{now()} a live process holds this run; leaving it alone")
         _say(assignment, False)
         return EXIT_ELSEWHERE
-    heart = Heart(folder, assignment.job)
+    heartbeat = Heartbeat(folder, assignment.job)
     try:
         folder.clear_leftovers()
-        if folder.state(handles).finished:
+        if folder.state(evaluation_ids).finished:
             _say(assignment, False)
             return 0
         attempt = Attempt.begin(folder, assignment.job)  # before the others begin: a fault of theirs names its number
@@ -161,7 +161,7 @@ def _claimed(assignment: Assignment) -> int:
         _say(assignment, True)
         return _attempted(assignment, attempt)
     finally:
-        heart.stop()  # first: it would claim the run anew
+        heartbeat.stop()  # first: it would claim the run anew
         with contextlib.suppress(OSError):
             folder.lock.release()
 
@@ -179,7 +179,7 @@ def _take_lock(folder: RunFolder, job: str | None) -> bool:
     return True
 
 
-class Heart:
+class Heartbeat:
     """Heartbeat of the claim, whatever the run is busy with.
 
     It ends the process if the claim is another's by now, and lets it save and stop if the run is cancelled.
@@ -205,10 +205,10 @@ class Heart:
 
 
 def _attempted(assignment: Assignment, attempt: Attempt) -> int:
-    folder, handles = assignment.folder, [one.handle for one in assignment.asked]
+    folder, evaluation_ids = assignment.folder, [one.id for one in assignment.asked]
     try:
         _execute(assignment)
-        if not folder.state(handles).finished:
+        if not folder.state(evaluation_ids).finished:
             raise RuntimeError("the loop returned, but its results are not all there")
     except Exception as error:
         if isinstance(error, Interrupted):
@@ -228,7 +228,7 @@ def _attempted(assignment: Assignment, attempt: Attempt) -> int:
         if cause.failed:
             fail(folder, cause, described, attempt.number)
         return EXIT_DISK if cause is Cause.DISK else EXIT_FAILED
-    diverged = folder.state(handles) is State.DIVERGED
+    diverged = folder.state(evaluation_ids) is State.DIVERGED
     attempt.end(Cause.DIVERGED if diverged else Cause.DONE)
     folder.failure.unlink(missing_ok=True)
     return 0
@@ -237,7 +237,7 @@ def _attempted(assignment: Assignment, attempt: Attempt) -> int:
 def _execute(assignment: Assignment) -> None:
     try:
         _check_code(assignment.code)
-        assignment.execute(assignment.folder, assignment.asked, assignment.place)
+        assignment.execute(assignment.folder, assignment.asked, assignment.runtime)
     except SystemExit as left:  # told once more while the loop was leaving: what it said of where it stopped counts
         if isinstance(left.__context__, Interrupted):
             raise left.__context__ from None

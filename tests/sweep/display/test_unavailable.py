@@ -32,7 +32,7 @@ def in_vain(plan: Plan) -> None:
         for evaluation in plan.evaluations:
             lacks = {"unavailable": WHY} if evaluation.label == LABEL else {}
             held = {"run": one.folder.id, "values": {}, "wall_seconds": 0.0, **lacks}
-            write_json(one.folder.evaluation(evaluation.handle), held)
+            write_json(one.folder.evaluation(evaluation.id), held)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from harness.components import Evaluation
-from harness.runtime import Place
+from harness.runtime import Runtime
 from harness.store.attempts import last
 from harness.store.causes import Cause
 from harness.store.results import RunFolder, State, read_json, write_json
@@ -25,7 +25,7 @@ from harness.sweep.local import fork_server, pool, ranks, resources, run_process
 from harness.sweep.local.fork_server import server_pid
 from harness.sweep.local.gpu_locks import GpuLocks
 from harness.sweep.local.pool import Outcome, Pool
-from harness.sweep.local.run_process import Child
+from harness.sweep.local.run_process import ActiveRun
 from tests.sweep.fake_executors import behave
 
 LINEAR = Evaluation("linear", "linear-00000000", {"linear": {}})
@@ -71,7 +71,9 @@ def swim(
     view: Record | None = None,
 ) -> tuple[Outcome, Record]:
     view = view or Record()
-    one = Pool(folders, [LINEAR], Place(threads=3), view, jobs=jobs, gpus=gpus, execute=behave, job=job, leases=leases)
+    one = Pool(
+        folders, [LINEAR], Runtime(threads=3), view, jobs=jobs, gpus=gpus, execute=behave, job=job, leases=leases
+    )
     return one.run(), view
 
 
@@ -93,7 +95,7 @@ def test_every_way_to_end_is_told_apart_and_none_spoils_another(tmp_path: Path) 
     for folder, (what, (cause, state)) in zip(folders, WAYS_TO_END.items(), strict=True):
         entry = last(folder)
         assert outcome.causes[folder.id] is cause, what
-        assert folder.state([LINEAR.handle]) is state, what
+        assert folder.state([LINEAR.id]) is state, what
         assert entry is not None and entry["cause"] == cause.value, what
         assert f"does: {what}" in folder.log.read_text(), what
         assert folder.lock_state() is None, what
@@ -241,7 +243,7 @@ def test_an_entry_of_another_host_with_the_same_pid_is_not_this_runs(tmp_path: P
     (folder,) = runs(tmp_path, "work")
     write_json(folder.attempts / "001.json", {"attempt": 1, "pid": Ended.pid, "host": "elsewhere"})
     process: Any = Ended()
-    assert Child(folder, process, (), resources.oom_kills()).bury() == (Cause.INTERRUPTED, "stopped by SIGKILL")
+    assert ActiveRun(folder, process, (), resources.oom_kills()).reap() == (Cause.INTERRUPTED, "stopped by SIGKILL")
 
 
 def test_a_failure_is_forgotten_when_the_run_succeeds(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from harness.config.errors import SpecError
-from harness.runtime import Place
+from harness.runtime import Runtime
 from harness.store.attempts import last
 from harness.store.causes import Cause
 from harness.store.results import RunFolder, State, Store, read_json, write_json
@@ -26,8 +26,8 @@ from harness.sweep.__main__ import main
 from harness.sweep.local import resources, run_process
 from harness.sweep.local.pool import Outcome, Pool
 from harness.sweep.local.ranks import ProcessesHere
-from harness.sweep.local.resources import crew
-from harness.sweep.local.run_process import Child
+from harness.sweep.local.resources import allocate
+from harness.sweep.local.run_process import ActiveRun
 from harness.sweep.slurm.config import Cluster, altered
 from harness.sweep.slurm.sbatch import _environment
 from harness.sweep.worker.worker import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_LOST
@@ -45,14 +45,14 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 def swim(results: Path, meanwhile: Callable[[Pool], None] | None = None, **changes: Any) -> tuple[Outcome, RunFolder]:
     """One run shared by two processes of the local pool."""
     folder, asked = tiny(results, **changes)
-    place = Place(device="cpu", threads=1, checkpoint_gap_s=0.0)
-    pool = Pool([folder], asked, place, Record(), jobs=1, ranks=ProcessesHere(2))
+    runtime = Runtime(device="cpu", threads=1, checkpoint_gap_s=0.0)
+    pool = Pool([folder], asked, runtime, Record(), jobs=1, ranks=ProcessesHere(2))
     if meanwhile is not None:
         threading.Thread(target=meanwhile, args=(pool,), daemon=True).start()
     return pool.run(), folder
 
 
-def once_it_trains(pool: Pool, do: Callable[[Child], None]) -> None:
+def once_it_trains(pool: Pool, do: Callable[[ActiveRun], None]) -> None:
     """``do`` something to the run, a little after its first checkpoint."""
     deadline = time.monotonic() + 600  # the machine may be busy
     while time.monotonic() < deadline:
@@ -61,7 +61,7 @@ def once_it_trains(pool: Pool, do: Callable[[Child], None]) -> None:
         time.sleep(0.02)
 
 
-def peers(of: Child) -> list[int]:
+def peers(of: ActiveRun) -> list[int]:
     return [one.pid for one in of.peers.processes.values()]  # type: ignore[attr-defined]
 
 
@@ -81,7 +81,7 @@ def test_one_killed_takes_the_run_along_and_leaves_no_orphans(tmp_path: Path, vi
     pids: list[int] = []
 
     def meanwhile(pool: Pool) -> None:
-        def kill(run: Child) -> None:
+        def kill(run: ActiveRun) -> None:
             pool.put_back.add(run.folder.id)  # it would go on, and end well
             pids.extend([run.pid, *peers(run)])
             os.kill(pids[0] if victim == "first" else pids[1], signal.SIGKILL)
@@ -145,7 +145,7 @@ class Dead:
 )
 def test_who_took_the_others_along(tmp_path: Path, code: int, others: dict[int, int], guilty: tuple[int, int]) -> None:
     process: Any = SimpleNamespace(pid=None)
-    run = Child(RunFolder(tmp_path), process, (), 0, Dead(others), codes=others)
+    run = ActiveRun(RunFolder(tmp_path), process, (), 0, Dead(others), codes=others)
     assert run._first_to_die(code) == guilty
 
 
@@ -157,7 +157,7 @@ def test_a_first_process_that_does_not_notice_a_death_is_ended(tmp_path: Path, m
             self.killed = True
 
     process: Any = Hanging()
-    run = Child(RunFolder(tmp_path), process, (), 0, Dead({1: -9}))
+    run = ActiveRun(RunFolder(tmp_path), process, (), 0, Dead({1: -9}))
     run.look_after()
     assert not process.killed, "it is given time"
     monkeypatch.setattr(run_process, "NOTICE_S", -1.0)
@@ -219,8 +219,8 @@ def test_how_to_compile_reaches_the_runs(small: Path, tmp_path: Path, monkeypatc
     class Seen(Exception):
         pass
 
-    def pool(runs: Any, evaluations: Any, place: Place, *_: Any, **named: Any) -> None:
-        raise Seen(place.compile)
+    def pool(runs: Any, evaluations: Any, runtime: Runtime, *_: Any, **named: Any) -> None:
+        raise Seen(runtime.compile)
 
     monkeypatch.setattr("harness.sweep.local.run_local.Pool", pool)
     arguments = [str(small), "--results", str(tmp_path / "results"), "--cluster", "local"]
@@ -305,18 +305,18 @@ def test_too_few_gpus_for_the_processes_of_a_run_are_said(monkeypatch: pytest.Mo
     monkeypatch.setattr(resources, "gpus", lambda: (("0", "GPU"), ("1", "GPU")))
     monkeypatch.setattr(resources, "cores", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS")
-    assert crew(4, None, 2) == resources.Crew(1, 4, ("0", "1"), 2)
+    assert allocate(4, None, 2) == resources.Allocation(1, 4, ("0", "1"), 2)
     with pytest.raises(SpecError, match="--processes-per-run 3: each process needs a GPU, and here are 2"):
-        crew(4, None, 3)
+        allocate(4, None, 3)
 
 
 def test_on_cores_the_processes_of_all_runs_share_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resources, "gpus", tuple)
     monkeypatch.setattr(resources, "cores", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS")
-    assert crew(10, None, 2) == resources.Crew(4, 1, (), 2)
-    assert crew(1, None, 2) == resources.Crew(1, 4, (), 2)
-    assert crew(1, None, 16) == resources.Crew(1, 1, (), 16)
+    assert allocate(10, None, 2) == resources.Allocation(4, 1, (), 2)
+    assert allocate(1, None, 2) == resources.Allocation(1, 4, (), 2)
+    assert allocate(1, None, 16) == resources.Allocation(1, 1, (), 16)
 
 
 @pytest.mark.parametrize(
@@ -326,7 +326,7 @@ def test_threads_are_as_many_as_the_user_exported(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(resources, "gpus", tuple)
     monkeypatch.setattr(resources, "cores", lambda: 8)
     monkeypatch.setenv("OMP_NUM_THREADS", said)
-    assert crew(1, None).threads == threads
+    assert allocate(1, None).threads == threads
 
 
 @pytest.mark.parametrize(("said", "heard"), [("5", True), ("2", False), ("2,1", True), (None, False)])

@@ -12,9 +12,9 @@ from harness.config.experiment import load_experiment
 from harness.store.results import State, Store, write_json
 from harness.sweep.__main__ import main
 from harness.sweep.display.format import hours, hours_of
-from harness.sweep.plan.budget import buy, by_evidence
+from harness.sweep.plan.budget import by_evidence, select
 from harness.sweep.plan.claim_requirements import missing, needs, outlook
-from harness.sweep.plan.cost import Prices, bill
+from harness.sweep.plan.cost import Prices, estimate
 from harness.sweep.plan.plan import Plan, make_plan
 
 Write = Callable[..., Path]
@@ -39,7 +39,7 @@ def end(one: Plan, run: str, *, evaluated: bool = True, weights: bool = True, st
     if weights:
         folder.weights.touch()
     for evaluation in one.evaluations if evaluated else ():
-        write_json(folder.evaluation(evaluation.handle), {"run": run, "values": {"top1": 1.0}, "wall_seconds": 1.0})
+        write_json(folder.evaluation(evaluation.id), {"run": run, "values": {"top1": 1.0}, "wall_seconds": 1.0})
 
 
 def tau_and_seed(one: Plan, run: str) -> tuple[float, int]:
@@ -49,7 +49,7 @@ def tau_and_seed(one: Plan, run: str) -> tuple[float, int]:
 
 def cost(prices: Prices, one: Plan) -> float:
     """Hours of one run: they all cost the same here."""
-    return bill(prices, one.to_do[:1], one.evaluations, 1).hours
+    return estimate(prices, one.to_do[:1], one.evaluations, 1).hours
 
 
 @pytest.mark.parametrize(
@@ -105,11 +105,11 @@ def test_the_cheapest_claim_is_completed_first_and_its_runs_count_for_the_next(w
 def test_a_budget_says_which_claims_stay_open(write: Write, tmp_path: Path, runs: float, said: str) -> None:
     made = plan(write(*THREE, ("temperature: 0.5}", "temperature: 1.0}")), tmp_path)  # first and third cell
     prices = Prices(None)
-    bought = buy([(made, made.to_do)], prices, (runs + 0.01) * cost(prices, made))
-    assert len(bought.bought) == int(runs) and len(bought.left_out) == 9 - int(runs)
-    assert bought.hours == pytest.approx(int(runs) * cost(prices, made))
-    assert [why for _, why in bought.open_claims] == ([said] if said else [])
-    assert all(name == "small@smoke/lower-is-better" for name, _ in bought.open_claims)
+    selected = select([(made, made.to_do)], prices, (runs + 0.01) * cost(prices, made))
+    assert len(selected.selected) == int(runs) and len(selected.left_out) == 9 - int(runs)
+    assert selected.hours == pytest.approx(int(runs) * cost(prices, made))
+    assert [why for _, why in selected.open_claims] == ([said] if said else [])
+    assert all(name == "small@smoke/lower-is-better" for name, _ in selected.open_claims)
 
 
 def test_files_share_a_budget_and_pay_for_a_shared_run_once(write: Write, tmp_path: Path) -> None:
@@ -117,13 +117,13 @@ def test_files_share_a_budget_and_pay_for_a_shared_run_once(write: Write, tmp_pa
     other = plan(write(("[0.1, 0.5]", "[0.5, 1.0]"), ("temperature: 0.1", "temperature: 1.0"), name="other"), tmp_path)
     offer = [(one, one.to_do), (other, other.to_do)]
     prices = Prices(None)
-    bought = buy(offer, prices, 100.0)
-    assert len(bought.bought) == 6 and not bought.open_claims
-    assert [one.runs[run].run.seed if run in one.runs else other.runs[run].run.seed for run in bought.bought] == (
+    selected = select(offer, prices, 100.0)
+    assert len(selected.selected) == 6 and not selected.open_claims
+    assert [one.runs[run].run.seed if run in one.runs else other.runs[run].run.seed for run in selected.selected] == (
         [0, 0, 0, 1, 1, 1]
     )
-    few = buy(offer, prices, 3.5 * cost(prices, one))
-    assert len(few.bought) == 3 and len(few.open_claims) == 2
+    few = select(offer, prices, 3.5 * cost(prices, one))
+    assert len(few.selected) == 3 and len(few.open_claims) == 2
 
 
 def test_what_is_done_or_queued_is_not_bought_again(write: Write, tmp_path: Path) -> None:
@@ -136,8 +136,8 @@ def test_what_is_done_or_queued_is_not_bought_again(write: Write, tmp_path: Path
         rest, key=lambda run: (made.runs[run].run.seed, rest.index(run))
     )
     assert outlook(need, made, rest) == (True, "can be decided: all 2 seeds")
-    bought = buy([(made, [])], Prices(None), 1.0, queued=rest)
-    assert not bought.bought and not bought.open_claims
+    selected = select([(made, [])], Prices(None), 1.0, queued=rest)
+    assert not selected.selected and not selected.open_claims
 
 
 def test_a_diverged_run_leaves_its_claim_open_whatever_is_bought(write: Write, tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_core_hours_count_the_cores_of_a_run(write: Write, tmp_path: Path) -> No
     end(made, run)
     about = {"images_per_second": 64.0, "threads": 2, "hardware": {"cpu": provenance.cpu_name(), "gpu": None}}
     write_json(made.store.run(run).provenance, about)
-    handles = [one.handle for one in made.evaluations]
+    handles = [one.id for one in made.evaluations]
     for devices, seconds in ((1, 2 + 2.0 + 2.0), (2, 2 + 1.0 + 1.0), (4, 2 + 0.5 + 0.5)):
         prices = Prices.read(made.store, None, handles, devices)
         price = prices.of(made.runs[run].run, made.evaluations)
@@ -183,7 +183,7 @@ def test_a_run_without_weights_is_named_and_left_out(
         end(made, run, weights=False)
     more = write(("evaluate: [linear]", "evaluate: [linear, contrastive]"))
     again = plan(more, tmp_path)
-    assert all(one.weightless and not one.to_do for one in again.runs.values()) and not again.to_do
+    assert all(one.weights_missing and not one.to_do for one in again.runs.values()) and not again.to_do
     assert outlook(needs(again)[0], again, ()) == (True, "can be decided: all 2 seeds"), "linear/top1 is there"
     here = ["--results", str(tmp_path / "results"), "--cluster", "local"]
     assert main([str(more), "--plan", *here]) == 0

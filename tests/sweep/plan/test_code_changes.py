@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 
 from harness.digests.compare import Example, Record, Use, file_stem
-from harness.digests.place import place
+from harness.digests.platform import platform_of
 from harness.store import provenance
 from harness.store.results import Store, write_atomic
 from harness.sweep.plan import code_changes
-from harness.sweep.plan.code_changes import Digests, Recording, Verdict, read
+from harness.sweep.plan.code_changes import Digests, Recording, Staleness, read
 
 CODE = provenance.code_fingerprint()
 
 
 def record(code: str = CODE, bits: str = "bits") -> Record:
     example = Example("0", {}, bits, "form", (1.0, 1.0 if bits == "bits" else 2.0))
-    return Record(code, place(), {"head none": (example,)})
+    return Record(code, platform_of(), {"head none": (example,)})
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +54,7 @@ def test_they_are_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for _ in range(2):
         with Recording(store, said.append):
             pass
-    assert asked == [store.digests / f"{file_stem(CODE, place())}.json"]
+    assert asked == [store.digests / f"{file_stem(CODE, platform_of())}.json"]
     assert read(asked[0]) == record()
 
 
@@ -103,13 +103,15 @@ def test_todays_are_computed_once_and_only_where_there_is_something_to_compare(
     store = Store(tmp_path / "results")
     asked = computing(monkeypatch, writing())
     used = [Use("head none")]
-    assert Digests(store, CODE).verdict("before", lambda: used) == Verdict("unknown", "whose digests were not recorded")
+    assert Digests(store, CODE).verdict("before", lambda: used) == Staleness(
+        "unknown", "whose digests were not recorded"
+    )
     assert not asked
     for code, bits in (("before", "bits"), ("older", "other")):
         write_atomic(store.digests / f"{record(code).name}.json", record(code, bits).as_text())
     for _ in range(2):
         today = Digests(store, CODE)
-        assert today.verdict("before", lambda: used) == Verdict("equal")
+        assert today.verdict("before", lambda: used) == Staleness("equal")
         assert today.verdict("older", lambda: used).kind == "stale"
         assert today.verdict("older", lambda: [Use("head linear")]).kind == "unknown"
     assert len(asked) == 1 and [path.name for path in cache.iterdir()] == [f"{record().name}.json"]

@@ -15,8 +15,8 @@ from harness.config.experiment import load_experiment
 from harness.config.run import Run
 from harness.store import provenance
 from harness.store.results import Store, write_json
-from harness.sweep.plan.budget import buy
-from harness.sweep.plan.cost import Prices, bill, guess, similar
+from harness.sweep.plan.budget import select
+from harness.sweep.plan.cost import Prices, estimate, guess, similar
 from harness.sweep.plan.plan import Plan, make_plan
 from harness.sweep.slurm import submit
 from harness.sweep.slurm.config import Cluster
@@ -43,7 +43,7 @@ def planned(write: Write, results: Store, *changes: tuple[str, str]) -> Plan:
 def test_an_epoch_of_a_folder_is_as_long_as_its_pictures_are_many(write: Write, results: Store, pictures: Path) -> None:
     """Measured: half a second a run."""
     plan = planned(write, results, PICS)
-    cost = bill(Prices(None, data=pictures), plan.to_do, plan.evaluations, 1)
+    cost = estimate(Prices(None, data=pictures), plan.to_do, plan.evaluations, 1)
     assert cost.unknown == () and 0.05 < cost.mean < 5
     on_cluster = submit.prices_on(results, plan.evaluations, Cluster(gpus=0, cpus=1), pictures)
     (group,) = submit.group(plan, plan.to_do, Cluster(gpus=0, cpus=1), on_cluster)
@@ -53,10 +53,10 @@ def test_an_epoch_of_a_folder_is_as_long_as_its_pictures_are_many(write: Write, 
 def test_what_nobody_knows_is_said_to_be_unknown(write: Write, results: Store, tmp_path: Path) -> None:
     plan = planned(write, results, PICS)
     prices = Prices(None, data=tmp_path / "nowhere")
-    cost = bill(prices, plan.to_do, plan.evaluations, 1)
+    cost = estimate(prices, plan.to_do, plan.evaluations, 1)
     assert len(cost.unknown) == 1 and "image_folder" in cost.unknown[0]
     with pytest.raises(SpecError, match="--budget: nobody knows how many images"):
-        buy([(plan, plan.to_do)], prices, 1.0)
+        select([(plan, plan.to_do)], prices, 1.0)
     (group,) = submit.group(plan, plan.to_do, Cluster(gpus=0, cpus=1), prices)
     assert group.minutes == 240
 
@@ -98,11 +98,11 @@ def timed(plan: Plan, run: str, rate: Any = 640.0, evaluating: float = 0.5) -> N
     about = {"images_per_second": rate, "threads": 1, "hardware": hardware}
     folder.provenance.write_text(json.dumps(about))
     for one in plan.evaluations:
-        write_json(folder.evaluation(one.handle), {"run": run, "values": {"top1": 1.0}, "wall_seconds": evaluating})
+        write_json(folder.evaluation(one.id), {"run": run, "values": {"top1": 1.0}, "wall_seconds": evaluating})
 
 
 def price(plan: Plan, run: str) -> float:
-    prices = Prices.read(plan.store, None, [one.handle for one in plan.evaluations])
+    prices = Prices.read(plan.store, None, [one.id for one in plan.evaluations])
     return prices.of(plan.runs[run].run, plan.evaluations).seconds
 
 

@@ -31,11 +31,11 @@ def test_seeds_that_were_added_after_looking_are_written_down(
             write_json(run.folder.outcome, {"run": run.folder.id, "status": "trained"})
 
 
-Look = Callable[..., Plan]
+Scan = Callable[..., Plan]
 
 
 @pytest.fixture
-def look(folder: Path, tmp_path: Path, write: Callable[..., Path]) -> Look:
+def look(folder: Path, tmp_path: Path, write: Callable[..., Path]) -> Scan:
     """A plan of ``<where>/small.yaml`` with this batch size, against one results folder."""
 
     def planned(where: str, batch: int = 32, evaluate: str = "[linear]") -> Plan:
@@ -50,10 +50,10 @@ def look(folder: Path, tmp_path: Path, write: Callable[..., Path]) -> Look:
     return planned
 
 
-def test_a_file_of_the_same_name_takes_no_other_s_place(look: Look) -> None:
+def test_a_file_of_the_same_name_takes_no_other_s_place(look: Scan) -> None:
     record(look("a", evaluate="[linear, knn]"))
     held = record(look("a", evaluate="[linear, knn]")).read_bytes()
-    knn = look("a", evaluate="[knn, linear]").evaluations[0].handle
+    knn = look("a", evaluate="[knn, linear]").evaluations[0].id
     for where, changes in (("b", {"batch": 16}), ("b", {"evaluate": "[linear]"})):
         for run in look("a").runs.values():
             write_json(run.folder.evaluation(knn), {"run": run.folder.id, "values": {}})
@@ -62,17 +62,17 @@ def test_a_file_of_the_same_name_takes_no_other_s_place(look: Look) -> None:
     assert record(look("a", evaluate="[linear, knn]")).read_bytes() == held
 
 
-def test_the_same_file_may_say_something_else_today(look: Look) -> None:
+def test_the_same_file_may_say_something_else_today(look: Scan) -> None:
     record(look("a"))
     record(look("a", 16))
 
 
-def test_a_file_that_asks_for_all_that_is_there_loses_nothing(look: Look) -> None:
+def test_a_file_that_asks_for_all_that_is_there_loses_nothing(look: Scan) -> None:
     record(look("a"))
     record(look("b", evaluate="[linear, knn]"))
 
 
-def test_a_project_that_has_moved_is_the_same(look: Look, tmp_path: Path) -> None:
+def test_a_project_that_has_moved_is_the_same(look: Scan, tmp_path: Path) -> None:
     """Results and file together; and of an older manifest, without the digest, the file's name as it was written."""
     path = record(look("a"))
     held = read_json(path)
@@ -99,7 +99,7 @@ def test_a_project_that_has_moved_is_the_same(look: Look, tmp_path: Path) -> Non
 
 
 def test_two_files_of_one_name_in_one_command_start_nothing(
-    look: Look, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    look: Scan, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = [str(look(where).experiment.document.path) for where in ("a", "b")]
     where = ["--results", str(tmp_path / "results"), "--cluster", "local", "--data", str(tmp_path)]

@@ -14,11 +14,10 @@ import torch
 from harness.config.errors import SpecError
 from harness.config.experiment import load_experiment
 from harness.digests.compare import Record, trained_with
-from harness.digests.place import place
+from harness.digests.platform import platform_of
 from harness.digests.record import example
 from harness.report.read import collect
 from harness.store.results import State, Store, read_json, write_atomic, write_json
-from harness.sweep.plan.cost import bill
 from harness.sweep.plan.manifest import manifest, record
 from harness.sweep.plan.plan import Plan, label, make_plan
 
@@ -42,7 +41,7 @@ def finish(one: Plan, run: str, code: str = "today", status: str = "trained") ->
     write_json(folder.outcome, {"run": run, "status": status})
     write_json(folder.provenance, {"code": code})
     for evaluation in one.evaluations:
-        write_json(folder.evaluation(evaluation.handle), {"run": run, "values": {"top1": 1.0}, "wall_seconds": 1.0})
+        write_json(folder.evaluation(evaluation.id), {"run": run, "values": {"top1": 1.0}, "wall_seconds": 1.0})
 
 
 def test_figure_5_is_147_runs(tmp_path: Path) -> None:
@@ -89,7 +88,9 @@ def digests(store: Store, code: str, **changed: float) -> None:
     """Recorded digests at this place: 1 for all that the runs use, but for what is ``changed``."""
     labels = {use.label for use in trained_with(RUN)} | {"evaluation linear"}
     values = dict.fromkeys(labels, 1.0) | {label.replace("__", " "): value for label, value in changed.items()}
-    made = Record(code, place(), {label: (example({}, [torch.full((9,), value)]),) for label, value in values.items()})
+    made = Record(
+        code, platform_of(), {label: (example({}, [torch.full((9,), value)]),) for label, value in values.items()}
+    )
     write_atomic(store.digests / f"{made.name}.json", made.as_text())
 
 
@@ -106,7 +107,7 @@ def test_a_run_is_stale_where_something_that_it_used_computes_another_number(wri
     a, b, c, d = first.runs
     for run, code in ((a, "alike"), (b, "unlike"), (c, "unused"), (d, "evaluated")):
         finish(first, run, code=code)
-        path = first.store.run(run).evaluation(first.evaluations[0].handle)
+        path = first.store.run(run).evaluation(first.evaluations[0].id)
         write_json(path, read_json(path) | {"code": code, "evaluation": first.evaluations[0].resolved})
     digests(first.store, "today")
     digests(first.store, "alike")
@@ -158,7 +159,7 @@ def test_a_truncated_file_breaks_one_run_and_is_named(write: Write, tmp_path: Pa
     first = plan(write(), tmp_path)
     run = next(iter(first.runs))
     finish(first, run)
-    path = first.store.run(run).path / name.replace("HANDLE", first.evaluations[0].handle)
+    path = first.store.run(run).path / name.replace("HANDLE", first.evaluations[0].id)
     if name == "failed.json":
         first.store.run(run).outcome.unlink()
     path.write_text('{"run": "abc", "sta', encoding="utf-8")
@@ -189,7 +190,7 @@ def test_the_manifest_is_what_the_report_reads(write: Write, tmp_path: Path) -> 
     assert set(first["runs"]) == {"0", "1"}
     assert {one.folder.id for one in made.runs.values() if one.folder.spec.exists()} == set(made.runs)
     read = collect.Experiment.model_validate(held)
-    assert read.evaluations == {"linear": made.evaluations[0].handle} and read.published["simclr/table_5"].cells
+    assert read.evaluations == {"linear": made.evaluations[0].id} and read.published["simclr/table_5"].cells
 
 
 def test_overrides_are_other_runs_in_a_manifest_of_their_own(write: Write, tmp_path: Path) -> None:
@@ -263,19 +264,19 @@ def test_claims_about_the_papers_grid_may_point_past_a_smaller_one(write: Write,
 
 def test_measured_times_replace_the_guess(write: Write, tmp_path: Path) -> None:
     from harness.store import provenance
-    from harness.sweep.plan.cost import Prices
+    from harness.sweep.plan.cost import Prices, estimate
 
     made = plan(write(), tmp_path)
     run = next(iter(made.runs))
     runs = list(made.runs.values())
-    handles = [one.handle for one in made.evaluations]
-    guessed = bill(Prices.read(made.store, None, handles), runs, made.evaluations, at_once=2)
+    handles = [one.id for one in made.evaluations]
+    guessed = estimate(Prices.read(made.store, None, handles), runs, made.evaluations, at_once=2)
     finish(made, run)
     hardware = {"cpu": provenance.cpu_name(), "cores": 1, "gpu": None}
     write_json(made.store.run(run).provenance, {"code": "x", "hardware": hardware, "images_per_second": 6.4})
-    measured = bill(Prices.read(made.store, None, handles), runs, made.evaluations, at_once=2)
+    measured = estimate(Prices.read(made.store, None, handles), runs, made.evaluations, at_once=2)
     assert not guessed.measured and measured.measured
     # 64 images at 6.4 a second, one second of evaluation, two of start
     assert measured.mean == pytest.approx(13.0) and measured.wall_seconds == pytest.approx(26.0)
-    elsewhere = bill(Prices.read(made.store, "H200", handles), runs, made.evaluations, at_once=2)
+    elsewhere = estimate(Prices.read(made.store, "H200", handles), runs, made.evaluations, at_once=2)
     assert not elsewhere.measured

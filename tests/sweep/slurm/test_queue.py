@@ -15,7 +15,7 @@ import pytest
 
 from harness.store.results import RunFolder, State, Store, read_json, write_json
 from harness.sweep.__main__ import main
-from harness.sweep.local.circuit_breaker import Evidence
+from harness.sweep.local.circuit_breaker import CircuitBreaker
 from harness.sweep.slurm import limits, queue
 from harness.sweep.slurm.submissions import Chunk, Submission, idle, submissions, submitting
 from tests.sweep.shims import Shims, sweep
@@ -54,7 +54,7 @@ def first_run(store: Store) -> RunFolder:
 
 
 def words(store: Store) -> set[str]:
-    return set(queue.look(store).runs.values())
+    return set(queue.query(store).runs.values())
 
 
 # --- jobs that are over -------------------------------------------------------------------------------------
@@ -71,7 +71,7 @@ def test_a_job_that_was_cancelled_leaves_a_run_alone_that_was_submitted_anew(
     first.save()
     clock.seconds += 120
     slurm.answer(_101_0="CANCELLED", _102="PENDING", **OTHERS)
-    assert len(queue.look(results).runs) == 4
+    assert len(queue.query(results).runs) == 4
     assert first_run(results).state() is State.TODO
 
 
@@ -79,7 +79,7 @@ def test_a_launch_that_failed_can_be_tried_again_while_its_array_lives(
     path: Path, slurm: Shims, results: Store, clock: Clock
 ) -> None:
     slurm.answer(_101_0="FAILED", **OTHERS)
-    queue.look(results)
+    queue.query(results)
     assert first_run(results).state() is State.FAILED
     clock.seconds += 120
     assert sweep(path, results, "--retry") == 0
@@ -91,7 +91,7 @@ def test_a_job_that_came_back_is_settled_again(path: Path, slurm: Shims, results
     for word in ("FAILED", "RUNNING", "FAILED"):
         first_run(results).failure.unlink(missing_ok=True)
         slurm.answer(_101_0=word, **OTHERS)
-        queue.look(results)
+        queue.query(results)
         assert first_run(results).state() is (State.FAILED if word == "FAILED" else State.TODO)
         clock.seconds += 60
 
@@ -163,7 +163,7 @@ def test_what_a_dead_job_had_done_stays_done(path: Path, slurm: Shims, results: 
     for handle in submissions(results)[0].evaluations:
         write_json(run.evaluation(handle), {"run": run.id, "values": {}})
     slurm.answer(_101_0="OUT_OF_MEMORY", **OTHERS)
-    queue.look(results)
+    queue.query(results)
     assert run.state(submissions(results)[0].evaluations) is State.DONE and not run.failure.exists()
 
 
@@ -172,7 +172,7 @@ def test_a_submission_that_is_held_back_is_said_once(
 ) -> None:
     (submission,) = submissions(results)
     for run in "abc":
-        Evidence(submission.folder).died(run, {"fingerprint": "f", "type": "KeyError", "message": "x"})
+        CircuitBreaker(submission.folder).died(run, {"fingerprint": "f", "type": "KeyError", "message": "x"})
     slurm.enqueue()
     status = ["--status", "--results", str(results.root)]
     assert main(status) == 0
@@ -201,7 +201,7 @@ def test_jobs_that_will_never_start_are_said(
     said = " ".join(capsys.readouterr().out.split())
     assert "1 jobs will not start as things are (PartitionTimeLimit): 101_0;" in said
     assert "(launch failed requeued held): 101_1;" in said and "Priority" not in said
-    assert set(queue.look(results).runs.values()) == {"PENDING", "RUNNING"}
+    assert set(queue.query(results).runs.values()) == {"PENDING", "RUNNING"}
 
 
 @pytest.mark.parametrize(
@@ -246,10 +246,10 @@ def test_after_a_last_word_a_job_may_leave_the_answer_at_once(
 ) -> None:
     started(results)
     slurm.answer(_101_0="COMPLETED", **OTHERS)
-    assert len(queue.look(results).runs) == 3
+    assert len(queue.query(results).runs) == 3
     clock.seconds += 60
     slurm.answer(**OTHERS)
-    assert len(queue.look(results).runs) == 3
+    assert len(queue.query(results).runs) == 3
 
 
 def test_slurm_is_asked_again_after_the_clock_was_set_back(
@@ -278,7 +278,7 @@ def test_jobs_that_could_not_be_cancelled_are_not_called_cancelled(
     said: str,
 ) -> None:
     slurm.answer(_101_0="RUNNING", **OTHERS)
-    queue.look(results)
+    queue.query(results)
     (slurm.folder / fault).write_text("scancel: error: Kill job error on job id 101: Access/permission denied\n")
     cancel = ["--cancel", "--yes", "--results", str(results.root)]
     with monkeypatch.context() as patch:
@@ -324,7 +324,7 @@ def test_two_that_look_at_once_ask_one_question(path: Path, slurm: Shims, result
     (slurm.folder / "slow").touch()
     before = len(slurm.calls("squeue"))
     seen: list[int] = []
-    both = [threading.Thread(target=lambda: seen.append(len(queue.look(results).runs))) for _ in range(2)]
+    both = [threading.Thread(target=lambda: seen.append(len(queue.query(results).runs))) for _ in range(2)]
     for one in both:
         one.start()
     for one in both:
@@ -358,7 +358,7 @@ def test_what_is_submitted_while_the_queue_is_asked_stays_on_record(
         return {task: ["COMPLETED", submission.chunks[0].name] for task in submission.chunks[0].task_ids()}
 
     monkeypatch.setattr(queue, "ask_queue", ask_queue)
-    queue.look(results)
+    queue.query(results)
     assert [chunk.over for chunk in submissions(results)[0].chunks] == ["ended", ""]
 
 

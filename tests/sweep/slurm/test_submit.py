@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from harness.config.errors import SpecError
-from harness.runtime import Place
+from harness.runtime import Runtime
 from harness.store.causes import Cause
 from harness.store.results import RunFolder, State, Store, read_json, write_json
 from harness.sweep.__main__ import main
@@ -101,7 +101,7 @@ def test_a_run_that_ends_after_the_plan_was_made_is_not_submitted_again(
     """By the time the queue is asked its job has left it, and what the plan says of the run is old."""
     sweep(write(), results)
     slurm.enqueue("RUNNING")
-    ask = queue.look
+    ask = queue.query
 
     def look(store: Store, **more: bool) -> queue.Queue:
         (manifest,) = store.experiments.glob("*.json")
@@ -144,7 +144,7 @@ def test_slurm_is_asked_one_question_a_minute_at_most(
             (slurm.folder / "down").touch()
         else:
             slurm.enqueue()
-        queue.look(results)
+        queue.query(results)
         if second % 40 == 0:
             assert main(["--status", "--results", str(results.root)]) == 0
             assert sweep(path, results) == 0
@@ -159,7 +159,7 @@ def test_no_answer_makes_nothing_failed(write: Write, slurm: Shims, results: Sto
         (slurm.folder / "down").touch()
     if answer == "strange":
         (slurm.folder / "queue").write_text("101_[0-3%2]|REVOKED|small\nsqueue: warning\n101_1|REVOKED|small\n")
-    seen = queue.look(results)
+    seen = queue.query(results)
     assert set(seen.runs.values()) <= {"unknown", "REVOKED"} and len(seen.runs) == 4
     assert sweep(write(), results) == 0
     assert len(slurm.scripts()) == 1, "nothing is submitted twice"
@@ -172,8 +172,8 @@ def test_a_job_that_never_reached_python_is_a_failed_launch(write: Write, slurm:
     job = submission.chunks[0].job
     (submission.logs / f"{job}_0_0_log.err").write_text("bash: /opt/python: bad interpreter\n")
     first = submission.submitted + 100
-    assert set(queue.look(results, now=first).runs.values()) == {"unknown"}, "seen missing once"
-    assert queue.look(results, now=first + 400).runs == {}
+    assert set(queue.query(results, now=first).runs.values()) == {"unknown"}, "seen missing once"
+    assert queue.query(results, now=first + 400).runs == {}
     first_run, *others = [results.run(task[0]) for task in submission.chunks[0].tasks]
     failure = read_json(first_run.failure)
     assert failure["cause"] == "launch" and "bad interpreter" in failure["traceback"]
@@ -202,7 +202,7 @@ def test_jobs_that_ended_before_python(
     (submission,) = submissions(results)
     for task in submission.chunks[0].task_ids() if log else ():
         submission.log(task).write_text("slurmstepd: error\n")
-    assert queue.look(results, now=submission.submitted + 1).runs == {}
+    assert queue.query(results, now=submission.submitted + 1).runs == {}
     assert {folder.state() for folder in results.all_runs()} == {state}
     if state is State.FAILED:
         assert word in read_json(next(results.all_runs()).failure)["message"]
@@ -218,10 +218,10 @@ def test_a_job_that_was_taken_away_may_come_back(write: Write, slurm: Shims, res
     for task in submission.chunks[0].task_ids():
         submission.log(task).write_text("slurmstepd: error: DUE TO PREEMPTION\n")
     first = submission.submitted + 100
-    assert set(queue.look(results, now=first).runs.values()) == {word}, "SLURM may start it anew"
+    assert set(queue.query(results, now=first).runs.values()) == {word}, "SLURM may start it anew"
     (slurm.folder / "queue").write_text("")
-    assert set(queue.look(results, now=first + 100).runs.values()) == {"unknown"}
-    assert queue.look(results, now=first + 500).runs == {}
+    assert set(queue.query(results, now=first + 100).runs.values()) == {"unknown"}
+    assert queue.query(results, now=first + 500).runs == {}
     assert {folder.state() for folder in results.all_runs()} == {State.TODO}, "it did not; that is no fault of the run"
 
 
@@ -233,8 +233,8 @@ def test_a_job_that_ran_and_left_frees_its_runs(write: Write, slurm: Shims, resu
     for index in range(4):
         (started / submission.chunks[0].task_id(index)).touch()
     first = submission.submitted + 100
-    assert set(queue.look(results, now=first).runs.values()) == {"unknown"}, "one answer may be a slip"
-    assert queue.look(results, now=first + 60).runs == {}
+    assert set(queue.query(results, now=first).runs.values()) == {"unknown"}, "one answer may be a slip"
+    assert queue.query(results, now=first + 60).runs == {}
     assert all(folder.state() is State.TODO for folder in results.all_runs()), "cut off: to do again, not failed"
 
 
@@ -456,8 +456,8 @@ def test_how_to_compile_reaches_the_runs_of_a_job(
     class Seen(Exception):
         pass
 
-    def pool(runs: object, evaluations: object, place: Place, *_: object, **__: object) -> None:
-        raise Seen(place.compile)
+    def pool(runs: object, evaluations: object, runtime: Runtime, *_: object, **__: object) -> None:
+        raise Seen(runtime.compile)
 
     monkeypatch.setattr("harness.sweep.slurm.job.Pool", pool)
     cluster = tmp_path / "site.yaml"
@@ -745,5 +745,5 @@ def test_jobs_do_what_a_local_sweep_does(write: Write, slurm: Shims, results: St
     assert attempt["job"].startswith("101_") and attempt["cause"] == "code"
     write_json(results.jobs / "squeue.json", {"time": 0, "names": [], "jobs": {}, "absent": {}})
     first = submissions(results)[0].submitted + 100
-    queue.look(results, now=first)
-    assert queue.look(results, now=first + 60).runs == {}
+    queue.query(results, now=first)
+    assert queue.query(results, now=first + 60).runs == {}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.runtime import Place, Rank
+from harness.runtime import Rank, Runtime
 from harness.store import run_lock
 from harness.store.attempts import last
 from harness.store.results import RunFolder, State, read_json, write_json
@@ -81,8 +81,8 @@ def test_the_ledger_is_open_before_the_other_processes_begin(tmp_path: Path, mon
 
     monkeypatch.setattr(worker, "_say", say)
     made = RunFolder(tmp_path / "0123456789ab")
-    place = Place(data=tmp_path, device="cpu", threads=1)
-    assignment = worker.Assignment(made, (), place, lambda *_: None, rank=Rank(rank=0, world=2))
+    runtime = Runtime(data=tmp_path, device="cpu", threads=1)
+    assignment = worker.Assignment(made, (), runtime, lambda *_: None, rank=Rank(rank=0, world=2))
     assert [worker._claimed(assignment) for _ in range(2)] == [worker.EXIT_FAILED] * 2
     write_json(made.outcome, {"run": made.id, "status": "trained"})
     assert worker._claimed(assignment) == 0

@@ -9,7 +9,7 @@ import torch
 from harness.store import provenance
 
 
-def place() -> dict[str, str]:
+def platform_of() -> dict[str, str]:
     """The libraries, and the type of this machine as torch sees it: processor architecture and instruction set."""
     found = {name: version for name, version in provenance.versions().items() if name != "python"}
     return found | {"machine": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"}
