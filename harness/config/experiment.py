@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from harness.config.claim import Claim
 from harness.config.errors import Complaint, SpecError, nearest, remedy
+from harness.config.looks import LOOKS, Looks
 from harness.config.run import Precision
 from harness.config.yaml_file import Document, read_yaml
 
@@ -65,6 +66,7 @@ class AtScale(BaseModel):
     fixed: dict[str, Any] | None = None
     vary: Grids | None = None
     seeds: Seeds | None = None
+    looks: Looks | None = None
     runs: Positive | None = None
     evaluate: Evaluate | None = None
     report: list[dict[str, dict[str, Any]]] | dict[str, dict[str, Any]] | None = None
@@ -80,6 +82,9 @@ class ExperimentFile(BaseModel):
     fixed: dict[str, Any] = Field(default={}, description="Dotted path -> value, for every run.")
     vary: Grids = Field(description="A list of grids; the experiment is the union of their products.")
     seeds: Seeds = Field(default=3, description="Replicates of every arm: seeds 0 .. seeds-1.")
+    looks: Looks = Field(
+        default=[*LOOKS], description="Numbers of seeds at which claims are judged, planned before the first result."
+    )
     runs: Positive = Field(description="Expected number of runs; the plan refuses any other.")
     evaluate: Evaluate = Field(description="Evaluations; {linear: {features: z}} overrides a field.")
     report: list[dict[str, dict[str, Any]]] | dict[str, dict[str, Any]] = Field(
@@ -183,6 +188,11 @@ class Experiment:
     @property
     def seeds(self) -> int:
         return int(self._at("seeds"))
+
+    @property
+    def looks(self) -> list[int]:
+        looks: list[int] = self._at("looks")
+        return looks
 
     @property
     def runs(self) -> int:

@@ -63,7 +63,7 @@ def interval(sample: Sequence[float], confidence: float = CONFIDENCE, step: floa
     return centre - half, centre + half
 
 
-def upper_tail(t: float, freedom: int) -> float:
+def upper_tail(t: float, freedom: float) -> float:
     """Probability that Student's t with ``freedom`` degrees exceeds ``t``."""
     return float(stats.t.sf(t, freedom))
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from scipy.stats import ttest_1samp
 
 from harness.config.claim import BestOf
 from harness.config.errors import SpecError
@@ -15,6 +16,7 @@ from harness.report.judge.claim_data import Evidence
 from harness.report.judge.claims import kind_of
 from harness.report.judge.comparison import Comparison
 from harness.report.judge.judging import judge_all
+from harness.report.judge.looks import spent
 from harness.report.judge.selection import choose, cross_chosen
 from harness.report.judge.verdicts import Judgement, Verdict, jointly, judge
 from harness.report.read.collect import collect
@@ -32,26 +34,45 @@ def cell(value: float, seeds: Sequence[float], arm: int = 0, planned: int = 0, *
     return Cell({X: value, **settings}, dict(enumerate(seeds)), states, (arm,))
 
 
-def verdict(expect: dict[str, Any], cells: list[Cell], **evidence: Any) -> Judgement:
+def verdict(
+    expect: dict[str, Any], cells: list[Cell], looks: tuple[int, ...] = (3, 5, 8, 12), **evidence: Any
+) -> Judgement:
     claim = kind_of(Claim(id="c", says="s", expect=expect))
-    return judge(claim.alternatives(Evidence(cells, **evidence)))
+    return judge(claim.alternatives(Evidence(cells, **evidence)), looks)
 
 
 GREATER = {"greater": [{X: 2}, {X: 1}]}
 LOW, HIGH = [10.0, 10.1, 9.9], [20.0, 20.3, 19.8]
 
 
-@pytest.mark.parametrize("planned", [4, 5])
-def test_stopping_as_soon_as_it_looks_good(planned: int) -> None:
-    judged = verdict(GREATER, [cell(1, LOW, planned=planned), cell(2, HIGH, 1, planned)])
-    assert judged.verdict is Verdict.INCONCLUSIVE and judged.decide == f"all planned seeds: 3 of {planned} are in"
-    assert (judged.n, judged.planned) == (3, planned)
-    assert verdict(GREATER, [cell(1, LOW), cell(2, HIGH, 1)]).verdict is Verdict.REPRODUCED
+@pytest.mark.parametrize("looks", [(4,), (5, 8)])
+@pytest.mark.parametrize("ours, theirs", [(1, 2), (2, 1)])
+def test_stopping_as_soon_as_it_looks_good_or_bad(looks: tuple[int, ...], ours: int, theirs: int) -> None:
+    arms = [cell(ours, LOW, planned=looks[0]), cell(theirs, HIGH, 1, looks[0])]
+    judged = verdict(GREATER, arms, looks=looks)
+    assert judged.verdict is Verdict.INCONCLUSIVE and judged.decide == f"the look at {looks[0]} seeds: 3 are in"
+    assert (judged.n, judged.planned) == (3, looks[0])
+    assert verdict(GREATER, arms, looks=(3,)).verdict is not Verdict.INCONCLUSIVE
 
 
-def test_stopping_as_soon_as_it_looks_bad_is_no_better() -> None:
-    judged = verdict(GREATER, [cell(2, LOW, planned=4), cell(1, HIGH, 1, 4)])
-    assert judged.verdict is Verdict.INCONCLUSIVE
+def test_between_two_looks_the_last_one_stands() -> None:
+    """A fourth seed that would turn the verdict is not looked at before the fifth is there; nor are seeds chosen."""
+    upset = [cell(1, [*LOW, 90.0], planned=5), cell(2, [*HIGH, 0.0], 1, 5)]
+    judged = verdict(GREATER, upset, looks=(3, 5))
+    assert (judged.verdict, judged.n) == (Verdict.REPRODUCED, 3)
+    lucky = [dataclasses.replace(one, values={s + 1: v for s, v in one.values.items()}, states={0: State.FAILED})
+             for one in (cell(1, LOW), cell(2, HIGH, 1))]  # fmt: skip
+    assert verdict(GREATER, lucky, looks=(3,)).verdict is Verdict.INCONCLUSIVE
+
+
+def test_looking_often_is_paid_for() -> None:
+    """What one look at three seeds decides, the first of four does not: its level is a third."""
+    arms = [cell(1, [10.0, 11.0, 9.0]), cell(2, [15.0, 15.0, 15.0], 1)]
+    assert verdict(GREATER, arms, looks=(3,)).verdict is Verdict.REPRODUCED
+    assert verdict(GREATER, arms, looks=(3, 5, 8, 12)).verdict is Verdict.REPRODUCED
+    closer = [cell(1, [10.0, 11.0, 9.0]), cell(2, [13.0, 13.0, 13.0], 1)]
+    assert verdict(GREATER, closer, looks=(3,)).verdict is Verdict.REPRODUCED
+    assert verdict(GREATER, closer, looks=(3, 5, 8, 12)).verdict is Verdict.INCONCLUSIVE
 
 
 @pytest.mark.parametrize("expect", [GREATER, {"equivalent": [{X: 2}, {X: 1}], "within": 30.0}])
@@ -73,8 +94,8 @@ def test_a_ranking_of_three_cells_that_always_comes_out_the_same() -> None:
 
 def test_two_seeds_are_judged_as_two() -> None:
     """With one degree of freedom the interval is 12.7 standard errors to each side."""
-    narrow = verdict(GREATER, [cell(1, [10.0, 10.0]), cell(2, [20.0, 20.5], 1)])
-    wide = verdict(GREATER, [cell(1, [10.0, 10.0]), cell(2, [20.0, 22.0], 1)])
+    narrow = verdict(GREATER, [cell(1, [10.0, 10.0]), cell(2, [20.0, 20.5], 1)], (2,))
+    wide = verdict(GREATER, [cell(1, [10.0, 10.0]), cell(2, [20.0, 22.0], 1)], (2,))
     assert narrow.verdict is Verdict.REPRODUCED and wide.verdict is Verdict.INCONCLUSIVE
 
 
@@ -104,11 +125,15 @@ def test_a_table_of_many_claims_is_not_ten_independent_tests() -> None:
 
 
 def test_p_values_are_those_of_the_verdict() -> None:
-    sample = (1.0, 1.4, 0.8)
-    held = judge([[Comparison("c", sample, 0.0)]])
-    refuted = judge([[Comparison("c", sample, 9.0), Comparison("d", sample, 0.0)]])
-    assert held.p == pytest.approx(Comparison("c", sample, 0.0).p_inside()) and held.p < 0.025
-    assert refuted.p == pytest.approx(2 * Comparison("c", sample, 9.0).p_outside()) and refuted.p < 0.025
+    sample = (1.0, 1.2, 0.9)
+    for looks in ((3,), (3, 5, 8, 12)):
+        held = judge([[Comparison("c", sample, 0.0)]], looks)
+        refuted = judge([[Comparison("c", sample, 9.0), Comparison("d", sample, 0.0)]], looks)
+        share = spent(looks)[0] / 0.05
+        above, below = (ttest_1samp(sample, bound, alternative=side).pvalue
+                        for bound, side in ((0.0, "greater"), (9.0, "less")))  # fmt: skip
+        assert held.p == pytest.approx(above / share) and held.p < 0.025
+        assert refuted.p == pytest.approx(2 * below / share) and refuted.p < 0.025
 
 
 # --- best of a tuning grid

@@ -39,6 +39,7 @@ claims:
       greater:
         - {objective.nt_xent.temperature: 0.1}
         - {objective.nt_xent.temperature: 0.5}
+looks: [2]
 """
 
 

@@ -10,7 +10,7 @@ from harness.config.claim import BestOf
 from harness.config.matching import matches, plain, split_side
 from harness.report.judge.selection import cross_chosen, diverged, pool
 from harness.report.read.names import arm_name, value_name
-from harness.report.read.records import Cell
+from harness.report.read.records import Cell, combined
 
 Where = dict[str, Any]
 
@@ -58,7 +58,8 @@ class Evidence:
         values = {seed: whole.values[seed] - rest.values[seed] for seed in whole.values if seed in rest.values}
         states = {**rest.states, **whole.states, **diverged(rest)}
         selecting, lost = whole.selecting or rest.selecting, whole.unconverged | rest.unconverged
-        return Cell(whole.settings, values, states, whole.arms + rest.arms, selecting, lost)
+        terms = combined([(whole.terms, 1.0), (rest.terms, -1.0)])
+        return Cell(whole.settings, values, states, whole.arms + rest.arms, selecting, lost, terms)
 
     def _by(self, metric: str | None) -> Evidence:
         return self if metric is None else replace(self, cells=self.measured(metric))

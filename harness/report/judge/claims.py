@@ -185,7 +185,7 @@ class Close:
             for paper in cells:
                 if matches(cell.settings, paper.settings):
                     seeds = {*cell.values, *cell.states}
-                    fixed = Cell(paper.settings, dict.fromkeys(seeds, paper.values[0]))
+                    fixed = Cell(paper.settings, dict.fromkeys(seeds, paper.values[0]), terms={})
                     return difference(f"{arm_name(self.of)}, ours less paper", cell, fixed, -self.within, self.within)
         raise NoEvidence(f"the paper prints no number for {arm_name(self.of)}")
 
@@ -193,7 +193,7 @@ class Close:
 @claim_kind("equivalent")
 @dataclass(frozen=True, kw_only=True)
 class Equivalent:
-    """Two sides differ by less than ``within``: two one-sided tests (Schuirmann 1987), here each at 2.5 %."""
+    """Two sides differ by less than ``within``: two one-sided tests (Schuirmann 1987), here 2.5 % each."""
 
     of: tuple[Where, Where]
     within: Points
@@ -224,6 +224,7 @@ class Agrees:
             raise NoEvidence(f"fewer than three cells of {self.of} are here")
         cells, paper = [ours for ours, _ in pairs], [published.values[0] for _, published in pairs]
         seeds = sorted(set.intersection(*({*ours.values} for ours in cells)))
+        order = sorted({seed for ours in cells for seed in (*ours.values, *ours.states)})
         # a ranking of one value throughout has no tau: that is no agreement
         taus = [kendall([ours.values[seed] for ours in cells], paper) for seed in seeds]
         return [
@@ -235,12 +236,14 @@ class Agrees:
                     diverged=sum(state is State.DIVERGED for ours in cells for state in ours.states.values()),
                     signed=False,
                     started=any(ours.values for ours in cells),
-                    planned=len({seed for ours in cells for seed in (*ours.values, *ours.states)}),
+                    planned=len(order),
                     selecting=any(ours.selecting for ours in cells),
                     unconverged=sum(any(seed in ours.unconverged for ours in cells) for seed in seeds),
                     step=4 / (len(pairs) * (len(pairs) - 1)),  # one pair of neighbours swapped
                     cells=tuple(tuple(ours.values[seed] for seed in seeds) for ours in cells),
                     printed=tuple(paper),
+                    seeds=tuple(seeds),
+                    order=tuple(order),
                 )
             ]
         ]

@@ -12,6 +12,7 @@ from harness.config.matching import matches, metric_shown, plain
 from harness.report.judge.claim_data import Evidence, NoEvidence
 from harness.report.judge.claims import Agrees, Close, Equivalent, Extreme, Greater, Monotone, Order, Saturates, kind_of
 from harness.report.judge.comparison import Comparison
+from harness.report.judge.spread import Spreads
 from harness.report.judge.verdicts import Judgement, Verdict, holds, jointly, judge
 from harness.report.read.names import path_name
 from harness.report.read.records import Cell, Claim, Experiment, Results, published_cells
@@ -39,7 +40,7 @@ class Judged:
     jointly: bool = False
     together_with: int = 0
     direction: Judgement | None = None
-    """Of a claim about a size (a margin, in the paper's points) that is not reproduced: what of its direction alone."""
+    """The same claim without its margin, where that is in the points of another setting: its direction alone."""
 
     @property
     def key(self) -> str:
@@ -65,8 +66,8 @@ ELSEWHERE, IN_WORDS, NO_NUMBER = "not at these settings", "in words only", "no n
 experiment names no table that measures this, which need not mean that the paper has none."""
 
 
-def judge_claim(results: Results, experiment: Experiment, claim: Claim) -> Judged:
-    """Judge a claim on our runs, on the paper's printed numbers and on the summary's."""
+def judge_claim(results: Results, experiment: Experiment, claim: Claim, spreads: Spreads) -> Judged:
+    """Judge a claim on our runs, on the paper's printed numbers and on the summary's; ``spreads``: of its table."""
     metric = claim.on or metric_shown(experiment.report)
     try:
         kind = kind_of(claim)
@@ -78,29 +79,42 @@ def judge_claim(results: Results, experiment: Experiment, claim: Claim) -> Judge
     printed = partial(_first_printed, experiment, kind, papers)
     reference = isinstance(kind, Close | Agrees)
     paper = None if reference else printed(metric, papers)
+    whole = _ours(results, experiment, claim, kind, papers, metric, spreads)
+    direction = None
+    if not experiment.as_in_paper and getattr(kind, "margin", 0.0) > 0:
+        # margins come from the paper's setting; elsewhere a direction can be told
+        bare = replace(kind, margin=0.0)
+        direction = _ours(results, experiment, claim, bare, papers, metric, spreads)
     return Judged(
         experiment,
         claim,
         metric,
-        _ours(results, experiment, claim, kind, papers, metric),
+        _sized(whole, direction),
         paper,
         REFERENCE if reference else "" if paper else _unprinted(experiment, claim, kind, metric),
         printed(metric, [name for name in names if is_summary(name)]) or _as_stated(claim, kind),
         _partial(experiment, kind, papers),
-        direction=_direction(results, experiment, claim, kind, papers, metric),
+        direction=direction,
     )
 
 
 def _ours(
-    results: Results, experiment: Experiment, claim: Claim, kind: Any, papers: dict[str, list[Cell]], metric: str
+    results: Results,
+    experiment: Experiment,
+    claim: Claim,
+    kind: Any,
+    papers: dict[str, list[Cell]],
+    metric: str,
+    spreads: Spreads,
 ) -> Judgement:
     measured = partial(results.cells, experiment)
     try:
         if claim.best_of is not None:
             claim.best_of.check(metric, results.splits(experiment, claim.best_of.by))
-        ours = judge(kind.alternatives(Evidence(measured(metric), papers, measured, claim.best_of)))
+        alternatives = kind.alternatives(Evidence(measured(metric), papers, measured, claim.best_of))
     except (NoEvidence, SpecError) as error:
         return Judgement(Verdict.NOT_RUN, 0, f"not testable at this scale: {error}", untestable=True)
+    ours = judge(alternatives, experiment.looks, spreads)
     if isinstance(kind, Close) and not experiment.as_in_paper and ours.n:
         setting = f"{experiment.scale}{', changed by -o' if experiment.overrides else ''}"
         decide = f"not comparable: the paper’s number is of the paper’s setting, ours of {setting}"
@@ -108,16 +122,11 @@ def _ours(
     return ours
 
 
-def _direction(
-    results: Results, experiment: Experiment, claim: Claim, kind: Any, papers: dict[str, list[Cell]], metric: str
-) -> Judgement | None:
-    """The same claim without its margin. Margins come from the paper's setting; elsewhere a direction can be told.
-
-    The verdict stays that of the whole claim: this says how much of it is left.
-    """
-    if experiment.as_in_paper or getattr(kind, "margin", 0.0) <= 0:
-        return None
-    return _ours(results, experiment, claim, replace(kind, margin=0.0), papers, metric)
+def _sized(whole: Judgement, direction: Judgement | None) -> Judgement:
+    """The verdict on a claim about a size, of which the direction was judged too."""
+    if direction is None or (whole.verdict, direction.verdict) != (Verdict.NOT_REPRODUCED, Verdict.REPRODUCED):
+        return whole
+    return replace(whole, verdict=Verdict.DIRECTION, p=max(whole.p, direction.p))
 
 
 def _first_printed(
@@ -189,7 +198,8 @@ def judge_all(results: Results) -> list[Judged]:
     """Every claim of every experiment, in the order of the page; those of one experiment also together."""
     found = []
     for experiment in results.experiments:
-        one_by_one = [judge_claim(results, experiment, claim) for claim in experiment.claims]
+        spreads = Spreads(partial(results.cells, experiment))
+        one_by_one = [judge_claim(results, experiment, claim, spreads) for claim in experiment.claims]
         tested = sum(not one.ours.untestable for one in one_by_one)
         stand = jointly([one.ours for one in one_by_one])
         found += [replace(one, jointly=also, together_with=tested) for one, also in zip(one_by_one, stand, strict=True)]

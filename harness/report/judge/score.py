@@ -32,20 +32,25 @@ MOST_DECIMALS = 3
 
 
 def reading(
-    comparison: Comparison | None, confidence: float | None = CONFIDENCE, metric: Metric | None = None
+    comparison: Comparison | None,
+    mean: float | None = None,
+    bounds: tuple[float, float] | None = None,
+    confidence: float = CONFIDENCE,
+    metric: Metric | None = None,
 ) -> Reading | None:
     """A comparison as it is printed; None when it has no number. As many decimals as its metric is written with, and
-    more where a bound of the interval would otherwise look as if it were on the line that it has to clear."""
+    more where a bound of the interval would otherwise look as if it were on the line that it has to clear.
+    ``mean``: of the seeds of a look, where that is not all of them."""
     if comparison is None or not comparison.sample:
         return None
-    bounds = comparison.bounds(confidence) if confidence else None
     decimals = 2 if not comparison.signed else metric.decimals if metric else 1
     while bounds and decimals < MOST_DECIMALS and _touches(comparison, bounds, decimals):
         decimals += 1
     inside = f"[{_write(comparison, bounds[0], decimals)}, {_write(comparison, bounds[1], decimals)}]" if bounds else ""
-    level = f"{100 * confidence:.4g} %" if confidence and bounds and confidence != CONFIDENCE else ""
+    level = f"{100 * confidence:.4g} %" if bounds and confidence != CONFIDENCE else ""
     unit = metric.unit if metric and metric.unit != "%" and comparison.signed else ""
-    return Reading(comparison.name, _write(comparison, comparison.mean, decimals), inside, level, unit)
+    middle = comparison.mean if mean is None else mean
+    return Reading(comparison.name, _write(comparison, middle, decimals), inside, level, unit)
 
 
 def _write(comparison: Comparison, value: float, decimals: int) -> str:
@@ -65,7 +70,9 @@ class Score:
 
     @property
     def ours(self) -> Reading | None:
-        return reading(self.judged.ours.deciding, self.judged.ours.confidence, Metric(self.judged.metric))
+        ours = self.judged.ours
+        mean = ours.seen.mean if ours.seen else None
+        return reading(ours.deciding, mean, ours.bounds, ours.confidence, Metric(self.judged.metric))
 
     @property
     def paper(self) -> str:
@@ -76,7 +83,7 @@ class Score:
 
     @property
     def paper_reading(self) -> Reading | None:
-        return reading(self.judged.paper[1], None, Metric(self.judged.metric)) if self.judged.paper else None
+        return reading(self.judged.paper[1], metric=Metric(self.judged.metric)) if self.judged.paper else None
 
     @property
     def summary(self) -> str:
@@ -89,7 +96,7 @@ class Score:
 
     @property
     def summary_reading(self) -> Reading | None:
-        return reading(self.judged.summary[1], None, Metric(self.judged.metric)) if self.judged.summary else None
+        return reading(self.judged.summary[1], metric=Metric(self.judged.metric)) if self.judged.summary else None
 
     @property
     def summary_verdict(self) -> str:
@@ -120,10 +127,37 @@ class Score:
         """Whether of a claim about a size, which is open or refuted, the direction alone is reproduced."""
         judged = self.judged
         return (
-            judged.ours.verdict in (Verdict.INCONCLUSIVE, Verdict.NOT_REPRODUCED)
+            judged.ours.verdict in (Verdict.INCONCLUSIVE, Verdict.DIRECTION)
             and judged.direction is not None
             and judged.direction.verdict is Verdict.REPRODUCED
         )
+
+    @property
+    def ruled_out(self) -> str:
+        """Of a claim whose difference is too small to matter: what is ruled out."""
+        ours = self.judged.ours
+        if ours.verdict is not Verdict.TOO_SMALL or ours.seen is None or ours.seen.reach is None:
+            return ""
+        reach = _write(ours.seen.of, ours.seen.reach, 2).lstrip("+")
+        return (
+            f"a difference of {reach} or more, which the look at {ours.seen.looks[-1]} seeds would find, is ruled out"
+        )
+
+    @property
+    def how(self) -> str:
+        """Which look this is, its level, and how much one seed's difference varies, by whose word."""
+        seen = self.judged.ours.seen
+        if seen is None:
+            return ""
+        looks = ", ".join(map(str, seen.looks))
+        text = f"Look {seen.looks.index(seen.seeds) + 1} of {len(seen.looks)} (at {looks} seeds), "
+        text += f"level {100 * seen.level(self.judged.ours.alpha):.2g} %"
+        if seen.deviation is None:
+            return f"{text}."
+        text += f"; one seed’s difference deviates by {seen.deviation:.2g}, {seen.freedom:.3g} degrees of freedom"
+        if seen.contrast is None:
+            return f"{text} (its own)."
+        return f"{text} (its own and those of {seen.contrast.spread.arms} settings)."
 
     @property
     def alone(self) -> bool:

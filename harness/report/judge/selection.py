@@ -13,7 +13,7 @@ from typing import Any
 from harness.config.claim import BestOf
 from harness.config.matching import plain
 from harness.report.read.names import arm_name
-from harness.report.read.records import Cell, State
+from harness.report.read.records import Cell, State, combined
 from harness.report.stats import mean
 
 
@@ -52,7 +52,8 @@ def pool(cells: Sequence[Cell]) -> Cell:
         states |= diverged(cell)
     arms = tuple(index for cell in cells for index in cell.arms)
     lost = frozenset[int]().union(*(cell.unconverged for cell in cells))
-    return Cell(cells[0].settings, values, states, arms, any(cell.selecting for cell in cells), lost)
+    terms = combined((cell.terms, 1 / len(cells)) for cell in cells)
+    return Cell(cells[0].settings, values, states, arms, any(cell.selecting for cell in cells), lost, terms)
 
 
 def diverged(cell: Cell) -> dict[int, State]:
@@ -75,7 +76,8 @@ def choose(cells: Sequence[Cell], validation: Sequence[Cell], rule: BestOf) -> C
     led = bool(known) and any(one[1].values and _score(one) > _score((test, scores)) for one in lost)
     settings = {path: test.settings.get(path) for path in rule.over}
     lost_probes = test.unconverged.union(*(one.unconverged for _, one in known))  # of the choice as well
-    cell = Cell(test.settings, test.values, test.states, test.arms, waiting > 0 or led, lost_probes)
+    terms = test.terms if len(pairs) + len(lost) == 1 else None  # a choice may fall otherwise with other seeds
+    cell = Cell(test.settings, test.values, test.states, test.arms, waiting > 0 or led, lost_probes, terms)
     return Choice(cell, settings, len(pairs) + len(lost), waiting, len(lost))
 
 

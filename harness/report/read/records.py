@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from harness.config.claim import TRAINING, BestOf
+from harness.config.looks import LOOKS, Looks
 from harness.config.matching import matches as matches
 from harness.config.matching import plain as plain
 from harness.digests.compare import Record
@@ -98,6 +99,8 @@ class Experiment(_Read):
     file: str = ""
     seeds: int = 1
     seeds_before: list[int] = []
+    looks: Looks = [*LOOKS]
+    looks_before: list[list[int]] = []
     runs: int = 0
     overrides: dict[str, Any] = {}
     fixed: dict[str, Any] = {}
@@ -214,12 +217,17 @@ class Run:
         return value if math.isfinite(value) else State.DIVERGED
 
 
+Terms = Mapping[tuple[str, int], float]
+"""(metric, arm) -> its weight in a sum over arms."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """Several runs of one setting, one per seed: the numbers there are, and the state of those there are not.
 
     ``selecting`` marks the provisional winner of a selection that still lacks numbers; ``unconverged`` are the seeds
-    whose number is that of a probe that did not converge.
+    whose number is that of a probe that did not converge. ``terms`` are the (metric, arm) that its numbers are sums of,
+    with their weights: none for a constant, None where they change from seed to seed.
     """
 
     settings: Mapping[str, Any]
@@ -228,6 +236,7 @@ class Cell:
     arms: tuple[int, ...] = ()
     selecting: bool = False
     unconverged: frozenset[int] = frozenset()
+    terms: Terms | None = None
 
     @property
     def planned(self) -> int:
@@ -240,6 +249,17 @@ class Cell:
         order = (State.OTHER_DATA, State.FAILED, State.DIVERGED, State.RUNNING, State.TRAINED, State.NOT_RUN)
         found = set(self.states.values())
         return next((state for state in order if state in found), State.DONE if self.values else State.NOT_RUN)
+
+
+def combined(parts: Iterable[tuple[Terms | None, float]]) -> Terms | None:
+    """The terms of a weighted sum of cells; None where those of one of them are not known."""
+    found: dict[tuple[str, int], float] = {}
+    for terms, weight in parts:
+        if terms is None:
+            return None
+        for key, one in terms.items():
+            found[key] = found.get(key, 0.0) + weight * one
+    return found
 
 
 @dataclass(frozen=True)
@@ -277,7 +297,8 @@ class Results:
             states = {seed: value for seed, value in read.items() if isinstance(value, State)}
             fits = {seed: self.runs[arm.runs[seed]].fits.get(handle or "") for seed in values}
             lost = frozenset(seed for seed, fit in fits.items() if fit is not None and not fit.converged)
-            found.append(Cell(arm.settings, values, states, (index,), unconverged=lost))
+            terms = {(metric, index): 1.0}
+            found.append(Cell(arm.settings, values, states, (index,), unconverged=lost, terms=terms))
         return found
 
     def splits(self, experiment: Experiment, metric: str) -> set[str]:

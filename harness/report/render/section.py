@@ -14,10 +14,11 @@ from typing import Any
 
 from harness.config.matching import plain
 from harness.report.judge.score import Score
+from harness.report.judge.spread import Spread
 from harness.report.judge.verdicts import Verdict
 from harness.report.read import digests
 from harness.report.read.metrics import Metric
-from harness.report.read.names import arm_name, change_names, duration, path_name, slug, value_name
+from harness.report.read.names import arm_name, change_names, duration, path_name, signed, slug, value_name
 from harness.report.read.no_effect import Inert, inert_arms
 from harness.report.read.probes import Probes, probes
 from harness.report.read.records import Arm, Experiment, Results, Run, State, inner
@@ -263,6 +264,13 @@ class Section:
         ]  # fmt: skip
 
     @cached_property
+    def spreads(self) -> list[tuple[str, bool]]:
+        """What its claims take for the spread over seeds, one sentence for each metric, and whether it looks skewed."""
+        seen = [score.judged.ours.seen for score in self.scores]
+        found = {one.contrast.spread.pattern: one.contrast.spread for one in seen if one and one.contrast}
+        return [(spread_said(one), one.skewed) for one in found.values()]
+
+    @cached_property
     def provenance(self) -> list[tuple[str, str]]:
         """What ran, as label and text; several values are all named, never merged."""
         held = [run.provenance for run in self.runs if run.provenance]
@@ -324,6 +332,21 @@ class Section:
     def broken(self) -> list[Run]:
         """Runs that failed or diverged, for the list of mishaps."""
         return [run for run in self.runs if run.note and run.state in (State.FAILED, State.DIVERGED)]
+
+
+def spread_said(spread: Spread) -> str:
+    """The spread of a metric, its prior, and what became of the pairing by seed."""
+    metric = " ".join(f"{'−' if weight < 0 else '+'}{metric}" if len(spread.pattern) > 1 else metric
+                      for metric, weight in spread.pattern)  # fmt: skip
+    text = f"Spread of {metric} over {spread.look} seeds: {spread.typical:.2g} in {spread.arms} settings; "
+    text += f"their prior has {spread.freedom:.2g} degrees of freedom"
+    if spread.slope:
+        text += f" and a variance that {'falls' if spread.slope < 0 else 'rises'} with the level"
+    taken = "are taken out" if spread.common else "cancel too little to be taken out"
+    text += f". What seeds do to all settings alike (correlation {signed(spread.correlation, 2)}) {taken}."
+    if spread.skewed:
+        text += f" Residuals are skewed ({signed(spread.skewness[0])}): t intervals of few seeds are wrong too often."
+    return text
 
 
 def tally(states: Iterable[State]) -> list[tuple[str, int]]:

@@ -32,10 +32,10 @@ class Need:
         return list(dict.fromkeys(cell[seed] for seed in seeds for cell in self.cells if seed in cell))
 
     def replicates(self, there: Collection[str]) -> tuple[int, int]:
-        """(seeds of which every cell is there, seeds planned)."""
-        seeds = {seed for cell in self.cells for seed in cell}
-        whole = [seed for seed in seeds if all(cell.get(seed) in there for cell in self.cells)]
-        return len(whole), len(seeds)
+        """(so many of the first planned seeds have every cell, seeds planned): a look takes the first ones."""
+        seeds = sorted({seed for cell in self.cells for seed in cell})
+        lacking = (place for place, seed in enumerate(seeds) if any(cell.get(seed) not in there for cell in self.cells))
+        return next(lacking, len(seeds)), len(seeds)
 
     def has(self, one: PlannedRun) -> bool:
         """Whether a run has, or is about to have, the numbers of this claim."""
@@ -81,13 +81,14 @@ def outlook(need: Need, plan: Plan, selected: Collection[str]) -> tuple[bool, st
     if diverged and not need.chooses:  # one that diverged is merely not chosen
         return False, f"INCONCLUSIVE: {diverged} of its runs diverged"
     there = {one.folder.id for one in runs if need.has(one) or one.folder.id in selected}
-    whole, planned = need.replicates(there)
-    if whole == planned > 1:
-        return True, f"can be decided: all {planned} seeds"
+    whole, _ = need.replicates(there)
+    if reached := max((look for look in plan.experiment.looks if look <= whole), default=0):
+        return True, f"can be decided: the look at {reached} seeds"
     lost = sum(one.weights_missing and not need.has(one) for one in runs)
     reason = f"; {lost} lost their weights" if lost else ""
     if whole:
-        return False, f"INCONCLUSIVE: {whole} of {planned} seeds{reason}"  # verdicts wait for all planned seeds
+        first = plan.experiment.looks[0]
+        return False, f"INCONCLUSIVE: {whole} of the {first} seeds of the first look{reason}"
     return False, f"INCONCLUSIVE or NOT RUN: no seed complete{reason}" if there else "NOT RUN: none of its runs"
 
 

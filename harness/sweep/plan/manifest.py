@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.errors import Complaint, SpecError
+from harness.config.looks import LOOKS
 from harness.store.results import StoreError, read_json, write_json
 from harness.sweep.plan import studies
 from harness.sweep.plan.plan import Plan, manifest_path
@@ -27,6 +28,7 @@ def manifest(plan: Plan) -> dict[str, Any]:
         "file": _shown(experiment.document.path),
         "place": studies.place(experiment.document.path, plan.store.root),
         "seeds": experiment.seeds,
+        "looks": experiment.looks,
         "runs": len(plan.runs),
         "overrides": plan.overrides,
         "fixed": experiment.fixed,
@@ -101,10 +103,11 @@ def _lost(plan: Plan, path: Path) -> str:
     return f"{len(done)} of its evaluations" if done else ""
 
 
-def _earlier(plan: Plan, path: Path) -> dict[str, list[int]]:
-    """``seeds_before``: the numbers of seeds that were planned before, where results of them were there to look at.
+def _earlier(plan: Plan, path: Path) -> dict[str, list[Any]]:
+    """``seeds_before`` and ``looks_before``: what was planned before, where results of it were there to look at.
 
-    Who looks and adds seeds until a verdict pleases is wrong more often than he says, so the report says it.
+    Seeds may be added towards looks that were planned. Looks that change after looking make verdicts less sure than
+    they say, so the report says it. (A manifest without looks is of the default ones.)
     """
     try:
         held = read_json(path)
@@ -112,16 +115,17 @@ def _earlier(plan: Plan, path: Path) -> dict[str, list[int]]:
         held = None
     if not isinstance(held, dict):
         return {}
-    before = [one for one in held.get("seeds_before", []) if isinstance(one, int)]
-    planned = held.get("seeds")
     runs = [run for arm in held.get("arms", []) for run in arm.get("runs", {}).values()]
-    if (
-        isinstance(planned, int)
-        and planned != plan.experiment.seeds
-        and any(plan.store.run(run).outcome.exists() for run in runs)
-    ):
-        before.append(planned)
-    return {"seeds_before": before} if before else {}
+    seen = any(plan.store.run(run).outcome.exists() for run in runs)
+    found = {}
+    for key, now in (("seeds", plan.experiment.seeds), ("looks", plan.experiment.looks)):
+        before = [one for one in held.get(f"{key}_before", []) if isinstance(one, type(now))]
+        planned = held.get(key, [*LOOKS] if key == "looks" else None)
+        if isinstance(planned, type(now)) and planned != now and seen:
+            before.append(planned)
+        if before:
+            found[f"{key}_before"] = before
+    return found
 
 
 def _shown(path: Path) -> str:

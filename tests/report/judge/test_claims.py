@@ -50,7 +50,7 @@ def cells(means: dict[int, float], wiggle: tuple[float, ...] = WIGGLE) -> list[C
 def verdict(kind: str, ours: list[Cell]) -> Verdict:
     claim = Claim(id="c", says="s", expect=CASES[kind][0])
     paper = [Cell({X: value}, {0: mean}) for value, mean in PAPER.items()]
-    return judge(kind_of(claim).alternatives(Evidence(ours, {"paper": paper}))).verdict
+    return judge(kind_of(claim).alternatives(Evidence(ours, {"paper": paper})), (3,)).verdict
 
 
 def spoilt(kind: str, spoil: Callable[[Cell], Cell]) -> list[Verdict]:

@@ -35,7 +35,7 @@ def judged(fake: FakeResults, gaps: tuple[float, ...], expect: Mapping[str, Any]
     ("gaps", "verdict", "holds"),
     [
         ((4.8, 5.2, 5.0), Verdict.INCONCLUSIVE, True),  # about the margin, far above zero
-        ((1.8, 2.2, 2.0), Verdict.NOT_REPRODUCED, True),
+        ((1.8, 2.2, 2.0), Verdict.DIRECTION, True),
         ((-2.2, -1.8, -2.0), Verdict.NOT_REPRODUCED, False),
         ((-9.0, 9.0, 0.5), Verdict.INCONCLUSIVE, False),
         ((9.8, 10.2, 10.0), Verdict.REPRODUCED, False),  # all of it is: there is nothing to add
@@ -48,7 +48,8 @@ def test_a_direction_is_judged_like_any_claim(
     score = judged(fake, gaps, {**TWO, "margin": 5.0})
     assert score.judged.ours.verdict is verdict and score.direction_holds is holds
     top = render(collect(fake.root)).partition("Scoreboard")[0]
-    assert ("the direction holds" in top.lower()) is holds
+    said = "direction reproduced, size not</span>" if verdict is Verdict.DIRECTION else "in size; the direction holds"
+    assert (said in top.lower()) is holds
 
 
 def test_at_the_papers_scale_a_size_is_a_size(fake: FakeResults) -> None:

@@ -34,7 +34,9 @@ TOP1, ENTROPY = Metric("linear/top1"), Metric("contrastive/entropy")
 def test_decimals_and_units(
     sample: tuple[float, ...], above: float, metric: Metric, mean: str, bounds: str, unit: str
 ) -> None:
-    read = reading(Comparison("c", sample, above, math.inf), metric=metric)
+    one = Comparison("c", sample, above, math.inf)
+    look = one.at(len(sample), (len(sample),)) if len(sample) > 1 else None
+    read = reading(one, bounds=look and look.bounds(), metric=metric)
     assert read is not None and (read.mean, read.bounds, read.unit) == (mean, bounds, unit)
 
 

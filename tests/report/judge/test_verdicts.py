@@ -13,6 +13,7 @@ from scipy import stats as scipy_stats
 
 from harness.report.judge.comparison import Agreement, Comparison
 from harness.report.judge.judging import judge_all
+from harness.report.judge.looks import spent
 from harness.report.judge.verdicts import Verdict, judge
 from harness.report.read.collect import collect
 from harness.report.stats import kendall
@@ -53,15 +54,16 @@ def test_verdict_is_that_of_the_p_values(count: int, bounds: tuple[float, float]
         comparisons = [Comparison("c", tuple(sample), *bounds) for sample in samples.tolist()]
         expected = by_p_values(comparisons)
         seen.add(expected)
-        assert judge([comparisons]).verdict is expected
+        assert judge([comparisons], (3 + trial % 4,)).verdict is expected
     assert len(seen) >= 2
 
 
 @pytest.mark.parametrize("alternatives", [1, 2])
 @pytest.mark.parametrize("count", [1, 4])
 @pytest.mark.parametrize("bounds", [(0.0, math.inf), (-1.0, 1.0)])
+@pytest.mark.parametrize("looks", [(4,), (2, 4, 9)])
 def test_every_verdict_follows_from_the_interval_that_is_shown(
-    alternatives: int, count: int, bounds: tuple[float, float]
+    alternatives: int, count: int, bounds: tuple[float, float], looks: tuple[int, ...]
 ) -> None:
     """Wholly inside, wholly outside, or across a line: the reader of the page can check it with his eyes."""
     rng = np.random.default_rng(count)
@@ -71,14 +73,17 @@ def test_every_verdict_follows_from_the_interval_that_is_shown(
             [Comparison("c", tuple(rng.normal(rng.normal(centre, 0.3), 0.2, 4)), *bounds) for _ in range(count)]
             for _ in range(alternatives)
         ]
-        judged = judge(offered)
-        assert judged.deciding is not None
-        low, high = judged.deciding.bounds(judged.confidence) or (math.nan, math.nan)
+        judged = judge(offered, looks)
+        low, high = judged.bounds or (math.nan, math.nan)
         inside, outside = bounds[0] < low and high < bounds[1], high < bounds[0] or bounds[1] < low
         seen.add(judged.verdict)
+        if judged.verdict is Verdict.TOO_SMALL:
+            reach = judged.seen.reach if judged.seen and judged.seen.reach else 0.0
+            assert -reach < low and high < reach
+            continue
         assert inside is (judged.verdict is Verdict.REPRODUCED)
         assert outside is (judged.verdict is Verdict.NOT_REPRODUCED)
-    assert len(seen) == 3
+    assert len(seen - {Verdict.TOO_SMALL}) == 3
 
 
 @pytest.mark.parametrize("count", [1, 6])
@@ -86,29 +91,35 @@ def test_wrong_verdicts_are_rare_where_the_truth_lies_on_the_line(count: int) ->
     """With every true difference exactly at the margin neither verdict may be given often: 2.5 % each way."""
     rng = np.random.default_rng(7)
     verdicts = [
-        judge([[Comparison("c", tuple(sample), 2.0) for sample in rng.normal(2.0, 1.0, (count, 3)).tolist()]]).verdict
+        judge([[Comparison("c", tuple(sample), 2.0) for sample in rng.normal(2.0, 1.0, (count, 3)).tolist()]], (3,)).verdict
         for _ in range(600)
     ]
     assert verdicts.count(Verdict.REPRODUCED) / 600 < 0.045
     assert verdicts.count(Verdict.NOT_REPRODUCED) / 600 < 0.045
 
 
-def test_inconclusive_says_how_many_seeds() -> None:
-    sample = (0.2, 1.0, 1.9)
-    judged = judge([[Comparison("c", sample, 0.0)]])
-    assert judged.verdict is Verdict.INCONCLUSIVE
-    more = int(judged.decide.removeprefix("about ").split()[0])
-    t = np.mean(sample) / (np.std(sample, ddof=1) / math.sqrt(3 + more))
-    assert 2 * scipy_stats.t.sf(t, 2 + more) < 0.05
+def test_inconclusive_says_which_look_would_decide() -> None:
+    """The first at which this mean clears zero with this deviation and its degrees of freedom."""
+    sample, looks = (0.7, 1.0, 1.4), (3, 5, 8, 12)
+    judged = judge([[Comparison("c", sample, 0.0)]], looks)
+    assert judged.verdict is Verdict.INCONCLUSIVE and judged.decide.startswith("9 more seeds (the look at 12)")
+
+    def p(look: int) -> float:
+        t = float(np.mean(sample) / (np.std(sample, ddof=1) / math.sqrt(look)))
+        return float(2 * scipy_stats.t.sf(t, 2))
+
+    clears = [look for look, cost in zip(looks, spent(looks), strict=True) if p(look) < cost]
+    assert clears == [12]
 
 
 @pytest.mark.parametrize(
     ("samples", "words"),
     [
-        (((1.0,),), "a second seed: one has no interval"),
-        (((1.0, 1.1, 0.9), (2.0,)), "a second seed for 1 of 2 comparisons"),
+        (((1.0,),), "the look at 3 seeds: 1 is in"),
+        (((1.0, 1.1, 0.9), (2.0, 2.1)), "the look at 3 seeds: 2 are in for 1 of 2 comparisons"),
         (((1.0, 1.1, 0.9), ()), "runs for 1 of 2 comparisons"),
-        (((-1.0, 1.0),), "too close to call"),
+        (((-1.0, 1.0, 0.1),), "no planned look (up to 12) is sure to decide it"),
+        (((-0.8, 1.0, 1.0) * 4,), "all looks (at 3, 5, 8, 12 seeds) are done"),
     ],
 )
 def test_what_would_decide(samples: tuple[tuple[float, ...], ...], words: str) -> None:
@@ -119,8 +130,8 @@ def test_what_would_decide(samples: tuple[tuple[float, ...], ...], words: str) -
 def test_a_diverged_run_refutes_nothing() -> None:
     """The survivors say little about a setting under which some runs do not survive."""
     survivors = Comparison("c", (-5.0, -5.1, -4.9), 0.0)
-    assert judge([[survivors]]).verdict is Verdict.NOT_REPRODUCED
-    judged = judge([[replace(survivors, diverged=1)]])
+    assert judge([[survivors]], (3,)).verdict is Verdict.NOT_REPRODUCED
+    judged = judge([[replace(survivors, diverged=1)]], (3,))
     assert judged.verdict is Verdict.INCONCLUSIVE and "diverged" in judged.decide
 
 
@@ -179,7 +190,7 @@ def ranking(gaps: float, noise: float, *, flip: bool = False, at_least: float = 
     cells = tuple(tuple(value + luck.gauss(0, noise) for _ in range(3)) for value in truth)
     taus = tuple(kendall([one[seed] for one in cells], printed) for seed in range(3))
     one = Agreement("tau", taus, above=at_least, planned=3, step=4 / 132, cells=cells, printed=tuple(printed))
-    return judge([[one]]).verdict
+    return judge([[one]], (3,)).verdict
 
 
 def test_noise_lowers_tau_and_never_refutes_a_ranking() -> None:
@@ -201,4 +212,5 @@ def test_a_ranking_that_is_wrong_in_part_is_refuted_by_as_many_pairs_as_it_takes
         cells = tuple(tuple(10.0 * place + (bump if place % 2 else -bump) for bump in seeds) for place in order)
         tau = 1 - 2 * reversed_pairs / 10
         one = Agreement("t", (tau,) * 3, above=0.4, planned=3, step=0.2, cells=cells, printed=(0.0, 1.0, 2.0, 3.0, 4.0))
-        assert one.outside(0.95) is (reversed_pairs > 3)
+        look = one.at(3, (3,))
+        assert look is not None and look.outside(0.05) is (reversed_pairs > 3)

@@ -237,10 +237,10 @@ def test_no_experiment_of_ours_is_taken_for_another(name: str, scale: str, tmp_p
     assert "which is of seed 99" in arms_fault(experiment, others)
 
 
-def test_the_page_says_that_seeds_were_changed_and_that_another_code_evaluated(study: FakeResults) -> None:
-    assert "Seeds changed" not in render(collect(study.root)) and "Mixed code" not in render(collect(study.root))
-    edit(manifest(study), seeds_before=[2])
+def test_the_page_says_that_looks_were_changed_and_that_another_code_evaluated(study: FakeResults) -> None:
+    assert "Looks changed" not in render(collect(study.root)) and "Mixed code" not in render(collect(study.root))
+    edit(manifest(study), looks_before=[[2], [2, 3]])
     edit(runs(study, 64)[0] / "evaluations" / f"{HANDLES['linear']}.json", code="another")
     page = render(collect(study.root))
-    assert "<b>Seeds changed after looking.</b> 2 were planned, now 3" in page
+    assert "<b>Looks changed after looking.</b> Looks at 2; then at 2, 3 seeds were planned, now at 3, 5, 8, 12" in page
     assert "2 versions of the numeric sources" in page

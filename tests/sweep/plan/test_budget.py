@@ -23,6 +23,7 @@ THREE = [
     ("[0.1, 0.5]", "[0.1, 0.5, 1.0]"),
     ("seeds: 2", "seeds: 3"),
     ("runs: 4", "runs: 9"),
+    ("looks: [2]", "looks: [3]"),
 ]
 """Three cells of three seeds; the claim looks at two of the cells."""
 
@@ -97,8 +98,8 @@ def test_the_cheapest_claim_is_completed_first_and_its_runs_count_for_the_next(w
     [
         (0, "NOT RUN: none of its runs"),
         (2.5, "INCONCLUSIVE or NOT RUN: no seed complete"),  # the seed-0 run of one of its two cells
-        (4, "INCONCLUSIVE: 1 of 3 seeds"),
-        (6, "INCONCLUSIVE: 2 of 3 seeds"),
+        (4, "INCONCLUSIVE: 1 of the 3 seeds of the first look"),
+        (6, "INCONCLUSIVE: 2 of the 3 seeds of the first look"),
         (7, ""),
     ],
 )
@@ -135,7 +136,7 @@ def test_what_is_done_or_queued_is_not_bought_again(write: Write, tmp_path: Path
     assert [one.folder.id for one in missing(need, made)] == sorted(
         rest, key=lambda run: (made.runs[run].run.seed, rest.index(run))
     )
-    assert outlook(need, made, rest) == (True, "can be decided: all 2 seeds")
+    assert outlook(need, made, rest) == (True, "can be decided: the look at 2 seeds")
     selected = select([(made, [])], Prices(None), 1.0, queued=rest)
     assert not selected.selected and not selected.open_claims
 
@@ -184,7 +185,7 @@ def test_a_run_without_weights_is_named_and_left_out(
     more = write(("evaluate: [linear]", "evaluate: [linear, contrastive]"))
     again = plan(more, tmp_path)
     assert all(one.weights_missing and not one.to_do for one in again.runs.values()) and not again.to_do
-    assert outlook(needs(again)[0], again, ()) == (True, "can be decided: all 2 seeds"), "linear/top1 is there"
+    assert outlook(needs(again)[0], again, ()) == (True, "can be decided: the look at 2 seeds"), "linear/top1 is there"
     here = ["--results", str(tmp_path / "results"), "--cluster", "local"]
     assert main([str(more), "--plan", *here]) == 0
     said = " ".join(capsys.readouterr().out.split())
@@ -242,9 +243,11 @@ def test_seeds_and_budget_on_the_command_line(
         assert main([str(write(*THREE)), *here, *arguments]) == 0
         return " ".join(capsys.readouterr().out.split())
 
-    assert "lower-is-better 2 6 6" in said() and "can be decided: all 3 seeds" in said()
-    assert "INCONCLUSIVE: 1 of 3 seeds" in said("--seeds", "0")
-    assert "INCONCLUSIVE: 2 of 3 seeds" in said("--seeds", "0,2") == said("--seeds", "0", "--seeds", "0,2")
+    assert "lower-is-better 2 6 6" in said() and "can be decided: the look at 3 seeds" in said()
+    assert "INCONCLUSIVE: 1 of the 3 seeds of the first look" in said("--seeds", "0")
+    assert "INCONCLUSIVE: 2 of the 3 seeds of the first look" in said("--seeds", "0-1")
+    gap = said("--seeds", "0,2")
+    assert "INCONCLUSIVE: 1 of the 3 seeds of the first look" in gap == said("--seeds", "0", "--seeds", "0,2")
     assert "9 of 9 runs fit" in said("--budget", "40h")
     nothing = said("--budget", "0.00001h")
     assert "0 of 9 runs fit" in nothing and "None of what is to do was chosen" in nothing

@@ -9,6 +9,7 @@ import pytest
 
 from harness.config.errors import SpecError
 from harness.config.experiment import load_experiment
+from harness.config.looks import LOOKS
 from harness.store.results import Store, read_json, write_json
 from harness.sweep.__main__ import main
 from harness.sweep.plan.manifest import check_names, record
@@ -29,6 +30,33 @@ def test_seeds_that_were_added_after_looking_are_written_down(
         if looked:
             run = next(iter(plan.runs.values()))
             write_json(run.folder.outcome, {"run": run.folder.id, "status": "trained"})
+
+
+def test_looks_that_were_changed_after_looking_are_written_down(write: Callable[..., Path], tmp_path: Path) -> None:
+    """Without results a plan may change; what an older manifest does not say is the default."""
+    store = Store(tmp_path / "results")
+    ids = set()
+    for looks, before in (("[2]", None), ("[2, 4]", None), ("[3]", [[2, 4]]), ("[3]", [[2, 4]])):
+        plan = make_plan(load_experiment(write(("looks: [2]", f"looks: {looks}"))), store)
+        held = read_json(path := record(plan))
+        ids.add(tuple(plan.runs))
+        assert held["looks"] == yaml_list(looks) and held.get("looks_before") == before
+        if looks == "[2, 4]":
+            run = next(iter(plan.runs.values()))
+            write_json(run.folder.outcome, {"run": run.folder.id, "status": "trained"})
+    assert len(ids) == 1, "when a claim is looked at is no part of a run"
+    write_json(path, {key: value for key, value in held.items() if key not in ("looks", "looks_before")})
+    assert read_json(record(plan))["looks_before"] == [[*LOOKS]]
+
+
+def yaml_list(text: str) -> list[int]:
+    return [int(one) for one in text.strip("[]").split(",")]
+
+
+@pytest.mark.parametrize("looks", ["[1, 3]", "[5, 3]", "[3, 3]", "[]", "3", "[3, x]"])
+def test_looks_that_are_none_are_refused(write: Callable[..., Path], looks: str) -> None:
+    with pytest.raises(SpecError, match=r"small.yaml:27: looks"):
+        load_experiment(write(("looks: [2]", f"looks: {looks}")))
 
 
 Scan = Callable[..., Plan]
