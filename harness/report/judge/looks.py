@@ -65,7 +65,7 @@ def nominal(looks: tuple[int, ...], alpha: float = ALPHA) -> tuple[float, ...]:
 
 
 def _excess(line: float, at: Any, mass: Any, pull: float, width: float, cost: float) -> float:
-    """By how much (in logarithms) the paths with ``mass`` at ``at`` cross ``line`` at the next look more than may be."""
+    """Logarithm of the chance to cross ``line`` at the next look, from ``mass`` at ``at``, over what it may cost."""
     beyond = float(mass @ special.ndtr((pull * at - line) / width))
     return math.log(max(beyond, 1e-300)) - math.log(cost)
 

@@ -233,8 +233,8 @@ class Spreads:
         return self._known[key]
 
     def _values(self, pattern: Pattern, look: int) -> dict[int, tuple[float, ...]]:
-        """The numbers of each arm's first seeds. An arm of which a run diverged, or a probe did not converge, has none:
-        the rest says too little of how much it varies.
+        """The numbers of each arm's first seeds. An arm of which a run diverged, or a probe did not converge, has none,
+        nor has one whose numbers are equal: the rest says too little of how much it varies.
         """
         measured = [(self.measured(metric), weight) for metric, weight in pattern]
         found = {}
@@ -244,6 +244,7 @@ class Spreads:
                 continue
             seeds = sorted({*cells[0][0].values, *cells[0][0].states})[:look]
             held = [seed for seed in seeds if all(seed in cell.values for cell, _ in cells)]
-            if len(held) > 1:
-                found[arm] = tuple(sum(weight * cell.values[seed] for cell, weight in cells) for seed in held)
+            values = tuple(sum(weight * cell.values[seed] for cell, weight in cells) for seed in held)
+            if len(values) > 1 and max(values) - min(values) > NONE:
+                found[arm] = values
         return found

@@ -90,10 +90,8 @@ def test_every_verdict_follows_from_the_interval_that_is_shown(
 def test_wrong_verdicts_are_rare_where_the_truth_lies_on_the_line(count: int) -> None:
     """With every true difference exactly at the margin neither verdict may be given often: 2.5 % each way."""
     rng = np.random.default_rng(7)
-    verdicts = [
-        judge([[Comparison("c", tuple(sample), 2.0) for sample in rng.normal(2.0, 1.0, (count, 3)).tolist()]], (3,)).verdict
-        for _ in range(600)
-    ]
+    drawn = (rng.normal(2.0, 1.0, (count, 3)).tolist() for _ in range(600))
+    verdicts = [judge([[Comparison("c", tuple(one), 2.0) for one in samples]], (3,)).verdict for samples in drawn]
     assert verdicts.count(Verdict.REPRODUCED) / 600 < 0.045
     assert verdicts.count(Verdict.NOT_REPRODUCED) / 600 < 0.045
 
