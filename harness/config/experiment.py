@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from harness.config import builtin
 from harness.config.claim import Claim
 from harness.config.errors import Complaint, SpecError, nearest, remedy
 from harness.config.looks import LOOKS, Looks
@@ -219,12 +220,9 @@ def load_experiment(path: Path, scale: str | None = None) -> Experiment:
     document = read_yaml(path)
     file = _checked(ExperimentFile, document)
     known = scale_names(path.parent)
-    if not known:
-        said = f"there is no {path.parent / 'scales'}/*.yaml: an experiment file has scales/ and paper/ beside it"
-        raise SpecError([document.complaint(("scale",), f"{said} (copy or link those of the project)")])
     complaints = [
         *_name_faults(path),
-        *(_name_faults(path.parent / "scales" / f"{scale or file.scale}.yaml")),
+        *(_name_faults(builtin.beside(path.parent, f"scales/{scale or file.scale}.yaml"))),
     ]
     complaints += [
         document.complaint(("at", name), f"unknown scale {name!r}: {nearest(name, known)}")
@@ -270,13 +268,13 @@ def _printable(path: Path) -> str:
 
 
 def scale_names(experiments: Path) -> list[str]:
-    """The scales that lie beside an experiment file."""
-    return sorted(path.stem for path in (experiments / "scales").glob("*.yaml"))
+    """The scales that an experiment file in this folder can run at: those beside it, and the built-in ones."""
+    return builtin.names(experiments, "scales/*.yaml")
 
 
 def load_scale(experiments: Path, name: str) -> Scale:
-    """Read ``experiments/scales/<name>.yaml``."""
-    path = experiments / "scales" / f"{name}.yaml"
+    """Read ``experiments/scales/<name>.yaml``, or the built-in scale of that name."""
+    path = builtin.beside(experiments, f"scales/{name}.yaml")
     return _scale(path, path.stat().st_mtime_ns if path.is_file() else 0)
 
 

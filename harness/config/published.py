@@ -1,4 +1,4 @@
-"""The paper's own numbers, transcribed in ``experiments/paper/<paper>/<artefact>.yaml``."""
+"""The paper's own numbers: ``paper/<paper>/<artefact>.yaml``, beside an experiment or built in."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from harness.config import builtin
 from harness.config.errors import Complaint, SpecError, nearest
 from harness.config.yaml_file import Document, read_yaml
 
@@ -15,10 +16,9 @@ def load_published(experiments: Path, name: str) -> dict[str, Any]:
 
     Raises :class:`SpecError` where the file is missing or a row is not as long as its header.
     """
-    path = experiments / "paper" / f"{name}.yaml"
+    path = builtin.beside(experiments, f"paper/{name}.yaml")
     if not path.is_file():
-        root = experiments / "paper"
-        known = [str(one.relative_to(root).with_suffix("")) for one in sorted(root.glob("*/*.yaml"))]
+        known = builtin.names(experiments, "paper/*/*.yaml")
         raise SpecError(f"no published numbers {name!r}: {nearest(name, known)}")
     document = read_yaml(path)
     about = {key: value for key, value in document.data.items() if key not in ("grid", "table")}

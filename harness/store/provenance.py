@@ -52,10 +52,12 @@ ORIGIN = "HARNESS_ORIGIN"
 def package_files() -> Mapping[str, bytes]:
     """Every file of the package, by its path in it, as it was when this was first asked.
 
-    Fingerprint and snapshot are made from the same bytes, so an edit between the two cannot part them.
+    Fingerprint and snapshot are made from the same bytes, so an edit between the two cannot part them. The experiments
+    that a wheel holds in the package are left out: no run reads them, and in a checkout they lie beside it.
     """
     found = sorted(path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    return {path.relative_to(PACKAGE).as_posix(): path.read_bytes() for path in found}
+    files = {path.relative_to(PACKAGE): path for path in found}
+    return {name.as_posix(): path.read_bytes() for name, path in files.items() if name.parts[0] != "experiments"}
 
 
 def is_numeric(name: str) -> bool:
@@ -141,10 +143,21 @@ def _git(*arguments: str) -> str:
 
 
 @cache
+def _is_tracked() -> bool:
+    """Whether git knows this package: an installed copy may lie in the folder of another project, which it does not."""
+    try:
+        return bool(_git("ls-files", "--", str(PACKAGE / "__init__.py")).strip())
+    except (OSError, subprocess.SubprocessError):
+        return False
+
+
+@cache
 def git_state() -> Mapping[str, Any]:
     """``{"commit", "dirty"}`` of the checkout this package lies in, or lay in; commit None outside of one."""
     if origin():
         return {key: origin().get(key) for key in ("commit", "dirty", "diff", "untracked", "snapshot")}
+    if not _is_tracked():
+        return {"commit": None, "dirty": None}
     try:
         changed = _git("status", "--porcelain", "--", *_tracked())
         return {"commit": _git("rev-parse", "HEAD").strip(), "dirty": bool(changed.strip())}
@@ -154,6 +167,8 @@ def git_state() -> Mapping[str, Any]:
 
 def local_changes() -> tuple[str, list[str]]:
     """``git diff HEAD`` of what makes the code another, and the untracked files there; empty outside of a checkout."""
+    if not _is_tracked():
+        return "", []
     try:
         untracked = _git("ls-files", "--others", "--exclude-standard", "--full-name", "--", *_tracked())
         return _git("diff", "HEAD", "--", *_tracked()), untracked.splitlines()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from harness.config.errors import SpecError
-from harness.config.experiment import load_experiment, load_scale
+from harness.config.experiment import load_experiment, load_scale, scale_names
 from harness.config.published import load_published
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,9 +98,17 @@ def test_a_scale_is_read_once_and_again_when_it_changes(tmp_path: Path) -> None:
     assert load_scale(tmp_path, "smoke").tree != first.tree
 
 
-def test_a_file_without_scales_beside_it(tmp_path: Path) -> None:
-    said = complaint(tmp_path, GOOD)
-    assert "exp.yaml:3: there is no scales/*.yaml: an experiment file has scales/ and paper/ beside it" in said
+def test_files_beside_an_experiment_come_before_the_built_in_ones(tmp_path: Path) -> None:
+    (tmp_path / "exp.yaml").write_text(GOOD, encoding="utf-8")
+    assert load_experiment(tmp_path / "exp.yaml").scale.document.path == EXPERIMENTS / "scales" / "smoke.yaml"
+    assert load_published(tmp_path, "simclr/figure_5") == load_published(EXPERIMENTS, "simclr/figure_5")
+    for name in ("scales/smoke.yaml", "paper/simclr/figure_5.yaml"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        text = (EXPERIMENTS / name).read_text(encoding="utf-8")
+        (tmp_path / name).write_text(re.sub("^title:.*", "title: ours", text, count=1, flags=re.M), encoding="utf-8")
+    assert load_experiment(tmp_path / "exp.yaml").scale.file.title == "ours"
+    assert load_published(tmp_path, "simclr/figure_5")["title"] == "ours"
+    assert scale_names(tmp_path) == scale_names(EXPERIMENTS), "the others are still there"
 
 
 def test_all_complaints_come_at_once(folder: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.components import Evaluation
-from harness.config import registry
+from harness.config import builtin, registry
 from harness.config.claim import CLAIM_KINDS, FORMS, TRAINING, BestOf, Claim
 from harness.config.errors import Complaint, SpecError, nearest
 from harness.config.experiment import Experiment
@@ -156,8 +156,8 @@ class _Checker:
             self._complain(place, "reference is {what to print: {experiment: its name, at: {dotted.path: value}}}")
             return
         folder = self.experiment.document.path.parent
-        if not (folder / f"{about['experiment']}.yaml").is_file():
-            known = sorted(path.stem for path in folder.glob("*.yaml"))
+        if not builtin.beside(folder, f"{about['experiment']}.yaml").is_file():
+            known = builtin.names(folder, "*.yaml")
             self._complain(place, f"no experiment {about['experiment']!r}: {nearest(str(about['experiment']), known)}")
 
     def _is_mapping(self, written: Any, place: Keys) -> bool:
@@ -304,11 +304,13 @@ class _Checker:
 
     def add_summaries(self) -> None:
         """The third-party summary's account of the same artefact travels with it."""
-        folder = self.experiment.document.path.parent / "paper" / "summary"
-        artefacts = {name.rpartition("/")[2] for name in self.found.published} | {self.experiment.name}
-        for artefact in sorted(artefacts):
-            if (folder / f"{artefact}.yaml").is_file():
-                self._published(f"summary/{artefact}", ())
+        folder = self.experiment.document.path.parent
+        artefacts = {name.rpartition("/")[2] for name in self.found.published}
+        found = {one for one in artefacts if builtin.beside(folder, f"paper/summary/{one}.yaml").is_file()}
+        if (folder / "paper" / "summary" / f"{self.experiment.name}.yaml").is_file():  # of one's own: no namesake's
+            found.add(self.experiment.name)
+        for artefact in sorted(found):
+            self._published(f"summary/{artefact}", ())
         self.found.paths.sort()
 
     def _complain(self, place: Keys, what: str) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from harness.config import builtin
 from harness.config.errors import Complaint, SpecError, nearest
 from harness.config.experiment import Positive
 from harness.config.yaml_file import Document, read_yaml
@@ -175,15 +176,14 @@ def find_cluster(asked: str, experiments: Path) -> tuple[str, Cluster] | None:
 
 def cluster_path(asked: str, experiments: Path) -> Path:
     """The file that is meant. Raises :class:`SpecError` where there is none."""
-    folder = experiments / "clusters"
     name = "slurm" if asked == "auto" else asked
     if name.endswith((".yaml", ".yml")):
         if not Path(name).is_file():
             raise SpecError(f"--cluster {asked}: no such file")
         return Path(name)
-    path = folder / f"{name}.yaml"
+    path = builtin.beside(experiments, f"clusters/{name}.yaml")
     if not path.is_file():
-        known = ["auto", "local", *(one.stem for one in folder.glob("*.yaml"))]
+        known = ["auto", "local", *builtin.names(experiments, "clusters/*.yaml")]
         raise SpecError(f"--cluster {asked}: {nearest(asked, known)}")
     return path
 

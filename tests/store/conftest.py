@@ -1,0 +1,5 @@
+"""Experiments of the sweep's tests."""
+
+from tests.sweep.conftest import folder, write
+
+__all__ = ["folder", "write"]
