@@ -8,7 +8,7 @@ export PYTHONUNBUFFERED = 1
 # Tests run two at a time, one thread each; the runs of a sweep set their own number of threads.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-fast test-slurm check install data bench bench-rehearsal clean help
+.PHONY: demo test test-fast test-slurm check install data docs readme bench bench-rehearsal clean help
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 17
@@ -43,6 +43,17 @@ test-fast: install  ## the tests without the slow ones
 test-slurm: data ## the tests against a real Slurm of their own (root, Debian); HARNESS_REQUIRE_SLURM=1: never skipped
 	tests/slurm/lab.sh install || test "$$HARNESS_REQUIRE_SLURM" != 1
 	HARNESS_DATA=$(abspath $(DATA)) $(BIN)/python -m pytest -m slurm tests/slurm -rs --durations=10
+
+$(BIN)/installed-docs: pyproject.toml constraints.txt $(BIN)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+docs: $(BIN)/installed-docs  ## the documentation as a site in build/site; every warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet  # its advertisement is no warning
+	@echo "The documentation is at $(abspath build/site/index.html)"
+
+readme: install  ## the result table of README.md, from the committed results
+	$(BIN)/python -m docs.generate.readme
 
 bench: install   ## speed beside lightly, kornia, timm, torchvision (installs what is missing)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'

@@ -1,4 +1,4 @@
-"""README's "Adding one thing", done from another package: nothing under harness/ knows of it, and nothing is edited."""
+"""What docs/extend says, done from another package: nothing under harness/ knows of it, and nothing is edited."""
 
 from __future__ import annotations
 

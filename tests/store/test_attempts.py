@@ -107,9 +107,7 @@ def test_only_lasting_faults_are_failures() -> None:
 
 
 @pytest.mark.parametrize("cause", Cause)
-def test_every_cause_has_a_policy_and_readme_tells_it(cause: Cause) -> None:
-    told = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
-    assert f"| {cause} |" in told and cause.policy in " ".join(told.split())
+def test_every_cause_has_a_policy(cause: Cause) -> None:
     assert policy(str(cause)) == cause.policy and policy("no such cause") == ""
 
 
