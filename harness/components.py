@@ -45,7 +45,7 @@ for _entry in plugins.entry_points():
         said = (
             f"entry point {_entry.name!r} ({_entry.value}) of group {plugins.GROUP!r}: {type(error).__name__}: {error}"
         )
-        raise SpecError(f"{said}; mend that package, or uninstall it") from error
+        raise SpecError(f"{said}; fix or uninstall that package") from error
 
 
 Encode = Callable[..., torch.nn.Module]
@@ -103,14 +103,14 @@ def _views(complaints: list[Complaint], tree: Mapping[str, Any]) -> dict[str, li
 def _branches(complaints: list[Complaint], path: str, written: Any, defaults: Mapping[str, Any]) -> list[Any]:
     """``views.branches``, every augmentation resolved as in ``both``."""
     if not isinstance(written, list):
-        said = f"{path} takes a list of branches: [{{augment: [crop, flip], count: 2}}], not {_JSON.encode(written)}"
+        said = f"{path} must be a list of branches: [{{augment: [crop, flip], count: 2}}], not {_JSON.encode(written)}"
         complaints.append(Complaint(path, said))
         return []
     resolved = []
     for place, one in enumerate(written):
         here = f"{path}.{place}"
         if not isinstance(one, Mapping) or "augment" not in one:
-            said = f"{_JSON.encode(one)} is no branch: {{augment: [...], count: 1, size: null}}, the last two optional"
+            said = f"{_JSON.encode(one)} is not a branch: write {{augment: [...], count: 1, size: null}}"
             complaints.append(Complaint(here, said))
             continue
         before = len(complaints)
@@ -129,7 +129,7 @@ def _branches(complaints: list[Complaint], path: str, written: Any, defaults: Ma
 
 def _branch(complaints: list[Complaint], path: str, entries: Any, defaults: Mapping[str, Any]) -> list[Any]:
     if not isinstance(entries, list):  # the letters of a word are no augmentations
-        complaints.append(Complaint(path, f"{path} takes a list of augmentations: [{entries}], not {entries!r}"))
+        complaints.append(Complaint(path, f"{path} must be a list of augmentations: [{entries}], not {entries!r}"))
         return []
     return [_attempt(complaints, path, lambda entry=entry: _augmentation(entry, defaults)) for entry in entries]
 
@@ -148,7 +148,7 @@ def resolve_evaluations(tree: Mapping[str, Any], entries: list[Any]) -> list[Eva
             asked.append(Evaluation(_label(resolved), evaluation_id(resolved), resolved))
     labels = [one.label for one in asked]
     complaints += [
-        Complaint("evaluate", f"{label!r} is asked for twice") for label in set(labels) if labels.count(label) > 1
+        Complaint("evaluate", f"{label!r} is listed twice") for label in set(labels) if labels.count(label) > 1
     ]
     if complaints:
         raise SpecError(complaints)
@@ -274,13 +274,13 @@ def check(run: Run) -> None:
             [
                 Complaint(
                     "norm.groups",
-                    f"{run.norm.groups} groups do not divide the batch of {run.schedule.batch_size} images",
+                    f"{run.norm.groups} groups do not divide the batch size {run.schedule.batch_size}",
                 )
             ]
         )
     images = next(iter(run.data.values())).get("train_images")
     if images and run.schedule.batch_size > images:
-        said = f"a batch of {run.schedule.batch_size} images is larger than the training set of {images}"
+        said = f"batch size {run.schedule.batch_size} exceeds the {images} training images"
         raise SpecError([Complaint("schedule.batch_size", said)])
     _check_views(run)
     try:
@@ -307,13 +307,13 @@ def _check_views(run: Run) -> None:
     sizes = [one.size or usual for one in run.views.branches for _ in range(one.count)] or [usual] * 2
     wanted = getattr(method, "views", len(sizes))
     if len(sizes) != wanted:
-        raise SpecError([Complaint("views.branches", f"{name} compares {wanted} views of an image, not {len(sizes)}")])
+        raise SpecError([Complaint("views.branches", f"{name} needs {wanted} views of each image, not {len(sizes)}")])
     fewest = getattr(method, "fewest_views", 1)
     if len(sizes) < fewest:
         said = f"{name} compares at least {fewest} views of an image, not {len(sizes)}"
         raise SpecError([Complaint("views.branches", said)])
     if len({*sizes}) > 1 and not getattr(method, "several_sizes", False):
-        said = f"{name} takes views of one size, not of {' and '.join(map(str, dict.fromkeys(sizes)))} pixels"
+        said = f"{name} needs views of one size, not of {' and '.join(map(str, dict.fromkeys(sizes)))} pixels"
         raise SpecError([Complaint("views.branches", said)])
 
 

@@ -66,9 +66,9 @@ def passes(*, batch_size: int, groups: int, world: int, images_per_pass: int = 0
     because the images of a group share their batch statistics. Raises :class:`SpecError` where that cannot be.
     """
     if batch_size % world:
-        raise SpecError(f"a batch of {batch_size} images cannot be shared evenly among {world} processes")
+        raise SpecError(f"batch size {batch_size} is not divisible by {world} processes")
     if groups % world and world % groups:
-        raise SpecError(f"norm.groups: {groups} groups of a batch cannot be shared evenly among {world} processes")
+        raise SpecError(f"norm.groups {groups} and {world} processes: one must divide the other")
     here = batch_size // world
     if not images_per_pass or here <= images_per_pass:
         return 1
@@ -119,7 +119,7 @@ def check_compiler(compile: Compile, device: str) -> None:
         known = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
         missing = _absent(known, "the environment variable CC names another C compiler")
     if missing:
-        raise SpecError(f"compile: {compile} needs a compiler here: {missing}; or leave it off")
+        raise SpecError(f"compile: {compile} needs a compiler: {missing}; install it, or use off")
 
 
 def _absent(programs: Iterable[str], advice: str) -> str:

@@ -53,7 +53,7 @@ ID = r"^[a-z0-9][a-z0-9-]*$"
 
 def _id(written: str) -> str:
     if not re.fullmatch(ID, written):
-        raise ValueError(f"{written!r} is no id: small letters, digits and hyphens, as in lower-is-better")
+        raise ValueError(f"invalid claim id {written!r}: use lowercase letters, digits and hyphens")
     return written
 
 
@@ -77,7 +77,7 @@ class BestOf(BaseModel):
         if "validation" not in label.split("@")[1:] or any(split != "validation" for split in splits):
             raise SpecError(f"best_of chooses by {self.by!r}, which is not of validation images")
         if self.by == reported:
-            raise SpecError(f"best_of chooses by {self.by!r}, the number it reports: that is the luckiest one")
+            raise SpecError(f"best_of chooses by {self.by!r}, the number it also reports: choose on validation images")
 
 
 class Claim(BaseModel):
@@ -100,13 +100,13 @@ class Claim(BaseModel):
         if len(kinds) != 1:
             known = {*CLAIM_KINDS, *(key for beside in CLAIM_KINDS.values() for key in beside)}
             unknown = [key for key in expect if key not in known]
-            meant = f"; of {unknown[0]!r} {nearest(unknown[0], CLAIM_KINDS)}" if not kinds and unknown else ""
+            meant = f"; instead of {unknown[0]!r}: {nearest(unknown[0], CLAIM_KINDS)}" if not kinds and unknown else ""
             raise ValueError(f"expect needs exactly one of: {', '.join(CLAIM_KINDS)}{meant}")
         for key in expect:
             if key != kinds[0] and key not in CLAIM_KINDS[kinds[0]]:
                 raise ValueError(f"{kinds[0]!r} takes no {key!r}: {nearest(key, CLAIM_KINDS[kinds[0]])}")
         if kinds[0] in ("best", "lowest") and not (isinstance(expect[kinds[0]], dict) and len(expect[kinds[0]]) == 1):
-            raise ValueError(f"{kinds[0]} takes one path with the values that are claimed to be it")
+            raise ValueError(f"{kinds[0]} takes one dotted path with the value or values that the paper names")
         for key in NEEDED.get(kinds[0], ()):
             if key not in expect:
                 raise ValueError(f"{kinds[0]!r} needs {key!r} beside it: {FORMS[kinds[0]]}")

@@ -39,20 +39,20 @@ Seeds = Annotated[int, Field(ge=1, le=10_000)]
 
 
 def _not_empty(vary: list[Grid]) -> list[Grid]:
-    """A grid without values would silently drop every run."""
+    """Refuse a grid without values, which would drop every run."""
     if not vary or any(not grid for grid in vary):
-        raise ValueError("vary is empty: give at least one grid with one axis")
+        raise ValueError("`vary` must not be empty: write at least one grid with one axis")
     for grid in vary:
         for path, values in grid.items():
             if not (values.get("pairs") if isinstance(values, dict) else values):
-                raise ValueError(f"axis {path!r} has no values")
+                raise ValueError(f"axis {path!r} has no values: list at least one")
     return vary
 
 
 def _evaluates(entries: list[EntryInFile]) -> list[EntryInFile]:
-    """What nobody evaluates says nothing."""
+    """Refuse an experiment without evaluations."""
     if not entries:
-        raise ValueError("evaluate is empty: name at least one evaluation, such as linear")
+        raise ValueError("`evaluate` must not be empty: name at least one evaluation, such as linear")
     return entries
 
 

@@ -44,7 +44,7 @@ def expand(experiment: Experiment, overrides: Mapping[str, Any] | None = None) -
     complaints += [*_dropped(experiment), *_replaced(experiment)]
     for path, value in (overrides or {}).items():
         if any(_overlaps(path, varied) for grid in experiment.vary for varied in grid):
-            complaints.append(Complaint("-o", f"{path!r} is varied by this experiment; it cannot be overridden too"))
+            complaints.append(Complaint("-o", f"{path!r} is varied by this experiment, so it cannot be overridden"))
             continue
         try:
             assign(base, path, value)
@@ -78,7 +78,7 @@ def _without_objective(
     tree["objective"] = None
     for path, value in settings.items():
         if path.partition(".")[0] == "objective" and value is not None:
-            said = f"method {name!r} has a loss of its own, so {path!r} changes nothing: leave it out of this grid"
+            said = f"method {name!r} does not use an objective, so {path!r} has no effect: remove it from this grid"
             yield experiment.document.complaint(where(path), said)
 
 
@@ -90,7 +90,7 @@ def _dropped(experiment: Experiment) -> Iterator[Complaint]:
         return
     for path in experiment.fixed:
         if all(any(path == one or path.startswith(f"{one}.") for one in grid) for grid in experiment.vary):
-            said = f"{path!r} is varied by every grid, so what is fixed here is never used"
+            said = f"{path!r} is varied by every grid, so the fixed value is never used: remove it"
             yield experiment.document.complaint(experiment.where("fixed", path), said)
 
 
@@ -99,7 +99,7 @@ def _replaced(experiment: Experiment) -> Iterator[Complaint]:
     paths = list(experiment.fixed)
     for place, path in enumerate(paths):
         if later := next((one for one in paths[place + 1 :] if path.startswith(f"{one}.")), None):
-            said = f"{path!r} is replaced by {later!r}, which is fixed after it: exchange the two"
+            said = f"{path!r} is replaced by {later!r}, which is fixed later: exchange the two lines"
             yield experiment.document.complaint(experiment.where("fixed", path), said)
 
 
@@ -189,7 +189,7 @@ def _no_such(tree: dict[str, Any], path: str, node: Any, part: str, parents: lis
         (name,) = node
         return f"{path!r} does not exist: {parents[0]} is {name!r} here ({parents[0]}.{name}. ...), not {part!r}"
     if part in ("seed", "seeds") and not parents:
-        return f"{path!r} is no setting of a run: `seeds:` of the file counts them, --seeds chooses among them"
+        return f"{path!r} is not a setting of a run: set `seeds:` in the file, or choose some of them with --seeds"
     if (meant := _of_that_name(tree, part)) and not parents:
         return f"{path!r} does not exist: did you mean {' or '.join(map(repr, meant))}?"
     known = [f"{place}.{key}" if place else key for key in node]

@@ -90,7 +90,7 @@ def read_yaml(path: Path) -> Document:
 
 
 def _first_line(error: Exception) -> str:
-    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error).partition("\n")[0]
+    return "nested too deeply" if isinstance(error, RecursionError) else str(error).partition("\n")[0]
 
 
 def _reached(text: str) -> int:
@@ -112,7 +112,7 @@ def _composed(text: str) -> Node | None:
         if line.startswith("---"):
             break
         if line.startswith("%YAML") and line.split()[1:2] != ["1.2"]:
-            raise _Refused(number, "files are read as YAML 1.2: leave the line out")
+            raise _Refused(number, "files are read as YAML 1.2: remove this line")
     yaml = YAML(typ="safe", pure=True)
     yaml.max_depth = DEPTH
     with warnings.catch_warnings():
@@ -124,7 +124,7 @@ def _composed(text: str) -> Node | None:
 def _hint(error: MarkedYAMLError) -> str:
     """What is most often behind two of the parser's messages."""
     if str(error.problem).startswith("mapping values are not allowed"):
-        return "; a text with a colon in it needs quotes, and keys of one level one indentation"
+        return "; put text that contains a colon in quotes, and indent all keys of a level alike"
     if "'\\t'" in str(error.problem):
         return "; indent with spaces, not with tabs"
     return ""
@@ -178,13 +178,13 @@ class _Reader:
         """What a node means. ``trail`` is where it stands, which is not where its anchor does."""
         self.read += 1
         if self.read > VALUES:
-            raise _Refused(node, f"aliases make more than {VALUES:,} values of this file")
+            raise _Refused(node, f"aliases expand this file to more than {VALUES:,} values")
         if any(node is one for one in self.within):
-            raise _Refused(node, "an alias stands within what it repeats: that has no end")
+            raise _Refused(node, "an alias refers to a node that contains it")
         self.within.append(node)
         try:
             if len(self.within) > DEPTH:
-                raise _Refused(node, f"more than {DEPTH} levels within one another")
+                raise _Refused(node, f"nested more than {DEPTH} levels deep")
             if isinstance(node, MappingNode):
                 return self.mapping(node, trail)
             if isinstance(node, SequenceNode):
@@ -225,14 +225,14 @@ class _Reader:
         several = node.value if isinstance(node, SequenceNode) else [node]
         for one in several:
             if not isinstance(one, MappingNode):
-                raise _Refused(one, "'<<' takes a mapping, or a list of mappings")
+                raise _Refused(one, "'<<' needs a mapping or a list of mappings")
             yield one
 
     def _key(self, node: Node) -> str:
         if isinstance(node, ScalarNode) and node.tag == f"{_CORE}str":
             return self._text(node)
         shown = repr(node.value) if isinstance(node, ScalarNode) else "a list or a mapping"
-        raise _Refused(node, f"keys must be words, not {shown}: put it in quotes if it is one")
+        raise _Refused(node, f"keys must be text, not {shown}: put it in quotes")
 
     def sequence(self, node: SequenceNode, trail: Keys) -> list[Any]:
         """A list; the line of an item is where it is written, or its anchor."""
@@ -255,18 +255,18 @@ class _Reader:
         try:
             found: int | float | bool = self.constructor.yaml_constructors[node.tag](self.constructor, node)
         except (ValueError, LookupError):
-            raise _Refused(node, f"{_cut(node.value)!r} is no {kind}") from None
+            raise _Refused(node, f"{_cut(node.value)!r} is not a valid {kind}") from None
         if isinstance(found, float) and not math.isfinite(found):
             raise _Refused(node, f"{_cut(node.value)} is not a finite number")
         if type(found) is int and found.bit_length() > 64:
-            raise _Refused(node, f"{_cut(node.value)} is a number beyond all bounds")
+            raise _Refused(node, f"{_cut(node.value)} is too large: integers have at most 64 bits")
         return found
 
     def _text(self, node: Node) -> str:
         """A text that can be written to a file again, and be a file's name. YAML allows more in quotes."""
         text = str(node.value)
         if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise _Refused(node, f"{_cut(text)!a} has a character that is none (NUL, half a surrogate pair)")
+            raise _Refused(node, f"{_cut(text)!a} contains an invalid character (NUL or a lone surrogate)")
         return text
 
     def _assert_tag(self, node: Node, kind: str) -> None:
@@ -277,7 +277,7 @@ class _Reader:
 def _tagged(node: Node) -> str:
     tag = str(node.tag)
     shown = "!!" + tag.removeprefix(_CORE) if tag.startswith(_CORE) else tag
-    return f"{shown} is not understood here: write plain values, lists and mappings, without tags"
+    return f"{shown} is not supported: write plain values, lists and mappings without tags"
 
 
 def _cut(text: str) -> str:

@@ -96,12 +96,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(given)
     if options.name == "check":
         if not options.path.is_dir():
-            own.error(f"{options.path}: there is no such folder")
+            own.error(f"{options.path}: no such folder")
         return options
     if options.name == "cifar10" and options.archive is not None and not options.archive.is_file():
-        cifar.error(f"--archive {options.archive}: there is no such file")
+        cifar.error(f"--archive {options.archive}: no such file")
     if options.root.exists() and not options.root.is_dir():
-        cifar.error(f"--root {options.root}: this is a file, expected a folder")
+        cifar.error(f"--root {options.root}: is a file, expected a folder")
     return options
 
 
@@ -172,7 +172,7 @@ def checked(options: argparse.Namespace) -> int:
         print(line, file=sys.stderr)
     read = "pixels" if options.decode else "headers"
     took = f"{read} of {findings.images} files in {time.monotonic() - started:.1f} s"
-    print(f"refused: {len(refused)}; {took}" if refused else f"all of it can be used ({took})")
+    print(f"refused: {len(refused)}; {took}" if refused else f"all files can be used ({took})")
     return 1 if refused else 0
 
 
@@ -199,7 +199,7 @@ def main(arguments: list[str] | None = None) -> int:
     folder = options.root / fetch.FOLDER
     if bad:
         print(f"{folder}: missing or damaged: {', '.join(bad)}", file=sys.stderr)
-        print(f"to mend: python -m harness.data cifar10 --root {options.root}", file=sys.stderr)
+        print(f"to fix: python -m harness.data cifar10 --root {options.root}", file=sys.stderr)
         return 1
     print(f"{folder}: 50 000 + 10 000 images, MD5 verified ({source}, {time.monotonic() - started:.0f} s)")
     return 0

@@ -38,7 +38,7 @@ class Layout:
     @property
     def remark(self) -> str:
         """One line about what was left out; empty where nothing was."""
-        return f"{readable(self.top)}: left out as no data: {_counted(self.left_out)}" if self.left_out else ""
+        return f"{readable(self.top)}: ignored: {_counted(self.left_out)}" if self.left_out else ""
 
 
 def survey(top: Path) -> Layout:
@@ -66,7 +66,7 @@ def survey(top: Path) -> Layout:
             folders.append((found.st_dev, found.st_ino))
             files.append(_images(Path(entry.path), left_out, complaints))
     if not any(files) and not complaints:
-        said = f" (left out as no data: {_counted(left_out)})" if left_out else ""
+        said = f" (ignored: {_counted(left_out)})" if left_out else ""
         raise SpecError(f"{readable(top)} holds no images{said}; expected one folder of images per class in it")
     complaints += _empty(top, classes, files)
     complaints += _twice(top, classes, folders)
@@ -111,8 +111,8 @@ def _images(folder: Path, left_out: Counter[str], complaints: list[Complaint]) -
         elif Path(entry.name).suffix.lower() not in SUFFIXES:
             left_out[_kind(entry.name)] += 1
         elif not _is_file(entry):  # opening a pipe would wait for ever
-            what = "is a link that leads nowhere" if entry.is_symlink() else "is no regular file"
-            complaints.append(Complaint("", f"{readable(entry.path)} {what}: mend or remove it"))
+            what = "is a broken link" if entry.is_symlink() else "is not a regular file"
+            complaints.append(Complaint("", f"{readable(entry.path)} {what}: fix or remove it"))
         else:
             found.append(entry.name)
     return tuple(found)
@@ -128,7 +128,7 @@ def _empty(top: Path, classes: Iterable[str], files: Iterable[tuple[str, ...]]) 
         return []
     said = f"no images in the folder{'s' * (len(empty) > 1)} of {listed(empty)}"
     taken = " ".join(sorted(SUFFIXES))
-    return [Complaint("", f"{readable(top)}: {said} (taken are {taken}): fill or remove what is no class")]
+    return [Complaint("", f"{readable(top)}: {said} (accepted: {taken}): add images or remove the folder")]
 
 
 def _twice(top: Path, classes: list[str], folders: list[tuple[int, int]]) -> list[Complaint]:
@@ -137,7 +137,7 @@ def _twice(top: Path, classes: list[str], folders: list[tuple[int, int]]) -> lis
     for name, folder in zip(classes, folders, strict=True):
         other = first.setdefault(folder, name)
         if other is not name:
-            said = f"the classes {readable(other)} and {readable(name)} are one folder (a link): remove one"
+            said = f"the classes {readable(other)} and {readable(name)} are the same folder (a link): remove one"
             found.append(Complaint("", f"{readable(top)}: {said}"))
     return found
 

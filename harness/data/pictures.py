@@ -66,7 +66,7 @@ def check_size(name: object, width: int, height: int) -> None:
     """Raises :class:`SpecError` where a picture is too large, or a line: resized, its long side would be too large."""
     if max(width, height) > MOST_RATIO * min(width, height):
         raise SpecError(
-            f"{readable(name)} has {width} x {height} pixels, and none is cropped whose sides differ by more than "
+            f"{readable(name)} has {width} x {height} pixels, and the longer side may be at most "
             f"{MOST_RATIO} times: cut it, or remove it"
         )
     if width * height > MOST_PIXELS:

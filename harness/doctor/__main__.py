@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     faults = sum(one.level is Severity.FAIL for one in seen)
     console.print()
     if faults:
-        console.print(f"{faults} of {len(seen)} would make a sweep fail; what to do stands beneath each.", style="red")
+        console.print(f"{faults} of {len(seen)} would make a sweep fail; see the fix under each.", style="red")
         return 1
     console.print("A sweep would run here.", style="green")
     return 0

@@ -28,7 +28,7 @@ def _of_file(path: Path, scale: str | None, data: Path) -> Iterator[Finding]:
         plan = make_plan(load_experiment(path, scale), Store(Path("/nonexistent")))
     except SpecError as error:
         for one in error.complaints:
-            yield fail("experiment", str(one), "mend it; python -m harness.sweep FILE --plan says the same")
+            yield fail("experiment", str(one), "fix it; check with python -m harness.sweep FILE --plan")
         return
     about = f"{plan.experiment.name}@{plan.experiment.scale.name}"
     yield ok("experiment", f"{about}: {len(plan.runs)} runs")
@@ -38,6 +38,6 @@ def _of_file(path: Path, scale: str | None, data: Path) -> Iterator[Finding]:
         yield ok("data", f"{about}: {', '.join(names)} in {data}")
     except SpecError as error:
         for one in error.complaints:
-            yield fail("data", f"{about}: {one}", "fetch or mend it, or say where it is: --data DIR")
+            yield fail("data", f"{about}: {one}", "fetch or fix it, or name its folder: --data DIR")
     for label, why in lacking(plan.evaluations, data):
-        yield warn("data", f"{about}: evaluation {label} cannot be had: {why}", "the sweep goes on without it")
+        yield warn("data", f"{about}: evaluation {label} unavailable: {why}", "the sweep continues without it")

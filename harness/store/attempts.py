@@ -64,19 +64,19 @@ class Attempt:
 
 
 def _close_open(folder: RunFolder, job: str | None) -> None:
-    """An entry whose process died without a word, as its successor sees it: it has the claim, so nobody else has."""
+    """Close an attempt left open by a crashed process. The caller holds the lock of the run."""
     newest = last(folder)
     if newest is None or "cause" in newest or "attempt" not in newest:
         return
     host, boot = machine()
     if newest.get("host") != host:
-        again = ", and SLURM started its job anew" if job is not None and newest.get("job") == job else ""
-        cause, detail = Cause.NODE, f"{newest.get('host')} was not heard of any more{again}"
+        again = ", and SLURM requeued the job" if job is not None and newest.get("job") == job else ""
+        cause, detail = Cause.NODE, f"{newest.get('host')} stopped responding{again}"
     elif newest.get("boot", boot) != boot:
         cause, detail = Cause.NODE, f"{host} restarted"
     else:
-        cause, detail = Cause.INTERRUPTED, "killed from outside, together with the sweep"
-    Attempt(folder, int(newest["attempt"])).end(cause, f"{detail}; noticed at the next attempt")
+        cause, detail = Cause.INTERRUPTED, "killed together with the sweep"
+    Attempt(folder, int(newest["attempt"])).end(cause, f"{detail}; detected at the next attempt")
 
 
 def entries(folder: RunFolder) -> list[Path]:

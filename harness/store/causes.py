@@ -41,17 +41,17 @@ class Cause(StrEnum):
 
 
 POLICIES = {
-    Cause.DONE: "nothing is left to do",
-    Cause.DIVERGED: "an outcome of the experiment: shown as diverged, never tried again",
-    Cause.ELSEWHERE: "left to the process that works on it",
-    Cause.INTERRUPTED: "goes on from its last checkpoint: at the end if killed alone, else with the next sweep",
-    Cause.TIMEOUT: "goes on from its last checkpoint: requeued by SLURM, else with the next sweep",
-    Cause.NODE: "goes on from its last checkpoint: requeued by SLURM, else with the next sweep",
-    Cause.DISK: "goes on from its last checkpoint: once more at the end, else with the next sweep",
-    Cause.OOM: "if it had neighbours, tried once more alone; then failed until --retry: give it more memory",
-    Cause.INPUT: "failed until --retry: mend the file that the message names",
-    Cause.CODE: "failed until --retry: mend the code; three alike at the start hold the rest back",
-    Cause.LAUNCH: "failed until --retry: the job's own log, named in the message, says why",
+    Cause.DONE: "nothing left to do",
+    Cause.DIVERGED: "a result, shown as diverged; not tried again",
+    Cause.ELSEWHERE: "left to the process that is running it",
+    Cause.INTERRUPTED: "resumes from its last checkpoint: in this sweep if killed alone, else in the next",
+    Cause.TIMEOUT: "resumes from its last checkpoint: requeued by SLURM, else in the next sweep",
+    Cause.NODE: "resumes from its last checkpoint: requeued by SLURM, else in the next sweep",
+    Cause.DISK: "resumes from its last checkpoint: retried once at the end of this sweep, else in the next",
+    Cause.OOM: "retried once without concurrent runs; then failed until --retry: give it more memory",
+    Cause.INPUT: "failed until --retry: fix the file that the message names",
+    Cause.CODE: "failed until --retry: fix the code; three equal failures before any success stop the sweep",
+    Cause.LAUNCH: "failed until --retry: see the job's log that the message names",
 }
 
 

@@ -69,7 +69,7 @@ def read_json(path: Path | str) -> Any:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise StoreError(f"{path}: unreadable ({error}); move it away to compute it again") from None
+        raise StoreError(f"{path}: unreadable ({error}); move it away, and the next sweep computes it again") from None
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,7 @@ def what_changed(store: Store, about: Mapping[str, Any]) -> str:
     """In which files today's numeric code is not what ``about``, the provenance of a result, says."""
     made_by, commit = about.get("code"), about.get("commit")
     if made_by is None:
-        return "by code that was not recorded"
+        return "made by code that was not recorded"
     before = None
     try:
         before = read_json(store.sources / f"{made_by}.json")
@@ -142,5 +142,5 @@ def what_changed(store: Store, about: Mapping[str, Any]) -> str:
         before = provenance.numeric_files_at(str(commit))
     if not isinstance(before, dict):
         of = f" of commit {str(commit)[:10]}" if commit else ""
-        return f"by code {made_by}{of}; which files differ is not known here"
+        return f"by code {made_by}{of}; the changed files are not known here"
     return f"changed since: {', '.join(provenance.differing(before))}"

@@ -164,7 +164,7 @@ def _ended(folder: RunFolder, code: int) -> str:
     with suppress(StoreError):
         failure = read_json(folder.failure)
     if failure is None:
-        attempt.end(Cause.INTERRUPTED, "another process of the run died without a word")
+        attempt.end(Cause.INTERRUPTED, "another process of the run crashed")
         return "another process died; see the run's logs"
     attempt.end(Cause(failure["cause"]), f"{failure['type']}: {failure['message']}")
     return f"{failure['type']}: {failure['message']}"

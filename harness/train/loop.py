@@ -49,7 +49,7 @@ class Diverged(RuntimeError):
     """The loss is no longer a number: a scientific outcome, recorded as one."""
 
     def __init__(self, step: int) -> None:
-        super().__init__(f"the loss stopped being finite at or before step {step}")
+        super().__init__(f"the loss became infinite or NaN at or before step {step}")
         self.step = step
 
 
@@ -87,8 +87,8 @@ def execute(folder: RunFolder, asked: Sequence[Evaluation], runtime: Runtime) ->
                 return
             if not folder.weights.exists():
                 raise StoreError(
-                    f"{folder.weights}: the trained weights are not here (they are not committed), so nothing can be "
-                    f"evaluated anew; move {folder.path} away to train it again"
+                    f"{folder.weights}: the weights are missing (they are not committed), so no evaluation can be "
+                    f"added; move {folder.path} away to train it again"
                 )
             trained_on = (read_json(folder.provenance) or {}).get("data")
             check_same_data(trained_on, data, runtime, "this run was trained on")
@@ -153,7 +153,7 @@ class Pretraining:
         batch_size = run.schedule.batch_size
         steps_per_epoch = len(train) // batch_size
         if steps_per_epoch == 0:
-            raise ValueError(f"a batch of {batch_size} images is larger than the training set of {len(train)}")
+            raise ValueError(f"batch size {batch_size} exceeds the {len(train)} training images")
         world = distributed.world()
         cuts = passes(
             batch_size=batch_size, groups=run.norm.groups, world=world, images_per_pass=self.runtime.images_per_pass

@@ -101,4 +101,4 @@ def made_up_for_later(what: str) -> Iterator[None]:
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
-        print(f"{what} could not be written, going on without: {error}", flush=True)
+        print(f"{what} could not be written, continuing without it: {error}", flush=True)

@@ -25,7 +25,7 @@ def check_ours(folder: RunFolder, result: Path | None = None) -> None:
     The heartbeat notices too, but only some seconds after the process goes on.
     """
     if folder.lock.taken_over() or (result is not None and result.exists()):
-        raise TakenOver("frozen for so long that another process took this run over")
+        raise TakenOver("frozen for so long that another process took over this run")
 
 
 @contextmanager

@@ -30,10 +30,10 @@ def test_a_sound_folder_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture
     assert lines[:3] == [
         f"{top}/train: 2 classes, 7 images, 3 to 4 in each",
         f"{top}/val: 2 classes, 4 images, 2 in each",
-        f"{top}/val: left out as no data: .txt (1)",
+        f"{top}/val: ignored: .txt (1)",
     ]
     assert lines[3] == "modes: RGB 10, L 1; pixels: 12 x 12 to 40 x 30"
-    assert lines[4].startswith("all of it can be used (headers of 11 files")
+    assert lines[4].startswith("all files can be used (headers of 11 files")
 
 
 def test_all_that_a_run_would_refuse_is_named_and_nothing_else(
@@ -66,7 +66,7 @@ def test_what_is_wrong_with_the_layout_is_said_as_the_plan_says_it(
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(["nowhere"], "there is no such folder"), ([".", "--threads", "0"], "expected a number from 1 on"), ([], "PATH")],
+    [(["nowhere"], "no such folder"), ([".", "--threads", "0"], "expected a number from 1 on"), ([], "PATH")],
 )
 def test_wrong_usage_is_2(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:

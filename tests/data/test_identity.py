@@ -16,7 +16,7 @@ from PIL import Image
 from harness.config.errors import SpecError
 from harness.data import identity
 from harness.data.datasets import Dataset, ImageFolder, Resident, Synthetic
-from harness.data.vision import Picture
+from harness.data.vision import TorchvisionPicture
 
 GOLDEN = ["27c53b163f46cea4", "086e120451b606a2", "0795b192cf55c9d4"]
 
@@ -158,7 +158,9 @@ def test_pictures_of_torchvision_are_told_by_file_or_array(tmp_path: Path) -> No
     files._image_files = [tmp_path / "a", tmp_path / "b"]  # type: ignore[attr-defined]
     samples._samples = [(str(tmp_path / "a"), 0), (str(tmp_path / "b"), 1)]  # type: ignore[attr-defined]
     arrays.data = np.arange(8, dtype=np.uint8).reshape(2, 4)  # type: ignore[attr-defined]
-    prints = [[Picture(one, place).fingerprint() for place in (0, 1)] for one in (files, samples, arrays, none)]
+    prints = [
+        [TorchvisionPicture(one, place).fingerprint() for place in (0, 1)] for one in (files, samples, arrays, none)
+    ]
     assert prints[0] == prints[1] and all(first != second for first, second in prints[:3]) and prints[3] == ["", ""]
 
 
@@ -174,7 +176,7 @@ def test_a_data_set_says_once_what_it_left_out(tmp_path: Path) -> None:
     top = pics(tmp_path / "pics")
     (top / "train/a/notes.txt").touch()
     found: Dataset = ImageFolder(path="pics", image_size=8, resize=8, validation_images=2).load(tmp_path)
-    assert identity.remarks(found) == [f"{top}/train: left out as no data: .txt (1)"]
+    assert identity.remarks(found) == [f"{top}/train: ignored: .txt (1)"]
     assert identity.remarks(Synthetic().load(tmp_path)) == []
 
 

@@ -74,7 +74,7 @@ def test_what_is_left_out_is_said_by_suffix(tmp_path: Path) -> None:
     for name in ("0.png", "1.JPG", "notes.txt", "more.TXT", "raw", ".DS_Store", "._0.png"):
         (tmp_path / "a" / name).touch()
     said = survey(tmp_path).remark
-    assert said.endswith("left out as no data: .txt (2), hidden by a leading dot (2), without a suffix (1)")
+    assert said.endswith("ignored: .txt (2), hidden by a leading dot (2), without a suffix (1)")
 
 
 def made(top: Path, *names: str) -> Path:
@@ -88,7 +88,7 @@ def test_a_class_without_images_is_named_with_what_lies_there(tmp_path: Path) ->
     made(tmp_path, "a/0.png", "b/0.tif", "c/below/0.png")
     with pytest.raises(SpecError, match="no images in the folders of b, c"):
         survey(tmp_path)
-    with pytest.raises(SpecError, match=r"holds no images \(left out as no data: \.png in no class \(1\)\)"):
+    with pytest.raises(SpecError, match=r"holds no images \(ignored: \.png in no class \(1\)\)"):
         survey(made(tmp_path / "flat", "0.png"))
 
 
@@ -100,16 +100,16 @@ def test_names_that_lead_nowhere_or_would_wait_for_ever_are_refused(tmp_path: Pa
     with pytest.raises(SpecError) as caught:
         survey(tmp_path)
     assert [str(one).partition("/a/")[2].split(":")[0] for one in caught.value.complaints] == [
-        "1.png is a link that leads nowhere",
-        "2.png is a link that leads nowhere",
-        "3.png is no regular file",
+        "1.png is a broken link",
+        "2.png is a broken link",
+        "3.png is not a regular file",
     ]
 
 
 def test_one_folder_under_two_names_is_no_second_class(tmp_path: Path) -> None:
     made(tmp_path, "a/0.png")
     (tmp_path / "b").symlink_to("a")
-    with pytest.raises(SpecError, match=r"classes a and b are one folder"):
+    with pytest.raises(SpecError, match=r"classes a and b are the same folder"):
         survey(tmp_path)
 
 

@@ -98,7 +98,7 @@ def test_a_preempted_job_with_a_long_grace_comes_back_before_it_is_over(bare: La
     first, *_, last = sweep.attempts(run)
     assert (first["cause"], last["cause"]) == ("interrupted", "done") and first["job"] == last["job"]
     assert [one["cause"] for one in sweep.attempts(spoilt)] == ["code"] and len(sweep.submissions) == 1
-    assert sweep.heard(f"asking SLURM to start job {sweep.job} anew")
+    assert sweep.heard(f"asking SLURM to requeue job {sweep.job}")
 
 
 def test_a_step_that_is_bound_to_fewer_cores_fails_at_once(bare: Lab, tmp_path: Path) -> None:

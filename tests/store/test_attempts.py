@@ -114,10 +114,10 @@ def test_every_cause_has_a_policy(cause: Cause) -> None:
 @pytest.mark.parametrize(
     ("entry", "cause", "said"),
     [
-        ({"host": "elsewhere"}, Cause.NODE, "elsewhere was not heard of any more; noticed at the next attempt"),
-        ({"host": "elsewhere", "job": "7_0"}, Cause.NODE, "and SLURM started its job anew"),
+        ({"host": "elsewhere"}, Cause.NODE, "elsewhere stopped responding; detected at the next attempt"),
+        ({"host": "elsewhere", "job": "7_0"}, Cause.NODE, "and SLURM requeued the job"),
         ({"boot": "before"}, Cause.NODE, "restarted"),
-        ({}, Cause.INTERRUPTED, "killed from outside"),
+        ({}, Cause.INTERRUPTED, "killed together"),
     ],
 )
 def test_whoever_comes_next_closes_the_entry_of_one_that_died_without_a_word(

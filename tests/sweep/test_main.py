@@ -63,16 +63,16 @@ def test_plan_counts_prices_and_writes_nothing(
         ([], ["--scale", "smok"], "--scale: unknown scale 'smok': did you mean 'smoke'?"),
         ([], ["-o", "norm.groups"], "expected PATH=VALUE"),
         ([], ["-o", "norm.groups=2", "-o", "norm.groups=1"], "norm.groups was given a value before"),
-        ([], ["-o", "views.both=crop"], "views.both takes a list of augmentations: [crop], not 'crop'"),
+        ([], ["-o", "views.both=crop"], "views.both must be a list of augmentations: [crop], not 'crop'"),
         ([], ["-o", "norm.grups=2"], "did you mean 'norm.groups'?"),
         ([], ["--only", "zzz"], "--only zzz: no run of small@smoke begins so"),
         ([], ["--cluster", "slrm"], "--cluster slrm: did you mean 'slurm'?"),
         ([], ["--cluster", "/tmp/no/such.yaml"], "--cluster /tmp/no/such.yaml: no such file"),
         ([], ["-o", "batch_size=64"], "-o: 'batch_size' does not exist: did you mean 'schedule.batch_size'?"),
         ([], ["-o", "epochs=2"], "did you mean 'schedule.epochs'?"),
-        ([], ["-o", "seeds=2"], "'seeds' is no setting of a run: `seeds:` of the file counts them"),
+        ([], ["-o", "seeds=2"], "'seeds' is not a setting of a run"),
         ([], ["-o", "schedule.batch_size=0"], "Input should be greater than or equal to 2 (got 0)"),
-        ([], ["-o", "schedule.batch_size=65"], "a batch of 65 images is larger than the training set of 64"),
+        ([], ["-o", "schedule.batch_size=65"], "batch size 65 exceeds the 64 training images"),
         (
             [("  schedule.epochs: 1", "  schedule.epochs: 1\n  objective.nt_xent.temperature: 1.0")],
             [],
@@ -81,7 +81,7 @@ def test_plan_counts_prices_and_writes_nothing(
         ([("evaluate: [linear]", "evaluate: []")], [], "small.yaml:12: evaluate: evaluate is empty"),
         ([("temperature: 0.5}", "temperature: 0.1}")], [], "greater compares a side with itself"),
         ([("greater:", "equivalent:")], [], "'equivalent' needs 'within' beside it: {equivalent: [{"),
-        ([("id: lower-is-better", "id: Lower")], [], "'Lower' is no id: small letters"),
+        ([("id: lower-is-better", "id: Lower")], [], "invalid claim id 'Lower'"),
         ([("{synthetic: {train_images: 64, test_images: 32}}", "{cifar10: {}}")], [], "python -m harness.data cifar10"),
     ],
 )
@@ -418,8 +418,8 @@ def test_the_remedy_of_an_unreadable_run_is_not_cut_off(
         one.folder.spec.write_text('{"id": "')
     assert main([str(write()), *here, "--plan"]) == 0
     said = words(capsys.readouterr().out)
-    assert "Nothing else is to do: see the 4 runs below" in said
-    assert "move it away to compute it again" in said
+    assert "Nothing else to do: see the 4 runs below" in said
+    assert "move it away, and the next sweep" in said
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", "7"])
@@ -535,7 +535,7 @@ def test_a_sweep_from_end_to_end_and_again(write: Write, tmp_path: Path) -> None
     assert first.returncode == 0, first.stdout + first.stderr
     assert first.stdout.count("  done  ") == 4
     again = sweep(path)
-    assert again.returncode == 0 and "Nothing is left to do" in words(again.stdout) and "start" not in again.stdout
+    assert again.returncode == 0 and "Nothing left to do" in words(again.stdout) and "start" not in again.stdout
     ids = [folder.id for folder in Store(tmp_path / "results").all_runs()]
     assert len(ids) == 4
     broken = Store(tmp_path / "results").run(ids[0])

@@ -67,4 +67,4 @@ def test_seeds_of_two_data_sets_are_not_averaged(
         assert {state for cell in cells for state in cell.states.values()} == {State.OTHER_DATA}
     said = " ".join(capsys.readouterr().out.split())
     assert ("other data than run" in said) is not bool(counted)  # before the second has trained anything
-    assert ("left out as no data: hidden by a leading dot (1)" in said) is (change == "what is no data")
+    assert ("ignored: hidden by a leading dot (1)" in said) is (change == "what is no data")

@@ -239,7 +239,9 @@ def test_results_of_other_code_name_the_files_that_changed(as_imported: tuple[St
     assert snapshot.what_changed(store, {"code": provenance.code_fingerprint()}) == "changed since: "
     write_json(store.sources / "0123456789ab.json", {**today, "train/loop.py": "x", "data/gone.py": "y"})
     assert snapshot.what_changed(store, {"code": "0123456789ab"}) == "changed since: data/gone.py, train/loop.py"
-    assert "of commit 00000; which files" in snapshot.what_changed(store, {"code": "ffffffffffff", "commit": "0" * 5})
+    assert "of commit 00000; the changed files" in snapshot.what_changed(
+        store, {"code": "ffffffffffff", "commit": "0" * 5}
+    )
     assert snapshot.what_changed(store, {}) == "by code that was not recorded"
 
 
@@ -248,7 +250,7 @@ def test_a_commit_says_what_its_files_were_where_nothing_was_recorded(tmp_path: 
     assert before is not None, "the tests run in a checkout"
     said = snapshot.what_changed(Store(tmp_path), {"code": "ffffffffffff", "commit": "HEAD", "dirty": False})
     assert said == f"changed since: {', '.join(provenance.differing(before))}"
-    assert "which files differ is not known" in snapshot.what_changed(
+    assert "the changed files are not known" in snapshot.what_changed(
         Store(tmp_path), {"code": "ffffffffffff", "commit": "HEAD", "dirty": True}
     )
 

@@ -250,7 +250,7 @@ def test_a_disk_that_is_full_for_a_while_costs_resume_points_and_no_result(
     assert_same(whole, folder)
     said = capsys.readouterr().out
     for what in ("checkpoint of step 4", "checkpoint of step 8", "metrics.jsonl", "progress.json"):
-        assert f"{what} could not be written, going on without: [Errno 28] No space left on device" in said
+        assert f"{what} could not be written, continuing without it: [Errno 28] No space left on device" in said
 
 
 @pytest.mark.parametrize("broken", ["the last resume point", "the weights", "the metrics"])
@@ -353,7 +353,7 @@ def test_wall_time_counts_the_attempts_before(tmp_path: Path) -> None:
 
 def test_a_batch_larger_than_the_data_is_refused(tmp_path: Path) -> None:
     folder, asked = tiny(tmp_path, **{"schedule.batch_size": 128})
-    with pytest.raises(ValueError, match="128 images is larger than the training set of 64"):
+    with pytest.raises(ValueError, match="batch size 128 exceeds the 64 training images"):
         loop.execute(folder, asked, HERE)
 
 

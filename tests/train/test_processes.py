@@ -209,8 +209,8 @@ def test_a_batch_is_cut_into_the_fewest_passes_of_whole_groups(settings: dict[st
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"batch_size": 64, "groups": 1, "world": 3}, "64 images cannot be shared evenly among 3 processes"),
-        ({"batch_size": 60, "groups": 4, "world": 6}, "4 groups of a batch cannot be shared evenly among 6"),
+        ({"batch_size": 64, "groups": 1, "world": 3}, "batch size 64 is not divisible by 3 processes"),
+        ({"batch_size": 60, "groups": 4, "world": 6}, "norm.groups 4 and 6 processes"),
         ({"batch_size": 64, "groups": 1, "world": 1, "images_per_pass": 32}, "the 64 images of one batch-norm group"),
         ({"batch_size": 64, "groups": 1, "world": 2, "images_per_pass": 16}, "allow 32 images per pass, or use more"),
         ({"batch_size": 64, "groups": 4, "world": 1, "images_per_pass": 8}, "allow 16 images per pass"),

@@ -1,4 +1,4 @@
-"""Whoever is at the other end of standard output: a reader that may go away, a person who is asked."""
+"""Console output that survives closed pipes and full disks; and yes-or-no questions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Screen(Console):
         except OSError as error:
             self.quiet = True
             mute()  # or Python, which still holds the text, would complain a second time when it ends
-            more = "; the sweep goes on without it" if self.goes_on else ""
+            more = "; the sweep continues without output" if self.goes_on else ""
             print(f"standard output: {error.strerror or error}{more}", file=sys.stderr)
             if not self.goes_on:
                 raise SystemExit(2) from None

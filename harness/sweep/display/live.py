@@ -71,7 +71,7 @@ class Watch:
         self._say(f"{line}  {detail}" if detail else line, STYLE.get(cause, "red"))
 
     def held(self, count: int, detail: str) -> None:
-        self._say(f"Three runs died alike, so the other {count} are held back: {detail}", "bold red")
+        self._say(f"Three runs failed with the same error, so the other {count} were not started: {detail}", "bold red")
 
     def note(self, text: str) -> None:
         self._say(text, "yellow")

@@ -25,8 +25,8 @@ if TYPE_CHECKING:  # plans know torch; --status, which prints with this module, 
 
 LISTED = 6
 WEIGHTS_MISSING = (
-    "Trained, but their weights are not here (checkpoints are not committed), so what is missing cannot be computed. "
-    "Copy checkpoints/final.pt of each from where it was trained, or move its folder away to train it again"
+    "Trained, but the weights are missing (checkpoints are not committed), so no evaluation can be added. "
+    "Copy checkpoints/final.pt from where each was trained, or move its folder away to train it again"
 )
 
 
@@ -49,7 +49,7 @@ def show_plan(
     say(console, experiment.file.title, style="bold")
     say(console, f"{experiment.document.path} at scale {scale.name!r}: {scale.file.title}")
     for path, value in plan.overrides.items():
-        say(console, f"deviation: {path} = {value}", style="yellow")
+        say(console, f"override: {path} = {value}", style="yellow")
     table = Table(box=box.SIMPLE_HEAD, show_header=False, pad_edge=False)
     table.add_column(justify="right", style="bold")
     table.add_column()
@@ -82,21 +82,21 @@ def _counts(plan: Plan, queued: int, chosen: int) -> Iterable[tuple[int, str]]:
     states = Counter(one.state for one in plan.runs.values())
     words = {
         State.DONE: "done",
-        State.DIVERGED: "diverged (an outcome: the loss stopped being a number)",
+        State.DIVERGED: "diverged (a result: the loss became infinite or NaN)",
         State.RUNNING: "running now",
         State.FAILED: "failed (--retry runs them again)",
         State.BROKEN: "with unreadable files",
-        State.UNKNOWN: "claimed by a machine that has gone silent; a sweep takes them over",
-        State.CANCELLED: "cancelled earlier; a sweep starts them again",
+        State.UNKNOWN: "locked by a machine that stopped responding; a sweep takes them over",
+        State.CANCELLED: "cancelled; a sweep starts them again",
     }
     yield from ((states[state], text) for state, text in words.items() if states[state])
     if stale := sum(bool(one.stale) for one in plan.runs.values()):
-        yield stale, "of them stale: what they used computes something else today (still counted as done)"
+        yield stale, "of them stale: components they used compute something else now (still counted as done)"
     weights_missing = sum(one.weights_missing for one in plan.runs.values())
     if evaluable := states[State.TRAINED] - weights_missing:
         yield evaluable, "trained, evaluations missing"
     if weights_missing:
-        yield weights_missing, "trained elsewhere, evaluations missing, and their weights are not here: left out"
+        yield weights_missing, "trained elsewhere, evaluations and weights missing: left out"
     if queued:
         yield queued, "submitted and waiting for the scheduler"
     yield len(plan.to_do) - queued, "to do"
@@ -107,12 +107,10 @@ def _counts(plan: Plan, queued: int, chosen: int) -> Iterable[tuple[int, str]]:
 def price_line(cost: CostEstimate, place: str, to_do: int, left_out: int = 0) -> str:
     """What is to do, in hours."""
     if not cost.runs:
-        left = (
-            f"Nothing else is to do: see the {many(left_out, 'run')} below." if left_out else "Nothing is left to do."
-        )
-        return left if not to_do else "None of what is to do was chosen."
+        left = f"Nothing else to do: see the {many(left_out, 'run')} below." if left_out else "Nothing left to do."
+        return left if not to_do else "No run that is to do was chosen."
     if cost.unknown:
-        return f"What {many(cost.runs, 'run')} cost is unknown: {'; '.join(cost.unknown)}."
+        return f"The cost of {many(cost.runs, 'run')} is unknown: {'; '.join(cost.unknown)}."
     basis = "from measured times of similar runs" if cost.measured else "a guess: no similar run was timed yet"
     return (
         f"About {clock(cost.mean)} a run, {hours(cost.hours)} {cost.unit} in all, "
@@ -141,7 +139,7 @@ def _show_inert(console: Console, plan: Plan) -> None:
     each = list(first.values())
     found = inert([one.run for one in each])
     if found is None:
-        say(console, "Too many settings to look for inert ones here; the report does, from what was trained.")
+        say(console, "Too many settings to search for ones without effect; the report checks the trained runs.")
         return
     for group in found:
         names = "; ".join(each[place].label.rpartition(", seed")[0] for place in group[:LISTED])
@@ -198,7 +196,7 @@ def show_selection(console: Console, selected: Selection) -> None:
         style="bold",
     )
     if selected.open_claims:
-        say(console, f"Claims that stay open for it, though all runs would settle them ({len(selected.open_claims)}):")
+        say(console, f"Claims left undecided that all runs would decide ({len(selected.open_claims)}):")
     for claim, why in selected.open_claims:
         say(console, f"  {claim}  {why}", style="yellow")
 
@@ -226,10 +224,10 @@ def show_stuck(console: Console, stuck: Mapping[str, Sequence[str]]) -> None:
     """Jobs that wait for what will not come by itself: to call them queued alone would let people wait as well."""
     for reason, jobs in stuck.items():
         some = ", ".join(jobs[:LISTED]) + (", ..." if len(jobs) > LISTED else "")
-        said = f"{len(jobs)} jobs will not start as things are ({reason}): {some}"
+        said = f"{len(jobs)} jobs cannot start ({reason}): {some}"
         say(
             console,
-            f"{said}; mend or release them, or --cancel, change the cluster file and sweep again",
+            f"{said}; release them, or --cancel, change the cluster file and sweep again",
             style="yellow",
         )
 

@@ -1,7 +1,4 @@
-"""Evaluations that could not be had, most of them because their data set is not here: neither failures nor results.
-
-They end a sweep well, so they have to be said, before and after: else only a log knows. No torch.
-"""
+"""Print unavailable evaluations: mostly a data set is missing, and the sweep still succeeds. No torch."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ def show_unavailable(console: Console, found: Collection[UnavailableEvaluation],
     """How many, and each reason once; ``labels`` name evaluation_ids for people."""
     if not found:
         return
-    said = f"{many(len(found), 'evaluation')} could not be had (once the reason is mended, --retry asks again):"
+    said = f"{many(len(found), 'evaluation')} unavailable; fix the cause and rerun with --retry:"
     say(console, said, style="yellow")
     for line in _by_reason((labels.get(evaluation_id, evaluation_id), reason) for evaluation_id, reason in found):
         say(console, f"  {line}")
@@ -29,7 +26,7 @@ def show_unavailable(console: Console, found: Collection[UnavailableEvaluation],
 def show_lacking(console: Console, found: Collection[UnavailableEvaluation]) -> None:
     """What could not be had if the sweep started now: ``found`` comes from ``preflight.lacking``."""
     if found:
-        say(console, f"{many(len(found), 'evaluation')} of every run cannot be had as things are:", style="yellow")
+        say(console, f"{many(len(found), 'evaluation')} of every run unavailable at present:", style="yellow")
     for line in _by_reason(found):
         say(console, f"  {line}")
 

@@ -130,7 +130,7 @@ class Pool:
     def _acknowledge(self) -> None:
         """Not from within the signal's handler: it may have come in the middle of printing."""
         if self.told and self.children:
-            self.view.note("Stopping: runs save what they have; Ctrl-C again ends them at once")
+            self.view.note("Stopping: runs save checkpoints; press Ctrl-C again to kill them")
         self.told = False
 
     def stop(self, grace_s: float = 0.0) -> None:
@@ -195,7 +195,7 @@ class Pool:
         self._give_back()
         if not self.told_to_wait and self.leases is not None:
             others = ", ".join(f"{gpu} has {self.leases.holder(gpu)}" for gpu in self.gpus if not tenants[gpu])
-            self.view.note(f"Waiting for GPUs that other sweeps on this machine have: {others}")
+            self.view.note(f"Waiting for GPUs that other sweeps on this machine use: {others}")
             self.told_to_wait = True
         return None
 
@@ -218,7 +218,7 @@ class Pool:
         if cause is Cause.OOM and child.had_company and first and not self.outcome.stopped:
             self.outcome.causes[child.folder.id] = cause
             self.alone.append(child.folder)
-            self.view.note(f"{child.folder.id} ran out of memory beside others; once more at the end, alone: {detail}")
+            self.view.note(f"{child.folder.id} ran out of memory; retried at the end without concurrent runs: {detail}")
             return
         told = cause in (Cause.INTERRUPTED, Cause.TIMEOUT) and child.process.exitcode != -signal.SIGKILL
         cancelled = child.folder.cancelled.exists()  # this run alone
@@ -228,7 +228,7 @@ class Pool:
         if cause.resumes and not (told or cancelled) and self._puts_back(child.folder):
             self.outcome.causes[child.folder.id] = cause
             self._count_disk_faults(cause, detail)
-            self.view.note(f"{child.folder.id} goes on once the others are through: {detail}")
+            self.view.note(f"{child.folder.id} resumes after the other runs: {detail}")
             return
         self._note_end(child.folder, cause, detail)
 

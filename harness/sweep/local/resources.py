@@ -57,7 +57,7 @@ def allocate(runs: int, jobs: int | None, processes: int = 1) -> Allocation:
     """
     devices = tuple(name for name, _ in gpus())
     if devices and processes > len(devices):
-        raise SpecError(f"--processes-per-run {processes}: each process needs a GPU, and here are {len(devices)}")
+        raise SpecError(f"--processes-per-run {processes}: each process needs a GPU, {len(devices)} here")
     at_once = jobs or (len(devices) if devices else cores()) // processes
     at_once = max(1, min(at_once, runs)) if runs else max(1, at_once)
     return Allocation(at_once, threads_asked_for() or max(1, cores() // (at_once * processes)), devices, processes)

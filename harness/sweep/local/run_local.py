@@ -43,9 +43,9 @@ def confirm_long(console: Console, cost: CostEstimate, *, yes: bool) -> bool:
     """Whether to go on with a sweep of this price. Raises :class:`SpecError` where nobody can be asked."""
     if cost.wall_seconds <= LONG_S or yes:
         return True
-    said = f"This would keep this machine busy for about {clock(cost.wall_seconds)}."
+    said = f"This would run on this machine for about {clock(cost.wall_seconds)}."
     if not sys.stdin.isatty():
-        raise SpecError(f"{said} Add --yes to go on all the same, or pick a smaller --scale.")
+        raise SpecError(f"{said} Add --yes to start it, or choose a smaller --scale.")
     say(console, said, style="yellow")
     return agreed(console, "Go on?", "Nothing was started.")
 
@@ -80,11 +80,11 @@ def run_here(
             recording.drop()
     show_failures(console, [plan.store.run(run) for run in outcome.failed], labels)
     if outcome.held:
-        say(console, f"{were(len(outcome.held), 'run')} held back. Mend the fault, then sweep again.", style="red")
+        say(console, f"{were(len(outcome.held), 'run')} not started. Fix the error, then sweep again.", style="red")
     cut = sum(cause is Cause.INTERRUPTED for cause in outcome.causes.values())
     if outcome.stopped:
-        say(console, "Stopped. The same command goes on where this one left off.", style="yellow")
+        say(console, "Stopped. Run the same command again to resume.", style="yellow")
     elif cut:  # by --cancel of another terminal, or killed one by one
-        said = f"{many(cut, 'run')} did not end; the same command goes on where they left off."
+        said = f"{many(cut, 'run')} did not finish; run the same command again to resume."
         say(console, said, style="yellow")
     return outcome

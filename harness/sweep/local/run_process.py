@@ -113,7 +113,7 @@ class ActiveRun:
                 if code == 0:
                     return Cause.DONE, "nothing was left to do"
             return self._died(code, attempt)
-        return Cause.DISK, f"exit code {code}, and its ledger cannot be written: {disk_fault(self.folder.path)}"
+        return Cause.DISK, f"exit code {code}, and its attempt log cannot be written: {disk_fault(self.folder.path)}"
 
     def _died(self, code: int, attempt: Attempt | None) -> tuple[Cause, str]:
         rank, code = self._first_to_die(code)
@@ -152,8 +152,8 @@ class ActiveRun:
         if -code in KILLED_FROM_OUTSIDE:
             return Cause.INTERRUPTED, name, f"stopped by {name}"
         if code == EXIT_LOST:
-            return Cause.CODE, name, "the processes of the run lost each other (see the end of their logs)"
-        return Cause.CODE, name, f"the interpreter died: {name} (see the end of its log)"
+            return Cause.CODE, name, "the processes of the run lost contact (see the end of their logs)"
+        return Cause.CODE, name, f"Python crashed: {name} (see the end of its log)"
 
 
 def _signal_name(number: int) -> str:

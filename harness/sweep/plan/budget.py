@@ -62,7 +62,7 @@ def _costs(candidates: Candidates, prices: Prices) -> dict[str, float]:
             wanted |= {evaluation.id: evaluation for evaluation in plan.evaluations}
     each = {run: prices.left(one, wanted.values()) for run, (one, wanted) in asked.items()}
     if unknown := dict.fromkeys(price.unknown for price in each.values() if price.unknown):
-        said = f"--budget: nobody knows {'; '.join(unknown)}"
+        said = f"--budget: unknown {'; '.join(unknown)}"
         raise SpecError(f"{said}. Sweep one run of it first (--only ID), or without a budget")
     return {run: prices.hours(price) for run, price in each.items()}
 

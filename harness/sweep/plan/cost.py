@@ -136,9 +136,9 @@ class Prices:
     def _unknown(self, run: Run, count: int | None, measured: bool) -> str:
         (encoder,), (data,) = run.encoder, run.data
         if count is None and run.schedule.epochs:
-            return f"how many images {data!r} has, for it cannot be read here"
+            return f"number of images of {data!r}, which cannot be read here"
         known = measured or encoder in IMAGES_PER_SECOND or not run.schedule.epochs
-        return "" if known else f"how fast the encoder {encoder!r} is, for no similar run was timed"
+        return "" if known else f"speed of the encoder {encoder!r}, of which no similar run was timed"
 
     def left(self, one: PlannedRun, asked: Iterable[Evaluation]) -> Price:
         """What a sweep still has to do of a run: where it is trained already, only the evaluations that it lacks."""

@@ -70,13 +70,13 @@ def check_names(plans: Iterable[Plan]) -> None:
         path, file = manifest_path(plan.store, plan.experiment, plan.overrides), plan.experiment.document.path
         other = taken.setdefault(path, file.resolve())
         if other != file.resolve():
-            said = f"{_shown(other)} has the same name, and would leave its results in the same table"
+            said = f"{_shown(other)} has the same name, so both would write the same table"
             complaints.append(Complaint(str(file), f"{said}: rename one of them"))
         elif lost := _lost(plan, path):
             command = f"mv {shlex.quote(str(path))} {shlex.quote(str(path) + '.aside')}"
-            said = f"{path} is of another file of this name, and {lost} would be in no table any more"
+            said = f"{path} belongs to another file of this name, and {lost} would disappear from the report"
             where = "rename this file, or name another folder with --results"
-            complaints.append(Complaint(str(file), f"{said}: {where} (to let go of that table: {command})"))
+            complaints.append(Complaint(str(file), f"{said}: {where} (to discard that table: {command})"))
     if complaints:
         raise SpecError(complaints)
 

@@ -100,7 +100,7 @@ def make_plan(
         line = experiment.where("runs")
         complaints.append(
             experiment.document.complaint(
-                line, f"runs: {experiment.runs} is written here, but the grids make {len(runs)} different runs"
+                line, f"runs: {experiment.runs}, but the grids make {len(runs)} different runs"
             )
         )
     if complaints:

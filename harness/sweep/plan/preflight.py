@@ -30,7 +30,7 @@ def check_data(runs: Iterable[PlannedRun], root: Path) -> None:
     complaints = list(dict.fromkeys(one for entry, _ in sizes for one in _refused(entry, root)))
     for entry, batch in sizes:
         if (known := _looked_at(entry, root)[2]) and batch > known.train:
-            said = f"a batch of {batch} images is larger than the training set of {known.train}"
+            said = f"batch size {batch} exceeds the {known.train} training images"
             complaints.append(Complaint("schedule.batch_size", said))
     if complaints:
         raise SpecError(complaints)

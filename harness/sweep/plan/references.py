@@ -192,9 +192,9 @@ class _Checker:
             self._complain(inside, f"{kind} is written {FORMS[kind]}")
             return
         if kind == "saturates" and any(not _is_number(self._at(arm, stated)) for arm in self.arms):
-            self._complain(inside, f"saturates is said of numbers, which {stated!r} does not have everywhere")
+            self._complain(inside, f"saturates needs a numeric path, and {stated!r} is not a number in every arm")
         if kind in ("greater", "order", "equivalent") and _repeated(sides or []):
-            self._complain(inside, f"{kind} compares a side with itself: two of its sides are the same")
+            self._complain(inside, f"{kind} compares a side with itself: make its sides different")
         if "where" in expect:
             self._side(expect["where"], (*place, "expect", "where"))
         for side in sides or []:
@@ -202,7 +202,7 @@ class _Checker:
         if claim.on is not None:
             self._metric(claim.on, (*place, "on"))
         elif kind != "agrees" and not (sides and all("on" in side for side in sides)):
-            self._complain(place, "says nothing about which metric: add e.g. `on: linear/top1`")
+            self._complain(place, "does not name a metric: add e.g. `on: linear/top1`")
         if claim.best_of is not None:
             reported = [claim.on, *(side.get("on") for side in sides or [])]
             self._best_of(claim.best_of, [one for one in reported if one], (*place, "best_of"))

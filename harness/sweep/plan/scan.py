@@ -74,12 +74,12 @@ class Scan:
         if state is State.BROKEN:
             folder.missing(self.evaluation_ids)  # raises what state() found
             read_json(folder.outcome)
-            return f"{folder.path}: does not hold what it should; move it away"
+            return f"{folder.path}: is incomplete or belongs to another run; move it away"
         if state is State.FAILED:
             held = read_json(folder.failure)
             return f"{held.get('cause', 'code')}: {held.get('type')}: {held.get('message')}"
         if state is State.UNKNOWN:
-            return "claimed by a process of another machine that has been silent for a quarter of an hour"
+            return "locked by a process of another machine that has not responded for 15 minutes"
         held = folder.read("run.json")
         if held is not None and held.get("id") != folder.id:
             raise StoreError(f"{folder.spec}: belongs to another run; move {folder.path} away")

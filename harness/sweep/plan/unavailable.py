@@ -1,4 +1,4 @@
-"""Evaluations that cannot be had, most of them because their data set is missing: neither failures nor results."""
+"""Evaluations that are unavailable, mostly because their data set is missing: neither failures nor results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ UnavailableEvaluation = tuple[str, str]
 
 
 def unavailable_of(seen: RunStatus) -> tuple[UnavailableEvaluation, ...]:
-    """Of one run."""
+    """Return those of one run."""
     held = {evaluation_id: one for evaluation_id, one in seen.evaluations.items() if one is not None}
     return tuple(
         (evaluation_id, str(one["unavailable"])) for evaluation_id, one in held.items() if "unavailable" in one

@@ -61,19 +61,19 @@ def idle_in(run: Run, evaluations: Sequence[Evaluation], known: Counts | None = 
         warmup, batch = schedule.warmup_epochs, schedule.batch_size
         steps, _ = schedule_steps(images=known.train, batch_size=batch, epochs=schedule.epochs, warmup_epochs=warmup)
         if not steps:
-            yield f"schedule.warmup_epochs {warmup:g} of {known.train} images: not one step"
+            yield f"schedule.warmup_epochs {warmup:g} of {known.train} images: less than one step"
     if schedule.epochs:
         if (long := schedule.warmup_epochs) >= schedule.epochs:
-            said = "the learning rate never reaches what is asked for"
+            said = "the learning rate never reaches its peak"
             yield f"schedule.warmup_epochs {long:g} of {schedule.epochs} epochs: {said}"
         parts = {"method": run.method, "objective": run.objective, "optimizer": run.optimizer}
         for path, epochs in [found for name, entry in parts.items() for found in _schedules(name, entry)]:
             if epochs > schedule.epochs:
-                yield f"{path} {epochs:g} of {schedule.epochs} epochs: it never reaches its end"
+                yield f"{path} {epochs:g} of {schedule.epochs} epochs: it never reaches its end value"
         for branch, entries in run.views.model_dump(mode="json").items():
             for name, fields in [pair for one in entries if isinstance(one, dict) for pair in one.items()]:
                 if isinstance(fields, Mapping) and fields.get("p") == 0:
-                    yield f"views.{branch}.{name}.p 0: it is never applied"
+                    yield f"views.{branch}.{name}.p 0: never applied"
     images = next(iter(run.data.values())).get("train_images") or (known.train if known else None)
     for one in evaluations:
         ((name, fields),) = one.resolved.items()
@@ -97,7 +97,7 @@ def _beyond(label: str, fields: Mapping[str, Any], known: Counts) -> Iterator[st
     for key, (most, what) in there.items():
         asked = fields.get(key)
         if isinstance(asked, int) and not isinstance(asked, bool) and asked > most:
-            yield f"{label}: {key} {asked} of {most} {what}: there are no more"
+            yield f"{label}: {key} {asked} of {most} {what}: only these are available"
 
 
 def _schedules(path: str, node: Any) -> Iterator[tuple[str, float]]:

@@ -55,7 +55,7 @@ class Cluster(BaseModel):
     def one_line(cls, asked: str | None) -> str | None:
         """Raises ``ValueError`` on a line break: a job's script would be read on from there."""
         if broken(asked):
-            raise ValueError("has a line break: write it on one line")
+            raise ValueError("contains a line break: write it on one line")
         return asked
 
     @field_validator("sbatch")
@@ -84,9 +84,9 @@ class Cluster(BaseModel):
     def consistent(self) -> Cluster:
         """Raises ``ValueError`` where the processes of a run cannot have what they need."""
         if self.processes_per_run % self.nodes:
-            raise ValueError(f"processes_per_run: {self.processes_per_run} do not divide among {self.nodes} nodes")
+            raise ValueError(f"processes_per_run: {self.processes_per_run} is not divisible by {self.nodes} nodes")
         if self.processes_per_run > 1 and self.at_once > 1:
-            raise ValueError("at_once: runs that several processes share go one at a time")
+            raise ValueError("at_once: must be 1 where processes_per_run is above 1")
         if not self.gres and 0 < self.gpus < self.tasks_per_node:
             raise ValueError(f"gpus: {self.tasks_per_node} processes on a node need as many GPUs, not {self.gpus}")
         if self.cpus < self.tasks_per_node:
@@ -100,7 +100,7 @@ class Cluster(BaseModel):
         """Raises ``ValueError`` where a job would spend its time on being warned: the start alone takes minutes."""
         if self.minutes is not None and 60 * self.minutes < 3 * self.signal_seconds:
             least = 3 * self.signal_seconds
-            raise ValueError(f"time: {self.time} is less than {least} s, three times signal_seconds: nothing gets done")
+            raise ValueError(f"time: {self.time} is below {least} s, three times signal_seconds: raise it")
         return self
 
     @property

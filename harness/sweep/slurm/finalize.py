@@ -74,7 +74,7 @@ def _close(folder: RunFolder, task: str, word: str, log: Path) -> None:
     cause = CAUSES.get(word, Cause.INTERRUPTED)
     if word == "FAILED" and MEMORY.search(_tail(log)):
         cause = Cause.OOM
-    said = f"its job {task} ended as {word}, and killed it without a word; see {log}"
+    said = f"SLURM job {task} ended with state {word}; see {log}"
     Attempt(folder, int(entry["attempt"])).end(cause, said)
     if cause.failed and not folder.failure.exists():
         about = {"type": word, "message": said, "traceback": _tail(log), "fingerprint": fingerprint(word)}

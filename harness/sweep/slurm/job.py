@@ -46,7 +46,7 @@ class Job:
         """Work through the runs of one work order; returns the cause each ended with. A failing run fails alone."""
         rank = int(os.environ.get("SLURM_PROCID", "0"))
         if rank and self.processes == 1:
-            print("srun started this job more than once; this copy leaves", flush=True)
+            print("srun started this job more than once; this copy exits", flush=True)
             return {}
         task = read_task(Path(order))
         name = job_name()
@@ -176,7 +176,7 @@ def _assert_gpu(device: str, seen: Sequence[str], runs: Sequence[RunFolder], job
     if not torch.cuda.is_available():
         said = f"job {job} asked for a GPU, but on {machine()[0]} neither nvidia-smi nor torch sees one"
         _refuse(
-            runs, "NoGpu", f"{said}: drain that node (sbatch: {{exclude: ...}}), or mend the environment; then --retry"
+            runs, "NoGpu", f"{said}: exclude that node (sbatch: {{exclude: ...}}) or fix the environment; then --retry"
         )
 
 

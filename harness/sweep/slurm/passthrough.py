@@ -127,13 +127,13 @@ def sbatch_faults(flags: Mapping[str, object]) -> Iterator[tuple[str, str]]:
         elif name not in WHOLE and (whole := [one for one in WHOLE if name and one.startswith(name)]):
             yield key, f"the sweep looks for this one: write {' or '.join(whole)} whole"
         elif not re.fullmatch(r"[a-z][a-z0-9-]+", name):
-            yield key, f"{key!r} is no sbatch option: write a long one, without dashes, as in nice: 100"
+            yield key, f"{key!r} is not an sbatch option: write a long one without dashes, as in nice: 100"
         elif key.startswith("-"):
             yield key, f"write {name} without the dashes"
         elif broken(value):
-            yield key, "its value has a line break, and a job's script would be read on from there"
+            yield key, "contains a line break: write it on one line"
         elif name in seen:
-            yield key, f"is {seen[name]} once more"
+            yield key, f"repeats {seen[name]}: remove one"
         seen.setdefault(name, key)
 
 
@@ -146,10 +146,10 @@ def srun_faults(words: Sequence[str]) -> Iterator[tuple[int, str]]:
     value_may_follow = False
     for index, word in enumerate(words):
         if broken(word) or not word.strip():
-            yield index, f"{word!r} is no option"
+            yield index, f"{word!r} is not an option"
         elif not word.startswith("-") or word in ("-", "--"):
             if not value_may_follow or word.startswith("-"):
-                yield index, f"{word!r} would be the program that srun starts: write options, as in --cpu-bind=none"
+                yield index, f"{word!r} would be taken for the program to run: write options, as in --cpu-bind=none"
             value_may_follow = False
         elif word.startswith("--"):
             name = word[2:].partition("=")[0]

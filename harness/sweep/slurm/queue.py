@@ -237,7 +237,7 @@ def adopt(store: Store, *, now: float | None = None) -> list[str]:
     for submission, chunk in orphans:
         if not answer.knows(chunk):
             why = "the queue was asked a moment ago" if answer.jobs is not None else "the queue does not answer"
-            done.append(f"{chunk.name} may or may not have been submitted, and {why}: sweep again in a minute")
+            done.append(f"{chunk.name} may have been submitted, and {why}: sweep again in a minute")
             continue
         done.append(_adopt(submission, chunk, answer))
         submission.save()
@@ -247,10 +247,10 @@ def adopt(store: Store, *, now: float | None = None) -> list[str]:
 def _adopt(submission: Submission, chunk: Chunk, answer: _Answer) -> str:
     found = sorted({task.partition("_")[0] for task, entry in (answer.jobs or {}).items() if entry[1] == chunk.name})
     if not found and answer.gone_s(chunk.name) < SETTLE_S:
-        return f"{chunk.name} may or may not have been submitted, and is not in the queue: sweep again in a minute"
+        return f"{chunk.name} may have been submitted, and is not in the queue: sweep again in a minute"
     if not found:
         chunk.over = "lost"
-        return f"{chunk.name} was never submitted; its runs are to do again"
+        return f"{chunk.name} was not submitted; its runs are to do again"
     if len(found) == 1 and _pickled(submission, chunk, found[0]):
         chunk.job = found[0]
         return f"{chunk.name} is adopted as job {found[0]}"

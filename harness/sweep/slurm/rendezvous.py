@@ -83,16 +83,16 @@ def find(told: Path, patience_s: float = PATIENCE_S, answer_within: timedelta = 
     from harness import distributed
 
     until = time.monotonic() + patience_s
-    why = "it was never written"
+    why = "the file was never written"
     while time.monotonic() < until:
         address = _address(told)
         if address:
             try:
                 return distributed.store_at(address, answer_within), address
             except RuntimeError as error:  # torch's DistNetworkError is one
-                why = f"nobody answers at {address}, of which it tells ({str(error).splitlines()[0]})"
+                why = f"no answer at {address} ({str(error).splitlines()[0]})"
         time.sleep(POLL_S)
-    raise RuntimeError(f"the first task of this job should have said in {told} where it is to be found, but {why}")
+    raise RuntimeError(f"cannot reach the first task of this job through {told}: {why}")
 
 
 def _address(told: Path) -> str:

@@ -28,11 +28,11 @@ def job_name() -> str:
 def leave_requeued() -> NoReturn:
     """Ask SLURM until it agrees, and end. Raises ``RuntimeError`` where it does not: then the job has failed."""
     job, pause, until = job_name(), FIRST_PAUSE_S, time.monotonic() + ASK_FOR_S
-    tell(f"asking SLURM to start job {job} anew")  # ahead of it: SLURM may kill the job before its answer is heard
+    tell(f"asking SLURM to requeue job {job}")  # ahead of it: SLURM may kill the job before its answer is heard
     while why := _refusal(job):
         tell(f"job {job} is not requeued yet: {why}")
         if time.monotonic() + pause > until:
-            raise RuntimeError(f"job {job} could not be requeued ({why}); its runs have saved: sweep again to go on")
+            raise RuntimeError(f"job {job} could not be requeued ({why}); its runs are saved: sweep again to resume")
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE_S)
     sys.exit(-1)  # not 0: it is not done

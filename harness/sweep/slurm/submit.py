@@ -242,11 +242,11 @@ def _not_submitted(submission: Submission, number: int, error: Exception) -> Spe
     for chunk in submission.chunks[number if refused else number + 1 :]:
         chunk.over = "refused"
     submission.save()
-    said = f"sbatch refused {name}: {words}" if refused else f"{name} may or may not have been submitted: {words}"
+    said = f"sbatch refused {name}: {words}" if refused else f"{name} may have been submitted: {words}"
     if number:
         said += f"; submitted before it: {', '.join(_ids(submission))}"
     if not refused:
-        said += "; sweep again in a minute: it asks the queue, and nothing is submitted twice"
+        said += "; sweep again in a minute: runs that are in the queue are not submitted twice"
     elif number:
         said += "; sweep again when there is room for the rest"
     return SpecError(said)

@@ -26,7 +26,7 @@ def stop_without_sweep() -> None:
 
 def _outlive(sweep: BaseProcess) -> None:
     connection.wait([sweep.sentinel])  # the other end of a pipe, which the kernel closes however the sweep ended
-    print("the sweep that started this run is no more: saving and stopping", flush=True)
+    print("parent sweep exited; saving checkpoint and stopping", flush=True)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(SAVE_S)
     if os.getpgrp() == os.getpid():  # this run's own group: loader workers end with it

@@ -147,7 +147,7 @@ def _ignore_stops() -> None:
 def _claimed(assignment: Assignment) -> int:
     folder, evaluation_ids = assignment.folder, [one.id for one in assignment.asked]
     if not _take_lock(folder, assignment.job):
-        print(f"{now()} a live process holds this run; leaving it alone")
+        print(f"{now()} another process is running this run; exiting")
         _say(assignment, False)
         return EXIT_ELSEWHERE
     heartbeat = Heartbeat(folder, assignment.job)
@@ -198,7 +198,7 @@ class Heartbeat:
         while not self.over.wait(BEAT_S):
             with contextlib.suppress(OSError):
                 if not self.folder.lock.beat(self.job):
-                    print(f"{now()} frozen for so long that another process took this run over; leaving", flush=True)
+                    print(f"{now()} frozen for so long that another process took over this run; exiting", flush=True)
                     os._exit(EXIT_ELSEWHERE)
                 if self.folder.cancelled.exists():  # `--cancel` cannot signal to another machine
                     os.kill(os.getpid(), signal.SIGTERM)
@@ -209,7 +209,7 @@ def _attempted(assignment: Assignment, attempt: Attempt) -> int:
     try:
         _execute(assignment)
         if not folder.state(evaluation_ids).finished:
-            raise RuntimeError("the loop returned, but its results are not all there")
+            raise RuntimeError("training returned without all of its results")
     except Exception as error:
         if isinstance(error, Interrupted):
             cancelled = folder.cancelled.exists()
@@ -259,7 +259,7 @@ def _check_code(submitted: Path | None) -> None:
         raise ImportError(f"harness was imported from {imported}, not from the snapshot {submitted}")
     before, today = provenance.origin().get("outside", {}), provenance.outside_files()
     if changed := sorted(name for name in {*before, *today} if before.get(name) != today.get(name)):
-        raise ImportError(f"components from outside changed since the run was submitted: {', '.join(changed)}")
+        raise ImportError(f"plugin components changed since the run was submitted: {', '.join(changed)}")
 
 
 def _lost_another(error: BaseException) -> bool:

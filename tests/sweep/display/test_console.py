@@ -110,7 +110,7 @@ print("to the end", file=sys.stderr)
     [
         (True, "| head -1", 0, "to the end"),
         (False, "| head -1", 0, ""),
-        (True, "> /dev/full", 0, "No space left on device; the sweep goes on without it\nto the end"),
+        (True, "> /dev/full", 0, "No space left on device; the sweep continues without output\nto the end"),
         (False, "> /dev/full", 2, "standard output: No space left on device\n"),
     ],
 )

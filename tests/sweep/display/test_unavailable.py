@@ -56,12 +56,12 @@ def test_it_is_said_before_and_after(
     path = str(write(FLOWERS))
     assert main([path, *here, "--plan"]) == 0
     before = words(capsys.readouterr().out)
-    assert f"1 evaluation of every run cannot be had as things are: {LABEL}: flowers102 is not in data" in before
+    assert f"1 evaluation of every run unavailable at present: {LABEL}: flowers102 is not in data" in before
     assert "python -m harness.data flowers102 --root data" in before
     assert main([path, *here, "--only", next(iter(make_plan(load_experiment(Path(path)), Store(tmp_path)).runs))]) == 0
-    assert "cannot be had as things are" in words(capsys.readouterr().out)
+    assert "unavailable at present" in words(capsys.readouterr().out)
 
-    after = f"4 evaluations could not be had (once the reason is mended, --retry asks again): {LABEL}: {WHY}"
+    after = f"4 evaluations unavailable; fix the cause and rerun with --retry: {LABEL}: {WHY}"
     for command in ([path, *here], [path, *here, "--plan"], ["--status", *here]):
         assert main(command) == 0
         assert words(capsys.readouterr().out).count(after) >= 1, command
@@ -78,7 +78,7 @@ def test_the_end_of_a_sweep_reads_what_became_of_its_runs(
 
     monkeypatch.setattr(run_local, "run_here", run_here)
     assert main([str(write(FLOWERS)), *here]) == 0
-    assert "4 evaluations could not be had" in words(capsys.readouterr().out).partition("as things are")[2]
+    assert "4 evaluations unavailable" in words(capsys.readouterr().out).partition("at present")[2]
 
 
 def test_status_counts_a_run_of_two_sweeps_once(
@@ -89,4 +89,4 @@ def test_status_counts_a_run_of_two_sweeps_once(
         record(plan)
     in_vain(plan)
     assert main(["--status", *here]) == 0
-    assert "4 evaluations could not be had" in words(capsys.readouterr().out)
+    assert "4 evaluations unavailable" in words(capsys.readouterr().out)

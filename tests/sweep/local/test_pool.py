@@ -492,5 +492,5 @@ def test_runs_do_not_outlive_a_sweep_that_is_killed(tmp_path: Path) -> None:
     for folder in folders:
         entry = last(folder)
         assert folder.lock_state() is None and entry is not None and "step 7" in entry["detail"]
-        assert "the sweep that started this run is no more" in folder.log.read_text()
+        assert "parent sweep exited" in folder.log.read_text()
     assert not (tmp_path / "run2" / "executed").exists()

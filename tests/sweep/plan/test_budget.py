@@ -189,8 +189,8 @@ def test_a_run_without_weights_is_named_and_left_out(
     here = ["--results", str(tmp_path / "results"), "--cluster", "local"]
     assert main([str(more), "--plan", *here]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "4 trained elsewhere, evaluations missing, and their weights are not here: left out" in said
-    assert "0 to do" in said and "Copy checkpoints/final.pt of each" in said and next(iter(made.runs)) in said
+    assert "4 trained elsewhere, evaluations and weights missing: left out" in said
+    assert "0 to do" in said and "Copy checkpoints/final.pt from" in said and next(iter(made.runs)) in said
     assert main([str(more), *here]) == 1, "what was asked for cannot be had"
     assert "4 runs were left out" in capsys.readouterr().out
     assert main(["--status", *here]) == 0 and "4 runs lack evaluations" in capsys.readouterr().out
@@ -250,7 +250,7 @@ def test_seeds_and_budget_on_the_command_line(
     assert "INCONCLUSIVE: 1 of the 3 seeds of the first look" in gap == said("--seeds", "0", "--seeds", "0,2")
     assert "9 of 9 runs fit" in said("--budget", "40h")
     nothing = said("--budget", "0.00001h")
-    assert "0 of 9 runs fit" in nothing and "None of what is to do was chosen" in nothing
+    assert "0 of 9 runs fit" in nothing and "No run that is to do was chosen" in nothing
     assert "small@smoke/lower-is-better NOT RUN: none of its runs" in nothing
     assert main([str(write(*THREE)), *here, "--seeds", "3"]) == 2
     assert "--seeds 3: small@smoke has 3 seeds, 0 to 2" in capsys.readouterr().err

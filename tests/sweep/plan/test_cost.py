@@ -55,7 +55,7 @@ def test_what_nobody_knows_is_said_to_be_unknown(write: Write, results: Store, t
     prices = Prices(None, data=tmp_path / "nowhere")
     cost = estimate(prices, plan.to_do, plan.evaluations, 1)
     assert len(cost.unknown) == 1 and "image_folder" in cost.unknown[0]
-    with pytest.raises(SpecError, match="--budget: nobody knows how many images"):
+    with pytest.raises(SpecError, match="--budget: unknown number of images"):
         select([(plan, plan.to_do)], prices, 1.0)
     (group,) = submit.group(plan, plan.to_do, Cluster(gpus=0, cpus=1), prices)
     assert group.minutes == 240

@@ -85,7 +85,7 @@ def test_a_file_of_the_same_name_takes_no_other_s_place(look: Scan) -> None:
     for where, changes in (("b", {"batch": 16}), ("b", {"evaluate": "[linear]"})):
         for run in look("a").runs.values():
             write_json(run.folder.evaluation(knn), {"run": run.folder.id, "values": {}})
-        with pytest.raises(SpecError, match="is of another file of this name"):
+        with pytest.raises(SpecError, match="belongs to another file of this name"):
             record(look(where, **changes))
     assert record(look("a", evaluate="[linear, knn]")).read_bytes() == held
 

@@ -214,12 +214,12 @@ SIDES = f"      greater:\n{LOW}        - {{objective.nt_xent.temperature: 0.5}}"
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("runs: 4", "runs: 5", "small.yaml:11: runs: 5 is written here, but the grids make 4 different runs"),
+        ("runs: 4", "runs: 5", "small.yaml:11: runs: 5, but the grids make 4 different runs"),
         ("[0.1, 0.5]", "[0.5, 0.50]", "small.yaml:9: dead axis: 'temperature 0.5' and 'temperature 0.5'"),
         (AXIS, "head: [none, {none: {}}]", "small.yaml:9: dead axis"),
         ("[0.1, 0.5]", "[0.1, -0.5]", "small.yaml:9: objective: nt_xent.temperature: Input should be greater than"),
         ("schedule.epochs: 1", "schedule.epochs: none", "small.yaml:7: schedule.epochs: "),
-        ("schedule.epochs: 1", "norm.groups: 5", "small.yaml:7: norm.groups: 5 groups do not divide the batch of 32"),
+        ("schedule.epochs: 1", "norm.groups: 5", "small.yaml:7: norm.groups: 5 groups do not divide the batch size 32"),
         (
             AXIS,
             "optimizer: [{sgd: {momentum: 0.0, nesterov: true}}]",
@@ -229,7 +229,7 @@ SIDES = f"      greater:\n{LOW}        - {{objective.nt_xent.temperature: 0.5}}"
         ("linear/top1}", "linear@z/top1}", "small.yaml:16: metric 'linear@z/top1': no evaluation 'linear@z' here"),
         ("on: linear/top1", "on: knn/top1", "small.yaml:22: metric 'knn/top1'"),
         ("on: linear/top1", "on: linear", "small.yaml:22: metric 'linear': linear does not yield it"),
-        ("    on: linear/top1\n", "", "small.yaml:19: says nothing about which metric"),
+        ("    on: linear/top1\n", "", "small.yaml:19: does not name a metric"),
         ("temperature: 0.5}", "temperature: 0.7}", "no run of this experiment has objective.nt_xent.temperature: 0.7"),
         (ROWS, ROWS.replace("perature}", "prature}"), "small.yaml:15: 'objective.nt_xent.temprature' does not exist"),
         ("simclr/table_5", "simclr/table_55", "small.yaml:17: no published numbers 'simclr/table_55': did you mean"),

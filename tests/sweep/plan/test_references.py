@@ -39,7 +39,7 @@ def plan(folder: Path, name: str, old: str, new: str) -> None:
             "within",
             "'saturates' needs 'after' beside it: {saturates: dotted.path",
         ),
-        ("batch_sizes", "{saturates: schedule.batch_size,", "{saturates: data,", "saturates is said of numbers"),
+        ("batch_sizes", "{saturates: schedule.batch_size,", "{saturates: data,", "saturates needs a numeric path"),
         ("untrained", "against: {schedule.epochs: 0}", "against: second", "against is 'first'"),
         ("untrained", "against: {schedule.epochs: 0}", "sort: drop", "sort is 'drop'"),
         ("untrained", "against: {schedule.epochs: 0}", "where: {schedule.epochs: 7}", "no run of this experiment"),

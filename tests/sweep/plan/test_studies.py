@@ -52,9 +52,9 @@ def test_a_second_file_of_a_name_is_refused_before_anything_starts(
     where = ["--results", str(results.root), "--cluster", "local"]
     assert main([str(second), *doing, *where]) == (0 if doing else 2)
     said = "".join(capsys.readouterr())
-    assert "is of another file of this name" in said and "2 of its runs would be in no table any more" in said
+    assert "belongs to another file of this name" in said and "2 of its runs would disappear" in said
     assert results.experiment("small", "smoke").read_bytes() == before and results.run_ids() == runs
-    with pytest.raises(SpecError, match="of another file of this name"):
+    with pytest.raises(SpecError, match="to another file of this name"):
         wrote(second, results)
 
 

@@ -74,10 +74,16 @@ def test_others_of_the_kind(
             [("[linear]", "[linear, {fine_tune: {batch_size: 500}}]")],
             "fine_tune@10%: batch_size 500 of 64 training images",
         ),
-        ([("[linear]", "[linear, contrastive]")], "contrastive: examples 512 of 32 test images: there are no more"),
-        ([("[linear]", "[linear, tsne]")], "tsne: classes 10 of 4 classes: there are no more"),
-        ([("[linear]", "[linear, tsne]")], "tsne: images 100 of 32 test images: there are no more"),
-        ([FIXED, ("X", "schedule.warmup_epochs: 0.01")], "schedule.warmup_epochs 0.01 of 64 images: not one step"),
+        (
+            [("[linear]", "[linear, contrastive]")],
+            "contrastive: examples 512 of 32 test images: only these are available",
+        ),
+        ([("[linear]", "[linear, tsne]")], "tsne: classes 10 of 4 classes: only these are available"),
+        ([("[linear]", "[linear, tsne]")], "tsne: images 100 of 32 test images: only these are available"),
+        (
+            [FIXED, ("X", "schedule.warmup_epochs: 0.01")],
+            "schedule.warmup_epochs 0.01 of 64 images: less than one step",
+        ),
         ([FIXED, ("X", "augmentations.blur.p: 0.9")], "augmentations.blur.p: no view has 'blur'"),
         ([FIXED, ("X", "evaluations.knn.k: 5")], "evaluations.knn.k: 'knn' is not among what is evaluated"),
     ],
@@ -114,7 +120,7 @@ def test_a_batch_larger_than_a_folder_of_images_is_refused_before_the_start(writ
     pics = "image_folder: {path: pics, image_size: 32, resize: 36}"
     path = write(("synthetic: {train_images: 64, test_images: 32}", pics))
     plan = make_plan(load_experiment(path), Store(tmp_path / "results"))
-    with pytest.raises(SpecError, match="a batch of 32 images is larger than the training set of 16"):
+    with pytest.raises(SpecError, match="batch size 32 exceeds the 16 training images"):
         check_data(plan.to_do, tmp_path / "data")
     asked = [str(path), "--results", str(tmp_path / "results"), "--data", str(tmp_path / "data"), "--cluster", "local"]
     assert main(asked) == 2 and not (tmp_path / "results").exists()

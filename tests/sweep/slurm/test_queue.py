@@ -199,7 +199,7 @@ def test_jobs_that_will_never_start_are_said(
     (slurm.folder / "queue").write_text("".join(f"{line}|{next(reasons)}\n" for line in lines))
     assert main(["--status", "--results", str(results.root)]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "1 jobs will not start as things are (PartitionTimeLimit): 101_0;" in said
+    assert "1 jobs cannot start (PartitionTimeLimit): 101_0;" in said
     assert "(launch failed requeued held): 101_1;" in said and "Priority" not in said
     assert set(queue.query(results).runs.values()) == {"PENDING", "RUNNING"}
 
