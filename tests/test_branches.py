@@ -103,7 +103,7 @@ def test_every_field_of_a_branch_makes_other_views(folder: Path) -> None:
         ),
         ("[{augment: crop}]", "views.branches.0.augment must be a list of augmentations: [crop]"),
         ("[crop]", 'views.branches.0: "crop" is not a branch: write {augment: [...], count: 1, size: null}'),
-        ("[{count: 2}]", "is no branch"),
+        ("[{count: 2}]", "is not a branch"),
         ("crop", "views.branches must be a list of branches"),
         ("[{augment: [crop], counts: 2}]", "a branch has no field 'counts': did you mean 'count'?"),
         ("[{augment: [crop], count: 0}]", ":5: views.branches.0.count: Input should be greater than or equal to 1"),
