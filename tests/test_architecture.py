@@ -15,11 +15,12 @@ MODULES = sorted(path.relative_to(ROOT).with_suffix("").as_posix().replace("/", 
 
 MAY_IMPORT = {
     "config": "",
+    "arguments": "config",
     "runtime": "config",
     "store": "config",
     "distributed": "runtime",
     "optim": "config",
-    "data": "config",
+    "data": "arguments config",
     "models": "config data distributed",
     "objectives": "config distributed",
     "methods": "config data distributed models objectives optim",
@@ -32,23 +33,28 @@ MAY_IMPORT = {
     "report.read": "config digests report.stats store",
     "report.judge": "config report.read report.stats store",
     "report.render": "config report.judge report.read report.stats",
-    "report.__main__": "report.judge report.read report.render",
+    "report.__main__": "arguments report.judge report.read report.render store",
     "sweep.worker": "components distributed runtime store train",
     "sweep.plan": "components config data digests optim runtime store train",
     "sweep.display": "store sweep.plan",
     "sweep.local": "components config runtime store sweep.display sweep.plan sweep.worker",
     "sweep.slurm": "components config distributed runtime store sweep.display sweep.local sweep.plan sweep.worker",
     "sweep.status": "config store sweep.display sweep.local sweep.plan sweep.slurm",
+    "sweep.arguments": "arguments config runtime store sweep.display sweep.status",
     "sweep.command": "config runtime store sweep.display sweep.local sweep.plan sweep.slurm",
-    "sweep.__main__": "config runtime store sweep.command sweep.display sweep.plan sweep.status",
-    "sweep.torchrun": "config distributed runtime store sweep.__main__ sweep.command sweep.display sweep.local "
-    "sweep.plan sweep.worker",
-    "doctor": "config data store sweep.display sweep.local sweep.plan sweep.slurm",
+    "sweep.__main__": "arguments config runtime store sweep.arguments sweep.command sweep.display sweep.plan "
+    "sweep.status",
+    "sweep.torchrun": "arguments config distributed runtime store sweep.arguments sweep.command sweep.display "
+    "sweep.local sweep.plan sweep.worker",
+    "doctor": "arguments config data store sweep.arguments sweep.display sweep.local sweep.plan sweep.slurm",
+    "cli": "arguments config data doctor report.__main__ store sweep.arguments sweep.command sweep.display "
+    "sweep.status",
 }
 """Each package or module, and what it may import: only what stands above it, so there are no cycles."""
 
 WITHOUT_TORCH = ("config", "store", "report", "digests.compare")
 ONLY_IMPORTERS = {
+    "argcomplete": {"harness.cli.completion"},
     "submitit": {"harness.sweep.slurm.submit", "harness.sweep.slurm.rendezvous"},
     "ruamel": {"harness.config.yaml_file"},
     "jinja2": {"harness.report.render.page"},

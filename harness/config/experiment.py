@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -218,7 +219,7 @@ class Experiment:
 def load_experiment(path: Path, scale: str | None = None) -> Experiment:
     """Read an experiment and the scale it runs at. Raises :class:`SpecError` with every complaint."""
     document = read_yaml(path)
-    file = _checked(ExperimentFile, document)
+    file = _experiment_file(document)
     known = scale_names(path.parent)
     complaints = [
         *_name_faults(path),
@@ -283,6 +284,15 @@ def _scale(path: Path, changed: int) -> Scale:
     """Read once, however many experiments of a command run at it: nobody writes into what it holds."""
     document = read_yaml(path)
     return Scale(path.stem, document, _checked(ScaleFile, document))
+
+
+def _experiment_file(document: Document) -> ExperimentFile:
+    """The file, checked. Without ``runs`` it has 0: the plan, which counts them, says which number to write."""
+    if "runs" not in document.data:
+        with suppress(ValidationError):  # what else is wrong is said below, together with this
+            return ExperimentFile.model_validate({**document.data, "runs": 1}).model_copy(update={"runs": 0})
+    file: ExperimentFile = _checked(ExperimentFile, document)
+    return file
 
 
 def _checked(model: type[Any], document: Document) -> Any:

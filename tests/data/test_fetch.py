@@ -242,7 +242,7 @@ def test_check_verifies_and_fetches_nothing(tmp_path: Path, capsys: pytest.Captu
         (["birdsnap"], "birdsnap: torchvision has no Birdsnap"),
         (["cifar10", "--archive", "nowhere.tgz"], "no such file"),
         (["cifar10", "--root", __file__], "expected a folder"),
-        (["cifar10", "--rot", "x", "y"], "unrecognized"),
+        (["cifar10", "--rot", "x", "y"], "unknown argument --rot: did you mean --root?"),
     ],
 )
 def test_wrong_usage_exits_with_2(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

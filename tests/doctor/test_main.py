@@ -15,8 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *found: Finding) -> int:
-    monkeypatch.setattr(doctor, "check_here", lambda data, results, wanted: iter(found))
-    monkeypatch.setattr(doctor, "check_slurm", lambda asked, experiments, results: iter(()))
+    monkeypatch.setattr(doctor, "findings", lambda asked: iter(found))
     return doctor.main([])
 
 

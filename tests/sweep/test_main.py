@@ -53,6 +53,7 @@ def test_plan_counts_prices_and_writes_nothing(
     [
         ([("seeds: 2", "sedes: 2")], [], "small.yaml:10: unknown key 'sedes': did you mean 'seeds'?"),
         ([("runs: 4", "runs: four")], [], "small.yaml:11: runs: "),
+        ([("runs: 4\n", "")], [], "small.yaml:1: 'runs' is missing: the grids make 4 different runs"),
         ([("[0.1, 0.5]", "[]")], [], "has no values"),
         ([("vary:\n  - objective.nt_xent.temperature: [0.1, 0.5]", "vary: []")], [], "vary is empty"),
         ([("runs: 4", "runs: 4\nruns: 4")], [], "small.yaml:12: found duplicate key"),
@@ -498,7 +499,8 @@ def test_help_begins_with_what_to_type(capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(SystemExit) as left:
         main(["--help"])
     said = capsys.readouterr().out
-    assert left.value.code == 0 and EXAMPLES.splitlines()[1] in said and "exit codes" in said
+    first = EXAMPLES.splitlines()[1] % {"prog": "python -m harness.sweep"}
+    assert left.value.code == 0 and first in said and "exit codes" in said
 
 
 def test_the_committed_schema_is_current() -> None:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.prompt import Confirm
+
+from harness.config.errors import SpecError
+from harness.store.results import StoreError
+
+STOPPED = 130
+"""Exit code after Ctrl-C or SIGTERM."""
 
 
 class Screen(Console):
@@ -57,3 +65,30 @@ def agreed(console: Console, question: str, otherwise: str) -> bool:
             return True
     console.print(otherwise, markup=False)
     return False
+
+
+def ending(do: Callable[[Console], int], *, only_looks: bool, about: Path) -> int:
+    """Exit code of a command: bad input is one message a fault and 2, never a traceback.
+
+    ``only_looks``: what is printed is all there is (see :class:`Screen`). An error without a file is of ``about``.
+    """
+    errors = Console(stderr=True, highlight=False)
+    try:
+        width = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS") or 120)
+        code = do(Screen(goes_on=not only_looks, width=width))
+        sys.stdout.flush()
+        return code
+    except (SpecError, StoreError) as error:
+        for one in getattr(error, "complaints", (error,)):
+            errors.print(str(one), markup=False, soft_wrap=True)
+    except BrokenPipeError:  # whoever read has read enough
+        mute()
+        return 0
+    except OSError as error:
+        if only_looks and error.filename is None:  # nothing else was being written
+            mute()
+            error.filename = "standard output"
+        errors.print(f"{error.filename or about}: {error.strerror or error}", markup=False, soft_wrap=True)
+    except KeyboardInterrupt:
+        return STOPPED
+    return 2

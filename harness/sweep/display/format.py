@@ -8,11 +8,11 @@ _HOURS = {"m": 1 / 60, "h": 1.0, "d": 24.0}
 
 
 def hours_of(text: str) -> float:
-    """``40h``, ``90m``, ``1.5d``; a bare number is hours. Raises :class:`ValueError` otherwise, for zero too."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([mhd]?)", text.strip().lower())
+    """``40h``, ``90m``, ``1.5d``. Raises :class:`ValueError` otherwise: without a unit, for zero too."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([mhd])", text.strip().lower())
     if found is None or float(found[1]) <= 0:
         raise ValueError(text)
-    return float(found[1]) * _HOURS[found[2] or "h"]
+    return float(found[1]) * _HOURS[found[2]]
 
 
 def hours(number: float) -> str:

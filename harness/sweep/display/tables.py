@@ -186,6 +186,15 @@ def show_claims(console: Console, plan: Plan, prices: Prices, selected: Collecti
         console.print(lines, soft_wrap=True)
 
 
+def show_runs(console: Console, plan: Plan, chosen: Collection[str]) -> None:
+    """Every run of a plan in a line: id, seed, state, arm. With a star: a start would begin it."""
+    say(console, f"\n  {'run':12}  seed  {'state':9}  settings", style="bold")
+    for run, one in plan.runs.items():
+        arm = one.label.rpartition(", seed")[0]
+        say(console, f"{'*' if run in chosen else ' '} {run:12}  {one.run.seed:>4}  {one.state:9}  {arm}")
+    say(console, "* to be started; --only takes the first digits of an id")
+
+
 def show_selection(console: Console, selected: Selection) -> None:
     """What a budget pays for, what it leaves out, and which claims stay open for it."""
     runs, out = len(selected.selected), len(selected.left_out)

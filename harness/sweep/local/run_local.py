@@ -28,8 +28,10 @@ from harness.sweep.plan.plan import Plan, PlannedRun
 from harness.sweep.worker import worker
 from harness.sweep.worker.worker import Execute
 
+ASK_S = 600.0
+"""A local sweep priced above this asks first, where there is a person to ask."""
 LONG_S = 8 * 3600.0
-"""A local sweep priced above this asks first."""
+"""Where there is none, it does not start above this price without ``--yes``."""
 
 
 def prices_here(store: Store, asked: Iterable[Evaluation], here: Allocation, data: Path) -> Prices:
@@ -41,10 +43,11 @@ def prices_here(store: Store, asked: Iterable[Evaluation], here: Allocation, dat
 
 def confirm_long(console: Console, cost: CostEstimate, *, yes: bool) -> bool:
     """Whether to go on with a sweep of this price. Raises :class:`SpecError` where nobody can be asked."""
-    if cost.wall_seconds <= LONG_S or yes:
+    asks = sys.stdin.isatty()
+    if yes or cost.wall_seconds <= (ASK_S if asks else LONG_S):
         return True
     said = f"This would run on this machine for about {clock(cost.wall_seconds)}."
-    if not sys.stdin.isatty():
+    if not asks:
         raise SpecError(f"{said} Add --yes to start it, or choose a smaller --scale.")
     say(console, said, style="yellow")
     return agreed(console, "Go on?", "Nothing was started.")

@@ -20,6 +20,7 @@ from harness.config.grid import Arm, expand, lookup
 from harness.config.run import Run, identity
 from harness.store.results import State, Store, read_json
 from harness.sweep.plan.code_changes import Digests
+from harness.sweep.plan.labels import label
 from harness.sweep.plan.references import References, check_references
 from harness.sweep.plan.scan import PlannedRun as PlannedRun
 from harness.sweep.plan.scan import Scan
@@ -97,12 +98,11 @@ def make_plan(
         planned = PlannedArm(_settings(arm, references.paths), of_arm)
         planned_arms.setdefault(f"{of_arm[0]} {json.dumps(planned.settings, sort_keys=True, default=str)}", planned)
     if len(runs) != experiment.runs:
-        line = experiment.where("runs")
-        complaints.append(
-            experiment.document.complaint(
-                line, f"runs: {experiment.runs}, but the grids make {len(runs)} different runs"
-            )
-        )
+        made = f"the grids make {len(runs)} different runs"
+        said = f"runs: {experiment.runs}, but {made}"
+        if not experiment.runs:
+            said = f"'runs' is missing: {made}; if that is what you mean, write runs: {len(runs)}"
+        complaints.append(experiment.document.complaint(experiment.where("runs"), said))
     if complaints:
         raise SpecError(complaints)
     others = _other_experiments(store, manifest_path(store, experiment, overrides).stem)
@@ -124,28 +124,6 @@ def manifest_path(store: Store, experiment: Experiment, overrides: Mapping[str, 
     """Where the expanded experiment lies. With ``-o`` it is another table, so it never overwrites the one without."""
     path = store.experiment(experiment.name, experiment.scale.name)
     return path.with_name(f"{path.stem}+{identity(dict(overrides), 6)}.json") if overrides else path
-
-
-def label(settings: Mapping[str, Any]) -> str:
-    """Varied settings for people: ``targeted [crop, color], epochs 30``."""
-    return ", ".join(f"{path.rpartition('.')[2]} {_short(value)}" for path, value in settings.items())
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list):
-        return "[" + ", ".join(_short(one) for one in value) + "]"
-    if isinstance(value, dict) and "augment" in value:  # a branch of views
-        size = "" if value.get("size") is None else f" of {value['size']}"
-        return f"{value.get('count', 1)} {_short(value['augment'])}{size}"
-    if isinstance(value, dict) and len(value) == 1:
-        ((name, fields),) = value.items()
-        if not isinstance(fields, dict | None):  # no component, but the one entry of a field that is a mapping
-            return f"{name} {_short(fields)}"
-        inner = ", ".join(f"{key} {_short(one)}" for key, one in (fields or {}).items())
-        return f"{name}({inner})" if inner else str(name)
-    return json.dumps(value, default=str)
 
 
 def _settings(arm: Arm, paths: Iterable[str]) -> dict[str, Any]:

@@ -53,14 +53,12 @@ def cost(prices: Prices, one: Plan) -> float:
     return estimate(prices, one.to_do[:1], one.evaluations, 1).hours
 
 
-@pytest.mark.parametrize(
-    ("text", "number"), [("40h", 40), ("90m", 1.5), ("2d", 48), ("3", 3), (" 0.5 H ", 0.5), ("1.5h", 1.5)]
-)
+@pytest.mark.parametrize(("text", "number"), [("40h", 40), ("90m", 1.5), ("2d", 48), (" 0.5 H ", 0.5), ("1.5h", 1.5)])
 def test_hours(text: str, number: float) -> None:
     assert hours_of(text) == number
 
 
-@pytest.mark.parametrize("text", ["x", "h", "40w", "-3h", "0h", "four", "1e3h", "nan", "1h30m"])
+@pytest.mark.parametrize("text", ["x", "h", "40", "40w", "-3h", "0h", "four", "1e3h", "nan", "1h30m"])
 def test_no_hours(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         hours_of(text)

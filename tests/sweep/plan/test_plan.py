@@ -18,8 +18,9 @@ from harness.digests.platform import platform_of
 from harness.digests.record import example
 from harness.report.read import collect
 from harness.store.results import State, Store, read_json, write_atomic, write_json
+from harness.sweep.plan.labels import label
 from harness.sweep.plan.manifest import manifest, record
-from harness.sweep.plan.plan import Plan, label, make_plan
+from harness.sweep.plan.plan import Plan, make_plan
 
 EXPERIMENTS = Path(__file__).resolve().parents[3] / "experiments"
 Write = Callable[..., Path]

@@ -1,0 +1,1 @@
+"""The command ``harness``: run, plan, status, logs, cancel, retry, report, data, doctor."""
