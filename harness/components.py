@@ -218,6 +218,9 @@ class Parts:
 
         def fresh(*, size: int | None = None, channels: int = 3) -> Encoder:
             made: Encoder = self.encoder.build(self.norm, size or image_size(self.run), channels)
+            if not isinstance(getattr(made, "out_dim", None), int):
+                said = f"{next(iter(self.run.encoder))!r} builds a network without out_dim: set it to the length of h"
+                raise SpecError([Complaint("encoder", said)])
             return made
 
         built: Method = self.method.build(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness import components
 from harness.config.errors import SpecError
+from harness.config.experiment import load_scale
+from harness.config.grid import normalised
 from harness.config.registry import encoder
 from harness.data.rng import ImageRng
 from harness.models.encoder import Encoder
@@ -17,6 +21,7 @@ from harness.models.norm import Norm
 from harness.models.stochastic import drawing
 
 assert components  # its import registers every encoder
+ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES: dict[str, list[dict[str, Any]]] = {
     "timm": [{"name": name} for name in ("test_resnet", "test_vit", "swin_tiny_patch4_window7_224", "volo_d1_224")],
     "vit": [{"pool": "class"}, {"pool": "mean"}],
@@ -79,3 +84,17 @@ def test_depth_rises_from_the_stem_to_the_last_block(entry: dict[str, Any]) -> N
     assert set(range(network.depth + 1)) <= set(depths) <= set(range(network.depth + 2))
     blocks = [depth for depth in depths if 0 < depth <= network.depth]
     assert blocks == sorted(blocks), "deeper blocks come later"
+
+
+def test_an_encoder_that_does_not_say_how_long_h_is() -> None:
+    @dataclass(frozen=True)
+    class Mute:
+        def build(self, norm: Norm, size: int, channels: int) -> nn.Module:
+            return nn.Flatten()
+
+    run = components.resolve(normalised(load_scale(ROOT / "experiments", "smoke").tree), seed=0)
+    parts = replace(components.build(run), encoder=Mute())
+    with pytest.raises(SpecError) as caught:
+        parts.build_method(images=64, classes=10)
+    (complaint,) = caught.value.complaints
+    assert complaint.where == "encoder" and "out_dim" in complaint.what
