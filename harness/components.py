@@ -32,7 +32,7 @@ from harness.config.run import Evaluation as Evaluation
 from harness.data.views import Branch, Views
 from harness.methods.base import Method, Task
 from harness.models.encoder import Encoder
-from harness.models.norm import Norm
+from harness.models.norm import BatchNorm, Norm
 
 for _package in (harness.data, harness.optim, harness.models, harness.objectives, harness.methods, harness.evaluate):
     for _module in pkgutil.iter_modules(_package.__path__):
@@ -307,7 +307,8 @@ def _check_views(run: Run) -> None:
     (name,) = run.method
     method = registry.method.get(name)
     usual = next(iter(run.data.values())).get("image_size") or 32
-    sizes = [one.size or usual for one in run.views.branches for _ in range(one.count)] or [usual] * 2
+    parts = build_views(run.views.model_dump()).parts
+    sizes = [one.after(one.size or usual) for one in parts for _ in range(one.count)]
     wanted = getattr(method, "views", len(sizes))
     if len(sizes) != wanted:
         raise SpecError([Complaint("views.branches", f"{name} needs {wanted} views of each image, not {len(sizes)}")])
@@ -344,6 +345,16 @@ class _Structure:
 def parameters(structure: _Structure) -> int:
     """Number of parameters of a run's networks, built on torch's meta device."""
     return sum(one.numel() for one in skeleton(structure.run).parameters())
+
+
+def normalises(run: Run) -> bool:
+    """Whether a run's encoder has batch norm."""
+    return _normalises(_Structure.of(run))
+
+
+@lru_cache(maxsize=512)
+def _normalises(structure: _Structure) -> bool:
+    return any(isinstance(layer, BatchNorm) for layer in skeleton(structure.run).encoder.modules())
 
 
 def skeleton(run: Run) -> Method:

@@ -55,6 +55,12 @@ class Branch:
         if self.size is not None and leading(self.augment) is None:
             raise SpecError(f"a branch of size {self.size} begins with a crop, which makes that size: [crop, ...]")
 
+    def after(self, side: int) -> int:
+        """Side of its views, in pixels, where images of ``side`` enter the first operator, or come out of its crop."""
+        for operator in self.augment:
+            side = operator.side(side) if hasattr(operator, "side") else side
+        return side
+
 
 @dataclass(frozen=True, kw_only=True)
 class Views:

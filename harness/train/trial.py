@@ -23,17 +23,18 @@ def rehearse(
     steps: int,
     lr: float,
 ) -> list[Tensor]:
-    """Take ``steps`` steps at a constant rate, an epoch each, on ``images`` images of noise; return all that is logged.
+    """Take ``steps`` steps, an epoch each, on ``images`` images of noise; return all that is logged.
 
+    The rate falls by a tenth with each, but for parameters that follow no schedule.
     One view [images, 3, size, size] for each of ``sizes``; the images are of ten classes in turn.
     """
     random = torch.Generator().manual_seed(0)
     views = [torch.rand(images, 3, size, size, generator=random) for size in sizes]
     places = torch.arange(images)
 
-    def constant(optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+    def rates(optimizer: torch.optim.Optimizer, progress: Progress) -> None:
         for group in optimizer.param_groups:
-            group["lr"] = lr * group["lr_scale"]
+            group["lr"] = lr * group["lr_scale"] * (0.9**progress.step if group["scheduled"] else 1.0)
 
     def features() -> Tensor:
         with torch.no_grad():
@@ -47,5 +48,5 @@ def rehearse(
         begin_epoch(method, optimizers, progress, features)
         rng = ImageRng(seed=0, epoch=step, images=places).child("method")
         batch = Batch(views, places, {"label": places % 10}, rng)
-        logged += optimise(method, optimizers, batch, progress, set_rates=constant).values()
+        logged += optimise(method, optimizers, batch, progress, set_rates=rates).values()
     return logged

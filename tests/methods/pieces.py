@@ -82,11 +82,6 @@ def random_batch(images: int = 6, *, views: int = 2, size: int = 16, seed: int =
 def batch_for(name: str, images: int = 6, *, seed: int = 0) -> Batch:
     """A batch of noise with as many views, of such sizes, as the method's example has, of images of 16 pixels."""
     views = components.build_views(method_run(name, examples(name)[0]).views.model_dump())
-    sizes = []
-    for branch in views.parts:
-        side = branch.size or 16
-        for operator in branch.augment:
-            side = operator.side(side) if hasattr(operator, "side") else side
-        sizes += [side] * branch.count
+    sizes = [branch.after(branch.size or 16) for branch in views.parts for _ in range(branch.count)]
     generator = torch.Generator().manual_seed(seed)
     return batch_of([torch.rand(images, 3, side, side, generator=generator) for side in sizes])

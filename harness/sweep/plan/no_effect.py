@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from harness import components
 from harness.config.run import Run
 from harness.data.rng import ImageRng
+from harness.models.norm import Norm
 from harness.optim.optimizers import schedule_steps
 from harness.sweep.plan.cost import SOME_IMAGES, train_images
 from harness.train import trace
@@ -80,7 +81,9 @@ def _given(run: Run) -> tuple[Any, ...]:
     )
     peak = components.build(run).optimizer.peak_lr(schedule.batch_size)
     data = json.dumps(run.data, sort_keys=True)
-    return data, run.precision, schedule.batch_size, schedule.epochs, warmup_steps, decay_steps, peak
+    (optimizer,) = run.optimizer.values()
+    rate = json.dumps(optimizer["lr"]) if isinstance(optimizer["lr"], dict) else ""  # a schedule: trials have none
+    return data, run.precision, schedule.batch_size, schedule.epochs, warmup_steps, decay_steps, peak, rate
 
 
 def _views_key(run: Run) -> str:
@@ -97,8 +100,9 @@ def _learner_key(run: Run) -> str:
         "schedule": {"batch_size": 2, "epochs": 1},
     }
     usual = next(iter(run.data.values())).get("image_size") or 32
-    views = [(branch.size or usual) / usual for branch in run.views.branches for _ in range(branch.count)] or [1.0, 1.0]
-    return json.dumps([compared | alike, [round(SIDE * share) for share in views]], sort_keys=True)
+    parts = components.build_views(run.views.model_dump()).parts
+    sides = [one.after(round(SIDE * (one.size or usual) / usual)) for one in parts for _ in range(one.count)]
+    return json.dumps([compared | alike, sides, components.normalises(run)], sort_keys=True)
 
 
 @lru_cache(maxsize=1024)
@@ -119,14 +123,15 @@ def learnt(key: str) -> str:
 
     Where a loss is no longer finite it is the key: nothing can be said of numbers that are none.
     """
-    settings, sizes = json.loads(key)
+    settings, sizes, normed = json.loads(key)
     run = Run.model_validate(settings)
     groups = run.norm.groups
     count = groups * math.ceil(FEW / groups) if groups <= FEW else 2 * groups
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         parts = components.build(run)
-        method = parts.build_method(images=count, classes=10, encoder=StandIn)
+        norm = parts.norm if normed else None
+        method = parts.build_method(images=count, classes=10, encoder=lambda **shape: StandIn(norm, **shape))
         optimizers = parts.build_optimizers(method)
         logged = rehearse(method, optimizers, sizes, images=count, steps=STEPS, lr=RATE)
     state = trace.state(method)
@@ -134,17 +139,18 @@ def learnt(key: str) -> str:
 
 
 class StandIn(nn.Module):
-    """An encoder of one linear layer: what is tried out is what comes after it."""
+    """An encoder of one linear layer, and of batch norm where the run's has any: what comes after it is tried out."""
 
     out_dim = WIDTH
 
-    def __init__(self, *, channels: int = 3, **shape: int) -> None:
+    def __init__(self, norm: Norm | None, *, channels: int = 3, **shape: int) -> None:
         super().__init__()
         self.linear = nn.Linear(channels * SIDE * SIDE, WIDTH)
+        self.norm = nn.Identity() if norm is None else norm.build(WIDTH)
 
     def forward(self, images: Tensor) -> Tensor:
         """[N, C, H, W] -> h [N, WIDTH], not negative, like the pooled features of a ResNet."""
         if images.shape[-1] != SIDE:  # a view of another size
             images = nn.functional.interpolate(images, size=(SIDE, SIDE))
-        h: Tensor = self.linear(images.flatten(1))
+        h: Tensor = self.norm(self.linear(images.flatten(1)))
         return h.relu()

@@ -68,6 +68,10 @@ def test_deliberately_inert_axes_are_flagged(write: Write, case: str) -> None:
         "views.both: [[crop, {blur: {p: 0.05, sigma: [0.1, 2.0]}}], [crop, {blur: {p: 0.05, sigma: [0.1, 1.0]}}]]",
         "views.targeted: [[color, blur], [blur, color]]",
         "data.synthetic.train_images: [64, 128]",
+        "optimizer: [{sgd: {lr: 0.1}}, {sgd: {lr: {step: {start: 0.1, epochs: [1]}}}}]",
+        "method: [{simsiam: {predictor: linear}}, {simsiam: {predictor: linear, predictor_lr: scheduled}}]",
+        "method: [{moco: {queue: 64}}, {moco: {queue: 64, shuffle: false}}]\n    norm.groups: [2]",
+        "views: [{branches: [{augment: [crop]}]}]\n    method: [{cmc: {negatives: 4}}, {cmc: {negatives: 8}}]",
     ],
 )
 def test_axes_that_matter_are_not(write: Write, grid: str) -> None:
