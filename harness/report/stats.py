@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from scipy import stats
+from scipy import special, stats
 
 CONFIDENCE = 0.95
 MOST_SEEDS = 25
@@ -65,7 +65,7 @@ def interval(sample: Sequence[float], confidence: float = CONFIDENCE, step: floa
 
 def upper_tail(t: float, freedom: float) -> float:
     """Probability that Student's t with ``freedom`` degrees exceeds ``t``."""
-    return float(stats.t.sf(t, freedom))
+    return float(special.stdtr(freedom, -t))
 
 
 def p_value(sample: Sequence[float], bound: float, side: int, step: float = 0.0) -> float:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from itertools import combinations
 
-from scipy import stats
+from scipy import special
 
 from harness.report.judge.looks import ALPHA, level, overall
 from harness.report.judge.spread import KNOWN, Contrast, Spreads
@@ -123,8 +123,8 @@ class Look:
         if self.deviation is None:
             return None
         at = seeds or self.seeds
-        quantile = float(stats.t.isf(level(self.looks, at, alpha, self.known) / 2, self.freedom))
-        return quantile * self.deviation / math.sqrt(at)
+        quantile = float(special.stdtrit(self.freedom, level(self.looks, at, alpha, self.known) / 2))
+        return -quantile * self.deviation / math.sqrt(at)
 
     def bounds(self, alpha: float = ALPHA) -> tuple[float, float] | None:
         """The t interval of the mean at the level of this look; None where there is no spread to judge by."""
@@ -164,8 +164,9 @@ class Look:
         """The least difference that the last planned look finds with power 0.9, at this spread."""
         if self.deviation is None:
             return None
-        line = stats.norm.isf(level(self.looks, self.looks[-1], ALPHA, self.known) / 2) + stats.norm.isf(1 - POWER)
-        return float(line) * self.deviation / math.sqrt(self.looks[-1])
+        last = self.looks[-1]
+        line = special.ndtri(POWER) - special.ndtri(level(self.looks, last, ALPHA, self.known) / 2)
+        return float(line) * self.deviation / math.sqrt(last)
 
     @property
     def directed(self) -> bool:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import Any
 
 from harness.config.errors import SpecError
 from harness.config.matching import matches, metric_shown, plain
 from harness.report.judge.claim_data import Evidence, NoEvidence
 from harness.report.judge.claims import Agrees, Close, Equivalent, Extreme, Greater, Monotone, Order, Saturates, kind_of
-from harness.report.judge.comparison import Comparison
+from harness.report.judge.comparison import Alternatives, Comparison
 from harness.report.judge.spread import Spreads
 from harness.report.judge.verdicts import Judgement, Verdict, holds, jointly, judge
 from harness.report.read.names import path_name
-from harness.report.read.records import Cell, Claim, Experiment, Results, published_cells
+from harness.report.read.records import Cell, Claim, Experiment, Results, first_seeds, published_cells
 
 Printed = tuple[bool, Comparison]
 """Whether a claim holds on printed numbers, and the comparison with least to spare."""
@@ -66,25 +66,54 @@ ELSEWHERE, IN_WORDS, NO_NUMBER = "not at these settings", "in words only", "no n
 experiment names no table that measures this, which need not mean that the paper has none."""
 
 
-def judge_claim(results: Results, experiment: Experiment, claim: Claim, spreads: Spreads) -> Judged:
-    """Judge a claim on our runs, on the paper's printed numbers and on the summary's; ``spreads``: of its table."""
+@dataclass
+class Table:
+    """An experiment at one scale as its claims see it; what several of them need is worked out once."""
+
+    results: Results
+    experiment: Experiment
+    _cells: dict[str, list[Cell]] = field(default_factory=dict)
+    _printed: dict[tuple[str, str], list[Cell]] = field(default_factory=dict)
+
+    @cached_property
+    def spreads(self) -> Spreads:
+        return Spreads(self.measured)
+
+    def measured(self, metric: str) -> list[Cell]:
+        """Our cells of a metric, one per arm."""
+        if metric not in self._cells:
+            self._cells[metric] = self.results.cells(self.experiment, metric)
+        return self._cells[metric]
+
+    def first(self, look: int, metric: str) -> list[Cell]:
+        """The same of the first planned seeds alone."""
+        return [first_seeds(cell, look) for cell in self.measured(metric)]
+
+    def printed(self, name: str, metric: str) -> list[Cell]:
+        """The cells of a published table."""
+        if (name, metric) not in self._printed:
+            self._printed[name, metric] = printed_cells(self.experiment, name, metric)
+        return self._printed[name, metric]
+
+
+def judge_claim(table: Table, claim: Claim) -> Judged:
+    """Judge a claim on our runs, on the paper's printed numbers and on the summary's."""
+    experiment = table.experiment
     metric = claim.on or metric_shown(experiment.report)
     try:
         kind = kind_of(claim)
     except SpecError as error:
         wrong = Judgement(Verdict.NOT_RUN, 0, f"this claim cannot be read: {error}", untestable=True)
         return Judged(experiment, claim, metric, wrong, None)
-    names = [name for name in published_order(experiment) if printed_cells(experiment, name, metric)]
-    papers = {name: printed_cells(experiment, name, metric) for name in names if not is_summary(name)}
-    printed = partial(_first_printed, experiment, kind, papers)
+    names = [name for name in published_order(experiment) if table.printed(name, metric)]
+    papers = {name: table.printed(name, metric) for name in names if not is_summary(name)}
+    printed = partial(_first_printed, table, kind, papers)
     reference = isinstance(kind, Close | Agrees)
     paper = None if reference else printed(metric, papers)
-    whole = _ours(results, experiment, claim, kind, papers, metric, spreads)
-    direction = None
+    whole, direction = _ours(table, claim, kind, papers, metric), None
     if not experiment.as_in_paper and getattr(kind, "margin", 0.0) > 0:
         # margins come from the paper's setting; elsewhere a direction can be told
-        bare = replace(kind, margin=0.0)
-        direction = _ours(results, experiment, claim, bare, papers, metric, spreads)
+        direction = _ours(table, claim, replace(kind, margin=0.0), papers, metric)
     return Judged(
         experiment,
         claim,
@@ -98,23 +127,22 @@ def judge_claim(results: Results, experiment: Experiment, claim: Claim, spreads:
     )
 
 
-def _ours(
-    results: Results,
-    experiment: Experiment,
-    claim: Claim,
-    kind: Any,
-    papers: dict[str, list[Cell]],
-    metric: str,
-    spreads: Spreads,
-) -> Judgement:
-    measured = partial(results.cells, experiment)
+def _ours(table: Table, claim: Claim, kind: Any, papers: dict[str, list[Cell]], metric: str) -> Judgement:
+    experiment, best_of = table.experiment, claim.best_of
     try:
-        if claim.best_of is not None:
-            claim.best_of.check(metric, results.splits(experiment, claim.best_of.by))
-        alternatives = kind.alternatives(Evidence(measured(metric), papers, measured, claim.best_of))
+        if best_of is not None:
+            best_of.check(metric, table.results.splits(experiment, best_of.by))
+        alternatives = kind.alternatives(Evidence(table.measured(metric), papers, table.measured, best_of))
     except (NoEvidence, SpecError) as error:
         return Judgement(Verdict.NOT_RUN, 0, f"not testable at this scale: {error}", untestable=True)
-    ours = judge(alternatives, experiment.looks, spreads)
+
+    def first(look: int) -> Alternatives:
+        """Chosen by the first seeds alone: a look knows of no later one."""
+        measured = partial(table.first, look)
+        found: Alternatives = kind.alternatives(Evidence(measured(metric), papers, measured, best_of))
+        return found
+
+    ours = judge(alternatives, experiment.looks, table.spreads, first if best_of else None)
     if isinstance(kind, Close) and not experiment.as_in_paper and ours.n:
         setting = f"{experiment.scale}{', changed by -o' if experiment.overrides else ''}"
         decide = f"not comparable: the paper’s number is of the paper’s setting, ours of {setting}"
@@ -130,11 +158,11 @@ def _sized(whole: Judgement, direction: Judgement | None) -> Judgement:
 
 
 def _first_printed(
-    experiment: Experiment, kind: Any, papers: dict[str, list[Cell]], metric: str, names: Iterable[str]
+    table: Table, kind: Any, papers: dict[str, list[Cell]], metric: str, names: Iterable[str]
 ) -> Printed | None:
     """The claim on the first of these printed tables that has all the numbers it needs."""
     for name in names:
-        cells = partial(printed_cells, experiment, name)
+        cells = partial(table.printed, name)
         try:
             return holds(kind.alternatives(Evidence(cells(metric), papers, cells)))
         except (NoEvidence, SpecError):
@@ -198,8 +226,8 @@ def judge_all(results: Results) -> list[Judged]:
     """Every claim of every experiment, in the order of the page; those of one experiment also together."""
     found = []
     for experiment in results.experiments:
-        spreads = Spreads(partial(results.cells, experiment))
-        one_by_one = [judge_claim(results, experiment, claim, spreads) for claim in experiment.claims]
+        table = Table(results, experiment)
+        one_by_one = [judge_claim(table, claim) for claim in experiment.claims]
         tested = sum(not one.ours.untestable for one in one_by_one)
         stand = jointly([one.ours for one in one_by_one])
         found += [replace(one, jointly=also, together_with=tested) for one, also in zip(one_by_one, stand, strict=True)]

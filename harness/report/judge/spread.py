@@ -26,7 +26,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from harness.report.read.records import Cell, State, Terms
 
@@ -148,7 +148,7 @@ class Spread:
             scale = others * at[arm]
             told = (1 / leverages[arm] - 1 if inside else len(arms)) * freedom  # by which the scale itself is known
             prior = known * told / (known + told)
-            if variance > 0 and float(stats.f.sf(variance / scale, freedom, prior)) < APART:
+            if variance > 0 and float(special.fdtrc(freedom, prior, variance / scale)) < APART:
                 prior = 0.0
             found[arm] = (prior * scale + freedom * variance) / (prior + freedom), prior + freedom
         return found

@@ -97,8 +97,16 @@ Seen = Sequence[Look | None]
 """The comparisons of one alternative at one look."""
 
 
-def judge(alternatives: Alternatives, looks: Sequence[int] = LOOKS, spreads: Spreads | None = None) -> Judgement:
-    """The verdict; see the module docstring for the rule. ``spreads`` are those of the claim's table."""
+def judge(
+    alternatives: Alternatives,
+    looks: Sequence[int] = LOOKS,
+    spreads: Spreads | None = None,
+    first: Callable[[int], Alternatives] | None = None,
+) -> Judgement:
+    """The verdict; see the module docstring for the rule. ``spreads`` are those of the claim's table.
+
+    ``first`` gives the alternatives as so many first seeds have them, where values of a seed depend on other seeds.
+    """
     plan = tuple(looks)
     best = max(alternatives, key=_least)
     deciding = min(best, key=_slack)
@@ -106,7 +114,8 @@ def judge(alternatives: Alternatives, looks: Sequence[int] = LOOKS, spreads: Spr
         return Judgement(Verdict.NOT_RUN, 0, _unrun(best), deciding, len(best))
     last: list[list[Look | None]] = []
     for look in plan:
-        seen = [[comparison.at(look, plan, spreads) for comparison in one] for one in alternatives]
+        offered = first(look) if first else alternatives
+        seen = [[comparison.at(look, plan, spreads) for comparison in one] for one in offered]
         if not any(one for alternative in seen for one in alternative):
             break  # nor is any later look complete
         if decided := _decided(seen):

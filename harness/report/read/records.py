@@ -251,6 +251,14 @@ class Cell:
         return next((state for state in order if state in found), State.DONE if self.values else State.NOT_RUN)
 
 
+def first_seeds(cell: Cell, count: int) -> Cell:
+    """A cell as the first ``count`` of its planned seeds have it."""
+    kept = {*sorted({*cell.values, *cell.states})[:count]}
+    values = {seed: value for seed, value in cell.values.items() if seed in kept}
+    states = {seed: state for seed, state in cell.states.items() if seed in kept}
+    return replace(cell, values=values, states=states, unconverged=cell.unconverged & kept)
+
+
 def combined(parts: Iterable[tuple[Terms | None, float]]) -> Terms | None:
     """The terms of a weighted sum of cells; None where those of one of them are not known."""
     found: dict[tuple[str, int], float] = {}

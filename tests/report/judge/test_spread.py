@@ -47,7 +47,7 @@ def test_trigamma_is_inverted(value: float) -> None:
 
 
 def test_moderated_variances_are_those_of_the_rule_written_out_slowly() -> None:
-    """Seven arms (no trend): moments of log variances, a prior of the other arms, an F test, by loops and roots."""
+    """Seven arms (no trend): moments of log variances, a prior of the mean of the others, an F test, by loops."""
     apart = []
     for luck in range(12):
         values = drawn(7, 4, luck=luck, deviations=[1.0] * 6 + [5.0])
