@@ -76,12 +76,17 @@ def blocks_of(page: Path) -> Iterator[Block]:
     assert inside is None, f"{page}: a block is not closed"
 
 
+def lines_of(block: Block) -> list[str]:
+    """The commands of a console block; a line that ends in a backslash goes on in the next."""
+    return re.sub(r"\\\n\s+", "", block.text).splitlines()
+
+
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 COMMANDS = [
     pytest.param(line.removeprefix("$ "), id=f"{block} {line}")
     for block in BLOCKS
     if block.language == "console"
-    for line in block.text.splitlines()
+    for line in lines_of(block)
 ]
 
 
@@ -101,7 +106,7 @@ def test_the_real_parser_takes_every_command(command: str, monkeypatch: pytest.M
         if words[0] == "make":
             made = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
             assert set(words[1:]) <= set(made)
-        elif words[0] not in ("cd", "git", "source"):
+        elif words[0] not in ("cd", "cp", "git", "source"):
             module, arguments = module_of(words)
             with pytest.raises(Parsed):
                 parse(module, arguments, monkeypatch)
@@ -214,8 +219,8 @@ def test_the_python_of_every_page_runs(tmp_path: Path) -> None:
 
 def take_the_tour(folder: Path) -> None:
     """Run the commands of get-started that name :data:`TOUR`, on synthetic images instead of a download."""
-    lines = [line for block in blocks_of(GET_STARTED) for line in block.text.splitlines() if TOUR in line]
-    commands = [shlex.split(line.removeprefix("$ ")) for line in lines if line.startswith("$ ")]
+    lines = [line for block in blocks_of(GET_STARTED) if block.language == "console" for line in lines_of(block)]
+    commands = [shlex.split(line.removeprefix("$ ")) for line in lines if TOUR in line]
     assert len(commands) == 4
     for words in commands:
         module, arguments = module_of(words)

@@ -43,6 +43,12 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 }
 """Command -> what makes its ``main`` print the help. A new command is one line here."""
 
+COPIED = {
+    "results/report.html": "reports/index.html",
+    "results/figure-5.png": "reports/figures/augmentation_pairs@micro.png",
+}
+"""Path in the site -> file of the repository that is shown there."""
+
 KINDS = {
     "augmentation": "what `views:` are made of",
     "dataset": "`data:` of a run",
@@ -90,11 +96,11 @@ def command_line() -> str:
 
 
 def help_of(module: str, arguments: Iterable[str]) -> str:
-    """Return what a command prints for ``--help``, 100 columns wide. ``module`` is run as ``python -m`` runs it."""
+    """Return what a command prints for ``--help``, 96 columns wide. ``module`` is run as ``python -m`` runs it."""
     package = importlib.import_module(module)
     entry = importlib.import_module(f"{module}.__main__") if hasattr(package, "__path__") else package
     printed, width = io.StringIO(), os.environ.get("COLUMNS")
-    os.environ["COLUMNS"] = "100"
+    os.environ["COLUMNS"] = "96"
     try:
         with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
             entry.main(list(arguments))
@@ -197,8 +203,9 @@ def verdicts() -> str:
     scores = [Score(judged) for judged in judge_all(collect(ROOT / "results"))]
     parts = [
         "# Verdicts\n\nWhat the committed runs say about every claim, at the scale of each table. "
-        f"{counted(scores)} The full report, with every number and picture, is `reports/index.html` of the "
-        "repository; [Statistics](../explanations/verdicts.md) says how a verdict is reached.\n"
+        f"{counted(scores)} The [full report](report.html) has every number and picture; "
+        "[Statistics](../explanations/verdicts.md) says how a verdict is reached.\n",
+        "![Figure 5 of the SimCLR paper beside ours at micro scale](figure-5.png)\n",
     ]
     for key in dict.fromkeys(score.judged.experiment.key for score in scores):
         mine = [score for score in scores if score.judged.experiment.key == key]
@@ -229,7 +236,7 @@ def claims_table(scores: Iterable[Score]) -> str:
                 score.required,
                 paper.mean if paper else score.paper,
                 f"{ours.mean}{unit}" if ours else "–",
-                f"{ours.bounds}{level}" if ours and ours.bounds else "–",
+                f"{ours.bounds}{level}".replace(" ", "\N{NO-BREAK SPACE}") if ours and ours.bounds else "–",
                 str(score.judged.ours.verdict),
             )
         )
@@ -260,7 +267,11 @@ def markdown(docstring: str) -> str:
 
 def _fields_of(registry: Registry, name: str) -> str:
     schema = registry.adapter(name).json_schema()
-    rows = [(f"`{field}`", *_described(about, schema)) for field, about in schema.get("properties", {}).items()]
+    rows = []
+    for field, about in schema.get("properties", {}).items():
+        if "default" in about:  # that of a component is its fields, without the name that YAML writes
+            about = {**about, "default": registry.default(name, field)}
+        rows.append((f"`{field}`", *_described(about, schema)))
     return _table(("Field", "Value", "Default"), rows) if rows else "No fields.\n"
 
 
@@ -297,7 +308,7 @@ def _value(about: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
         inside = about.get("items") or (about.get("prefixItems") or [{}])[0]
         fixed = about.get("minItems") is not None and about.get("minItems") == about.get("maxItems")
         count = f" of {about['minItems']}" if fixed else ""
-        return f"list{count}: {_value(inside, schema)}" if isinstance(inside, dict) and inside else "list"
+        return f"list{count} ({_value(inside, schema)})" if isinstance(inside, dict) and inside else "list"
     return WORDS.get(str(kind), "any value") + _range(about)
 
 
