@@ -9,6 +9,7 @@ import io
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def pages() -> dict[str, Callable[[], str]]:
         "reference/cluster-files.md": cluster_files,
         "reference/experiments.md": experiments,
         "reference/scales.md": scales,
-        **{f"reference/components/{kind}.md": lambda kind=kind: component_page(kind) for kind in REGISTRIES},
+        **{f"reference/components/{kind}.md": partial(component_page, kind) for kind in REGISTRIES},
         "results/verdicts.md": verdicts,
     }
 
@@ -295,8 +296,8 @@ def _described(about: Mapping[str, Any], schema: Mapping[str, Any]) -> tuple[str
 def _value(about: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     """Return in words what a JSON schema allows."""
     if COMPONENT_KIND in about:
-        kind = str(about[COMPONENT_KIND])
-        return f"[{kind}]({kind}.md)"
+        component = str(about[COMPONENT_KIND])
+        return f"[{component}]({component}.md)"
     if "$ref" in about:
         return f"mapping (`{about['$ref'].rpartition('/')[2]}`)"
     if "anyOf" in about:
