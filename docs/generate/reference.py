@@ -205,7 +205,7 @@ def verdicts() -> str:
     parts = [
         "# Verdicts\n\nWhat the committed runs say about every claim, at the scale of each table. "
         f"{counted(scores)} The [full report](report.html) has every number and picture; "
-        "[Statistics](../explanations/verdicts.md) says how a verdict is reached.\n",
+        "[Statistics](../statistics.md) says how a verdict is reached.\n",
         "![Figure 5 of the SimCLR paper beside ours at micro scale](figure-5.png)\n",
     ]
     for key in dict.fromkeys(score.judged.experiment.key for score in scores):
@@ -218,7 +218,7 @@ def counted(scores: Iterable[Score]) -> str:
     """Return how many claims have each verdict, as one sentence."""
     found = [score.judged.ours.verdict for score in scores]
     told = [f"{found.count(verdict)} {verdict}" for verdict in Verdict if verdict in found]
-    return f"Of {len(found)} claims, {', '.join(told)}."
+    return f"Verdicts on all {len(found)} claims: {'; '.join(told)}."
 
 
 def claims_table(scores: Iterable[Score]) -> str:
@@ -241,7 +241,7 @@ def claims_table(scores: Iterable[Score]) -> str:
                 str(score.judged.ours.verdict),
             )
         )
-    return _table(("Claim", "Claimed", "Paper", "Ours", "95 % interval", "Verdict"), rows)
+    return _table(("Claim", "Claimed", "Paper", "Ours", "Interval", "Verdict"), rows)
 
 
 def one_line(cls: type) -> str:
