@@ -205,7 +205,7 @@ def verdicts() -> str:
     parts = [
         "# Verdicts\n\nWhat the committed runs say about every claim, at the scale of each table. "
         f"{counted(scores)} The [full report](report.html) has every number and picture; "
-        "[Statistics](../statistics.md) says how a verdict is reached.\n",
+        "[Statistics](../explanations/verdicts.md) says how a verdict is reached.\n",
         "![Figure 5 of the SimCLR paper beside ours at micro scale](figure-5.png)\n",
     ]
     for key in dict.fromkeys(score.judged.experiment.key for score in scores):
