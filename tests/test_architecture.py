@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "report.__main__": "arguments report.judge report.read report.render store",
     "sweep.worker": "components distributed runtime store train",
     "sweep.plan": "components config data digests optim runtime store train",
-    "sweep.display": "store sweep.plan",
+    "sweep.display": "config store sweep.plan",
     "sweep.local": "components config runtime store sweep.display sweep.plan sweep.worker",
     "sweep.slurm": "components config distributed runtime store sweep.display sweep.local sweep.plan sweep.worker",
     "sweep.status": "config store sweep.display sweep.local sweep.plan sweep.slurm",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -21,7 +22,8 @@ from harness.config.yaml_file import parse_value
 from harness.runtime import Compile, check_compiler
 from harness.store.provenance import code_fingerprint
 from harness.store.results import Store
-from harness.sweep.display.console import STOPPED
+from harness.sweep.display.console import STOPPED, agreed
+from harness.sweep.display.format import hours
 from harness.sweep.display.live import many, say, were
 from harness.sweep.display.tables import show_claims, show_plan, show_runs, show_selection
 from harness.sweep.display.unavailable import show_lacking, show_unavailable
@@ -109,10 +111,37 @@ def _ready(asked: argparse.Namespace, console: Console, candidates: Candidates) 
         check_compiler(_compile(asked), "cuda" if _crew(asked, len(here)).gpus else "cpu")
     if len(candidates) > 1:  # of one file alone, whoever submits it checks the same before anything is written
         _check_submissions(asked, candidates)
+    if not _agreed_to_submit(asked, console, candidates):
+        return False
     if not costs:
         return True
     whole = replace(costs[0], wall_seconds=sum(one.wall_seconds for one in costs))
     return run_local.confirm_long(console, whole, yes=asked.yes)
+
+
+def _agreed_to_submit(asked: argparse.Namespace, console: Console, candidates: Candidates) -> bool:
+    """Ask a person, if there is one, before jobs of more than ten minutes are submitted, all files together."""
+    clusters = [_cluster(asked, plan) for plan, _ in candidates]
+    if asked.yes or not any(clusters) or not sys.stdin.isatty():
+        return True
+    from harness.sweep.slurm import queue
+    from harness.sweep.slurm.submit import prices_on
+
+    queued = queue.query(candidates[0][0].store).runs
+    missing: dict[str, float] = {}
+    unit = ""
+    for (plan, runs), cluster in zip(candidates, clusters, strict=True):
+        if cluster is not None:
+            prices = prices_on(plan.store, plan.evaluations, cluster[1], asked.data)
+            unit = prices.unit
+            for one in runs:
+                if one.folder.id not in queued:
+                    missing[one.folder.id] = prices.hours(prices.left(one, plan.evaluations))
+    total = sum(missing.values())
+    if 3600 * total <= run_local.ASK_S:
+        return True
+    say(console, f"This would submit {many(len(missing), 'run')}, about {hours(total)} {unit}.", style="yellow")
+    return agreed(console, "Go on?", "Nothing was submitted.")
 
 
 def _check_submissions(asked: argparse.Namespace, candidates: Candidates) -> None:

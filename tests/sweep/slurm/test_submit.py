@@ -21,6 +21,7 @@ from harness.runtime import Runtime
 from harness.store.causes import Cause
 from harness.store.results import RunFolder, State, Store, read_json, write_json
 from harness.sweep.__main__ import main
+from harness.sweep.local import run_local
 from harness.sweep.slurm import job, queue, requeue, sbatch, submit
 from harness.sweep.slurm.config import Cluster, load_cluster
 from harness.sweep.slurm.submissions import Chunk, submissions
@@ -48,6 +49,16 @@ def test_a_sweep_submits_one_array_and_returns(
     assert submission.chunks[0].job == job
     orders = [read_json(submission.task_file(0, index)) for index in range(4)]
     assert {run for order in orders for run in order["runs"]} == {folder.id for folder in results.all_runs()}
+
+
+@pytest.mark.parametrize(("ask_s", "answer", "code"), [(0.0, "n", 2), (0.0, "y", 0), (1e9, "n", 0)])
+def test_a_person_is_asked_before_long_jobs_are_submitted(
+    write: Write, slurm: Shims, results: Store, monkeypatch: pytest.MonkeyPatch, ask_s: float, answer: str, code: int
+) -> None:
+    monkeypatch.setattr(run_local, "ASK_S", ask_s)
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda *_: answer)
+    assert sweep(write(), results) == code and bool(slurm.scripts()) == (code == 0)
 
 
 def test_sweeping_again_submits_only_what_is_missing(write: Write, slurm: Shims, results: Store) -> None:
