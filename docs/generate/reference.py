@@ -33,6 +33,8 @@ ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = ROOT / "experiments"
 
 COMMANDS: dict[str, tuple[str, ...]] = {
+    "harness": ("--help",),
+    **{f"harness {name}": (name, "--help") for name in ("run", "plan", "status", "logs", "cancel", "retry", "report")},
     "harness.sweep": ("--help",),
     "harness.sweep.torchrun": ("--help",),
     "harness.report": ("--help",),
@@ -92,12 +94,17 @@ def command_line() -> str:
     parts = ["# Command line\n\nEvery command with every option, as `--help` prints it.\n"]
     for command, arguments in COMMANDS.items():
         module = command.partition(" ")[0]
-        parts.append(f"## python -m {command}\n\n```text\n{help_of(module, arguments)}\n```\n")
+        typed = command if module == "harness" else f"python -m {command}"
+        parts.append(f"## {typed}\n\n```text\n{help_of(module, arguments)}\n```\n")
     return "\n".join(parts)
 
 
 def help_of(module: str, arguments: Iterable[str]) -> str:
-    """Return what a command prints for ``--help``, 96 columns wide. ``module`` is run as ``python -m`` runs it."""
+    """Return what a command prints for ``--help``, 96 columns wide. ``module`` is run as ``python -m`` runs it.
+
+    ``harness`` is the command of that name.
+    """
+    module = "harness.cli" if module == "harness" else module
     package = importlib.import_module(module)
     entry = importlib.import_module(f"{module}.__main__") if hasattr(package, "__path__") else package
     printed, width = io.StringIO(), os.environ.get("COLUMNS")
