@@ -38,6 +38,9 @@ FEW, MANY = 16, 256
 MOST = 64
 """So many different trials are affordable in a plan; a larger grid is compared by its report, from what was trained."""
 
+LARGEST = 30_000_000
+"""Parameters of a method that is tried out, without its encoder."""
+
 WIDTH, SIDE, STEPS, RATE = 64, 8, 3, 0.01
 
 
@@ -121,10 +124,13 @@ def seen(key: str, count: int) -> str:
 def learnt(key: str) -> str:
     """Digest of what three steps make of the weights, the buffers and the loss; ``key`` as from :func:`_learner_key`.
 
-    Where a loss is no longer finite it is the key: nothing can be said of numbers that are none.
+    Where a loss is no longer finite it is the key: nothing can be said of numbers that are none. So it is where the
+    method is larger than a plan has time for (Barlow Twins' projector has 200 million parameters).
     """
     settings, sizes, normed = json.loads(key)
     run = Run.model_validate(settings)
+    if sum(one.numel() for one in components.skeleton(run).parameters()) > LARGEST:
+        return key
     groups = run.norm.groups
     count = groups * math.ceil(FEW / groups) if groups <= FEW else 2 * groups
     with torch.random.fork_rng(devices=[]):

@@ -72,6 +72,7 @@ def test_deliberately_inert_axes_are_flagged(write: Write, case: str) -> None:
         "method: [{simsiam: {predictor: linear}}, {simsiam: {predictor: linear, predictor_lr: scheduled}}]",
         "method: [{moco: {queue: 64}}, {moco: {queue: 64, shuffle: false}}]\n    norm.groups: [2]",
         "views: [{branches: [{augment: [crop]}]}]\n    method: [{cmc: {negatives: 4}}, {cmc: {negatives: 8}}]",
+        "method: [{deepcluster: {clusters: 4, pca: 6}}, {deepcluster: {clusters: 4, pca: 6, iterations: 0}}]",
     ],
 )
 def test_axes_that_matter_are_not(write: Write, grid: str) -> None:
@@ -94,6 +95,14 @@ def test_no_false_alarm_on_any_experiment(path: Path, monkeypatch: pytest.Monkey
 def test_a_large_grid_is_left_to_the_report(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(no_effect, "MOST", 2)
     assert no_effect.inert(runs(write())) is None
+
+
+def test_what_is_too_large_to_be_tried_is_taken_to_matter(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    grid, fixed = INERT["a scaling rule at the batch where both agree"]
+    monkeypatch.setattr(no_effect, "LARGEST", 0)
+    no_effect.learnt.cache_clear()
+    assert no_effect.inert(runs(write((AXIS, f"  - {grid}\n"), ("schedule.batch_size: 32", fixed)))) == []
+    no_effect.learnt.cache_clear()
 
 
 def test_the_plan_says_so(write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
