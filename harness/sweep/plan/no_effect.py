@@ -26,7 +26,6 @@ from torch import Tensor, nn
 from harness import components
 from harness.config.run import Run
 from harness.data.rng import ImageRng
-from harness.models.norm import Norm
 from harness.optim.optimizers import schedule_steps
 from harness.sweep.plan.cost import SOME_IMAGES, train_images
 from harness.train import trace
@@ -149,7 +148,7 @@ class StandIn(nn.Module):
 
     out_dim = WIDTH
 
-    def __init__(self, norm: Norm | None, *, channels: int = 3, **shape: int) -> None:
+    def __init__(self, norm: Any, *, channels: int = 3, **shape: int) -> None:
         super().__init__()
         self.linear = nn.Linear(channels * SIDE * SIDE, WIDTH)
         self.norm = nn.Identity() if norm is None else norm.build(WIDTH)
