@@ -137,6 +137,7 @@ class Scale:
 
     @property
     def tree(self) -> dict[str, Any]:
+        """The complete run, as plain data."""
         about = {"title", "note", "paper_scale"}
         return {key: value for key, value in self.file.model_dump(mode="json").items() if key not in about}
 
@@ -152,6 +153,7 @@ class Experiment:
 
     @property
     def question(self) -> str:
+        """The leading comment of the file."""
         return self.document.comment
 
     def where(self, *keys: str | int) -> tuple[str | int, ...]:
@@ -166,6 +168,7 @@ class Experiment:
 
     @property
     def fixed(self) -> dict[str, Any]:
+        """Dotted path -> value, for every run at this scale."""
         fixed: dict[str, Any] = self._at("fixed")
         return fixed
 
@@ -184,11 +187,13 @@ class Experiment:
 
     @property
     def vary(self) -> list[Grid]:
+        """The grids at this scale."""
         vary: list[Grid] = self._at("vary")
         return vary
 
     @property
     def seeds(self) -> int:
+        """Replicates of every arm at this scale."""
         return int(self._at("seeds"))
 
     @property
@@ -198,20 +203,24 @@ class Experiment:
 
     @property
     def runs(self) -> int:
+        """Expected number of runs at this scale."""
         return int(self._at("runs"))
 
     @property
     def evaluate(self) -> list[EntryInFile]:
+        """Evaluations at this scale."""
         evaluate: list[EntryInFile] = self._at("evaluate")
         return evaluate
 
     @property
     def report(self) -> list[dict[str, dict[str, Any]]]:
+        """Report blocks at this scale, one kind each."""
         blocks = self._at("report")
         return [{kind: block} for kind, block in blocks.items()] if isinstance(blocks, dict) else blocks
 
     @property
     def claims(self) -> list[Claim]:
+        """Claims at this scale."""
         claims: list[Claim] = self._at("claims")
         return claims
 

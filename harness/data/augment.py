@@ -24,6 +24,7 @@ Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 def ascending(bounds: tuple[float, float]) -> tuple[float, float]:
+    """Return bounds whose lower one comes first; raise ``ValueError`` otherwise."""
     if bounds[0] > bounds[1]:
         raise ValueError("the lower bound comes first")
     return bounds

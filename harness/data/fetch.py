@@ -53,6 +53,7 @@ FAILURES = (OSError, EOFError, ValueError, zlib.error, http.client.HTTPException
 
 
 def digest(content: bytes) -> str:
+    """Return the MD5 of a file's content in hexadecimal digits."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 

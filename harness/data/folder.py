@@ -214,6 +214,7 @@ def decoded_image(path: Path | PictureSource, image: Image.Image) -> Image.Image
 
 
 def window_of(image: Image.Image, box: Sequence[int], size: int, interpolation: str) -> Image.Image:
+    """Crop an image to a box (top, left, height, width, mirrored) and resize it to ``size`` pixels."""
     top, left, height, width, mirrored = box
     cut = image.crop((left, top, left + width, top + height)).resize((size, size), RESAMPLING[interpolation])
     return cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else cut

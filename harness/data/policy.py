@@ -117,6 +117,7 @@ PixelFunction = Callable[[Tensor, Tensor], Tensor]
 
 
 def warped(coefficients: Callable[[Tensor, int, int], Tensor]) -> PixelFunction:
+    """Make an operator of pixels from the map of coordinates that a magnitude gives."""
     return lambda pixels, magnitude: warp.warp(pixels, coefficients(magnitude, *pixels.shape[-2:]))
 
 

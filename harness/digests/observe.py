@@ -60,6 +60,7 @@ def pixels(count: int = BATCH, size: int = 32) -> Tensor:
 
 
 def of_augmentation(component: Any, folder: Path) -> Observation:
+    """Yield what it makes of a batch of images."""
     yield component(pixels(), ImageRng(seed=0, epoch=0, images=torch.arange(BATCH)))
 
 
@@ -91,6 +92,7 @@ def of_network(network: nn.Module, images: Tensor) -> Observation:
 
 
 def of_encoder(component: Any, folder: Path) -> Observation:
+    """Yield as :func:`of_network`; of a network above :data:`LARGEST` the structure only."""
     norm = Norm()
     with torch.device("meta"):
         network = component.build(norm)
@@ -101,6 +103,7 @@ def of_encoder(component: Any, folder: Path) -> Observation:
 
 
 def of_head(component: Any, folder: Path) -> Observation:
+    """Yield as :func:`of_network`, on random features."""
     yield from of_network(component.build(32, Norm()), torch.randn(12, 32))
 
 

@@ -33,18 +33,22 @@ class Finding:
 
 
 def ok(about: str, seen: str) -> Finding:
+    """Return a finding that needs no action."""
     return Finding(Severity.OK, about, seen)
 
 
 def note(about: str, seen: str, remedy: str = "") -> Finding:
+    """Return a finding that is good to know."""
     return Finding(Severity.NOTE, about, seen, remedy)
 
 
 def warn(about: str, seen: str, remedy: str) -> Finding:
+    """Return a finding that a sweep runs with, though not as well as it could."""
     return Finding(Severity.WARN, about, seen, remedy)
 
 
 def fail(about: str, seen: str, remedy: str) -> Finding:
+    """Return a finding that would make a sweep fail."""
     return Finding(Severity.FAIL, about, seen, remedy)
 
 

@@ -46,6 +46,7 @@ def check_slurm(asked: str, experiments: Path, results: Path) -> Iterator[Findin
 
 
 def version() -> str:
+    """Return the version that sbatch prints."""
     said = _run("sbatch", "--version")
     return said.stdout.strip() if said and said.returncode == 0 else "sbatch"
 
@@ -60,6 +61,7 @@ def configuration() -> dict[str, str] | None:
 
 
 def array_size(settings: Mapping[str, str]) -> Finding:
+    """Check the longest job array that the site allows."""
     longest = settings.get("MaxArraySize", "1001")
     if longest in ("0", "1"):
         return fail("arrays", f"MaxArraySize={longest}: job arrays are switched off", "ask the site to allow them")
@@ -79,6 +81,7 @@ def accounting(settings: Mapping[str, str]) -> Finding:
 
 
 def requeue(settings: Mapping[str, str]) -> Finding:
+    """Check whether the site requeues jobs."""
     if settings.get("JobRequeue") == "0":
         return ok("requeue", "JobRequeue=0, but our jobs ask for it: cut off, they come back and go on")
     return ok("requeue", "a job that is cut off comes back and goes on from its checkpoint")

@@ -59,7 +59,8 @@ class ContrastiveAccuracy:
 
 def identify(anchors: Tensor, candidates: Tensor) -> tuple[int, float]:
     """How many anchors [N, D] are closest to their own candidate (row i to row i), and the sum of the entropies
-    in nats of the softmax over candidates."""
+    in nats of the softmax over candidates.
+    """
     own = torch.arange(len(anchors), device=anchors.device)
     hits = torch.zeros((), dtype=torch.int64, device=anchors.device)
     nats = torch.zeros((), dtype=torch.float64, device=anchors.device)

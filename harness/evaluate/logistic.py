@@ -48,7 +48,8 @@ class Model(NamedTuple):
 
 class Distance(NamedTuple):
     """``gradient``: norm of the objective's gradient as a share of that at zero; ``gap``: the objective is at most so
-    far above its minimum, in nats per image; ``loss``: its cross-entropy alone, per image."""
+    far above its minimum, in nats per image; ``loss``: its cross-entropy alone, per image.
+    """
 
     gradient: float
     gap: float

@@ -28,6 +28,7 @@ TRUNCATED_STD = 0.87962566103423978
 
 
 def whole_or_half(width: float) -> float:
+    """Return a width that is valid; raise ``ValueError`` otherwise."""
     if width != 0.5 and (width < 1 or width != int(width)):
         raise ValueError("a width is a whole number from 1 on, or 0.5")
     return width

@@ -166,7 +166,8 @@ class Transformer(Encoder):
 
 def sine_cosine(rows: int, columns: int, width: int, device: torch.device | None = None) -> Tensor:
     """[1, rows * columns, width]: MAE's fixed positions. The first half of the channels tells the column, the second
-    the row; each is sines, then cosines, of the place over 10000^(0 .. 1)."""
+    the row; each is sines, then cosines, of the place over 10000^(0 .. 1).
+    """
     share = torch.arange(width // 4, dtype=torch.float64, device=device) / (width // 4)
 
     def waves(places: Tensor) -> Tensor:

@@ -89,50 +89,62 @@ class RunFolder:
 
     @property
     def id(self) -> str:
+        """The id of the run, which names its folder."""
         return self.path.name
 
     @property
     def spec(self) -> Path:
+        """``run.json``: its specification."""
         return self.path / "run.json"
 
     @property
     def provenance(self) -> Path:
+        """``provenance.json``: code, versions and hardware that made it."""
         return self.path / "provenance.json"
 
     @property
     def metrics(self) -> Path:
+        """``metrics.jsonl``: one line an epoch."""
         return self.path / "metrics.jsonl"
 
     @property
     def outcome(self) -> Path:
+        """``outcome.json``: trained or diverged."""
         return self.path / "outcome.json"
 
     @property
     def failure(self) -> Path:
+        """``failed.json``: why it failed."""
         return self.path / "failed.json"
 
     @property
     def progress(self) -> Path:
+        """``progress.json``: its live state."""
         return self.path / "progress.json"
 
     @property
     def cancelled(self) -> Path:
+        """``cancelled.json``: somebody cancelled it."""
         return self.path / "cancelled.json"
 
     @property
     def log(self) -> Path:
+        """``run.log``: what its processes printed."""
         return self.path / "run.log"
 
     @property
     def attempts(self) -> Path:
+        """``attempts``: one file for each attempt."""
         return self.path / "attempts"
 
     @property
     def checkpoints(self) -> Path:
+        """``checkpoints``: resume points and final weights."""
         return self.path / "checkpoints"
 
     @property
     def weights(self) -> Path:
+        """``checkpoints/final.pt``: the trained weights."""
         return self.checkpoints / "final.pt"
 
     def evaluation(self, evaluation_id: str) -> Path:
@@ -231,10 +243,12 @@ class Store:
 
     @cached_property
     def runs(self) -> Path:
+        """One folder for each run."""
         return self.root / "runs"
 
     @property
     def experiments(self) -> Path:
+        """Expanded experiments, which the report reads."""
         return self.root / "experiments"
 
     @property

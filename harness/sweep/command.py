@@ -374,6 +374,7 @@ def _cluster(asked: argparse.Namespace, plan: Plan) -> Any:
 
 
 def read_overrides(written: Sequence[str]) -> dict[str, Any]:
+    """Parse ``-o PATH=VALUE`` options. Raises :class:`SpecError`."""
     overrides = {}
     for one in written:
         path, equals, value = one.partition("=")

@@ -88,6 +88,7 @@ class Resumable:
 
     @property
     def path(self) -> Path:
+        """``checkpoints/<id>.part.pt``."""
         return self.folder.partial(self.asked.id)
 
     def seconds(self) -> float:

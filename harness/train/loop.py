@@ -148,6 +148,7 @@ class Pretraining:
     """What numeric code made its steps, in order; more than one where another went on from a checkpoint."""
 
     def run(self) -> None:
+        """Train to the end. Raises :class:`Diverged`, :class:`Interrupted` and what components raise."""
         run, train = self.parts.run, self.dataset.train
         # --- schedule
         batch_size = run.schedule.batch_size

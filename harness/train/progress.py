@@ -28,6 +28,7 @@ class Clock:
         self.began = self.last_save = self.last_word = time.monotonic()
 
     def seconds(self) -> float:
+        """Of this attempt."""
         return time.monotonic() - self.began
 
     def total_seconds(self) -> float:
@@ -35,6 +36,7 @@ class Clock:
         return self.earlier + self.seconds()
 
     def images_per_second(self) -> float:
+        """Throughput of this attempt."""
         return self.images / max(self.seconds(), 1e-9)
 
     def tick(self, step: int, images: int) -> None:
@@ -45,6 +47,7 @@ class Clock:
             self.write()
 
     def eta_seconds(self) -> float:
+        """Estimated time left, at the speed of this attempt."""
         done = max(self.step - self.first_step, 1)
         return self.seconds() / done * (self.total_steps - self.step)
 
@@ -69,6 +72,7 @@ class Clock:
         print(f"epoch {epoch}/{epochs}  {what}  {rate:,.0f} images/s  ETA {eta:,.0f} s", flush=True)
 
     def checkpoint_due(self) -> bool:
+        """Whether a checkpoint within an epoch is due."""
         return time.monotonic() - self.last_save >= 60 * self.runtime.checkpoint_minutes
 
     def epoch_checkpoint_due(self) -> bool:

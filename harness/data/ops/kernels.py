@@ -54,6 +54,7 @@ def compiled(*signatures: str) -> Callable[[F], F]:
 
 @compiled()
 def clamp(x: Any) -> Any:
+    """Clamp a number to [0, 1]."""
     x = x if x > ZERO else ZERO
     return x if x < ONE else ONE
 

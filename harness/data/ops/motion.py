@@ -21,6 +21,7 @@ def line_kernels(angle: Tensor, size: int) -> Tensor:
 
 
 def triangle(distance: Tensor) -> Tensor:
+    """Return the weight of linear interpolation at a distance in pixels: 1 at 0, 0 from 1 on."""
     return (1.0 - distance.abs()).clamp_(min=0.0)
 
 

@@ -35,6 +35,7 @@ def solarize(images: Tensor, threshold: float | Tensor, bound: float = 1.0) -> T
 
 
 def invert(pixels: Tensor) -> Tensor:
+    """Invert levels 0..255."""
     return BOUND - pixels
 
 

@@ -40,7 +40,8 @@ def reading(
 ) -> Reading | None:
     """A comparison as it is printed; None when it has no number. As many decimals as its metric is written with, and
     more where a bound of the interval would otherwise look as if it were on the line that it has to clear.
-    ``mean``: of the seeds of a look, where that is not all of them."""
+    ``mean``: of the seeds of a look, where that is not all of them.
+    """
     if comparison is None or not comparison.sample:
         return None
     decimals = 2 if not comparison.signed else metric.decimals if metric else 1

@@ -81,7 +81,8 @@ class Places:
 
     def combinations(self, paths: tuple[str, ...], metrics: Sequence[Metric]) -> list[tuple[Any, ...]]:
         """Values the paths take together: our arms first, then what only the paper has. Of a single path
-        the numbers are sorted, behind what is none (a width of "none")."""
+        the numbers are sorted, behind what is none (a width of "none").
+        """
         settings = [self.experiment.arms[arm].settings for arm in self.arms]
         wanted = {metric.path for metric in metrics}
         settings += [cell.at for cell in self.paper if cell.metric in wanted]

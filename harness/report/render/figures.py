@@ -131,6 +131,7 @@ def _ruled(limits: tuple[float, float], grid: Grid) -> tuple[tuple[float, float]
 
 @contextmanager
 def style() -> Iterator[None]:
+    """Set the style of all figures within the block."""
     settings: Any = {
         "svg.hashsalt": "harness", "svg.fonttype": "none", "font.family": "DejaVu Sans", "font.size": FONT,
         "axes.spines.top": False, "axes.spines.right": False, "text.color": INK, "axes.labelcolor": INK,

@@ -58,6 +58,7 @@ class Outcome:
 
     @property
     def failed(self) -> list[str]:
+        """Ids of the runs that failed."""
         return [run for run, cause in self.causes.items() if cause.failed]
 
     @property

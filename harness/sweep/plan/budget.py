@@ -29,6 +29,7 @@ class Selection:
 
     @property
     def hours(self) -> float:
+        """Cost of the selected runs."""
         return sum(self.selected.values())
 
 

@@ -39,6 +39,7 @@ def cache() -> Path:
 
 
 def switched_off() -> bool:
+    """Return whether the environment switches digests off."""
     return os.environ.get(SWITCH) == "off"
 
 

@@ -56,6 +56,7 @@ class Price:
 
     @property
     def seconds(self) -> float:
+        """Start, training and evaluations together."""
         return OVERHEAD_S + self.training + self.evaluating
 
 
@@ -110,6 +111,7 @@ class Prices:
 
     @property
     def unit(self) -> str:
+        """What :meth:`hours` counts."""
         return "core-hours" if self.gpu is None else "GPU-hours"
 
     def hours(self, price: Price) -> float:

@@ -50,6 +50,7 @@ class Scan:
     reasons: dict[str, str] = field(default_factory=dict)  # in what another code differs, found out once
 
     def at(self, run_id: str, run: Run, name: str) -> PlannedRun:
+        """Return one planned run with its state. Reads its files only if its folder exists."""
         folder = self.store.run(run_id)
         also_in = self.others.get(run_id, ())
         if run_id not in self.present:

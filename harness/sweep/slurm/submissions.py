@@ -55,6 +55,7 @@ class Submission:
 
     @property
     def logs(self) -> Path:
+        """Logs and pickles of its jobs, which SLURM and submitit write."""
         return self.folder / "log"
 
     def log(self, task_id: str) -> Path:
@@ -66,6 +67,7 @@ class Submission:
         return self.folder / "started" / task_id
 
     def task_file(self, chunk: int, index: int) -> Path:
+        """The work order of one job."""
         return self.folder / "tasks" / f"{chunk}-{index:05d}.json"
 
     def save(self) -> None:
@@ -139,5 +141,6 @@ def write_task(path: Path, task: dict[str, Any]) -> None:
 
 
 def read_task(path: Path) -> dict[str, Any]:
+    """Read the work order of one job. Raises ``OSError`` and ``ValueError``."""
     task: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return task
