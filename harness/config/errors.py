@@ -1,4 +1,4 @@
-"""The one error a user of experiment files meets: every complaint of a file at once, each with its place."""
+"""Errors of experiment files: every complaint of a file at once, each with file and line."""
 
 from __future__ import annotations
 

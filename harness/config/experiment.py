@@ -1,6 +1,6 @@
-"""Experiment and scale files: what may be written in them, and every complaint of a file at once.
+"""Read experiment and scale files, and report every error of a file at once.
 
-An experiment is one YAML with eight keys and no logic; a scale is a complete run with every knob written out.
+An experiment is one YAML with eight keys and no logic; a scale is a complete run with every option written out.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class ScaleViews(BaseModel):
 
 
 class ScaleFile(BaseModel):
-    """The keys of ``experiments/scales/*.yaml``: a complete run, every knob written out."""
+    """The keys of ``experiments/scales/*.yaml``: a complete run, every option written out."""
 
     model_config = _STRICT
     title: str

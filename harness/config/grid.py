@@ -1,4 +1,4 @@
-"""An experiment -> its arms: the union of the products of its grids, as complete trees of settings."""
+"""Expand an experiment to its arms: the union of the products of its grids, as complete trees of settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which arms a claim speaks of: one rule for the sweep, which prices them, and for the report, which judges them."""
+"""Match arms with claims: one rule for the sweep, which prices claims, and the report, which judges them."""
 
 from __future__ import annotations
 

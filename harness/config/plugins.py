@@ -1,4 +1,4 @@
-"""Components from outside this package: modules that an installed distribution names as entry points.
+"""Load components of other packages: modules that an installed distribution names as entry points.
 
 A distribution says in its pyproject.toml::
 

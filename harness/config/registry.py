@@ -1,4 +1,4 @@
-"""Names -> component classes: a component is registered where it is defined, and nowhere else.
+"""Register components by name, where they are defined.
 
 A component is a frozen, keyword-only dataclass whose fields are its YAML keys (design, law 2)::
 
@@ -134,7 +134,7 @@ class Registry:
             raise SpecError([Complaint(name, str(error))]) from None
 
     def resolve(self, entry: Any) -> Resolved:
-        """The canonical form of an entry: all fields typed and filled in, neutral knobs left out."""
+        """The canonical form of an entry: all fields typed and filled in, neutral options left out."""
         name, _ = split_entry(entry)
         return {name: self._without_neutral(name, self.build(entry))}
 

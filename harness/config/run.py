@@ -1,4 +1,4 @@
-"""A run is its resolved specification: every value, typed, canonical JSON, SHA-256, twelve hex digits (law 3).
+"""The specification of a run: every value, typed. Its id is twelve hex digits of the SHA-256 of its canonical JSON.
 
 Where a run executes (device, threads, paths, log intervals) is in other types, so nothing has to be excluded here.
 """

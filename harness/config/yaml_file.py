@@ -1,4 +1,4 @@
-"""A YAML file as plain data that remembers on which line each value stood.
+"""Read a YAML file as plain data that knows the line of each value.
 
 YAML 1.2 (ruamel): ``1e-6`` is a number, ``no`` is a word, a key given twice is an error. What is read are the nodes
 that ruamel composes, each of which knows its line; anchors, aliases and merge keys (``<<``) are understood, tags that

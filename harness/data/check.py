@@ -1,4 +1,4 @@
-"""Looks at every file of a folder of images before a study does: what is data, what will be refused, and why.
+"""Check every file of a folder of images before a study: what is used, what is refused, and why.
 
 Headers are read, a few kilobytes a file; pixels only where asked. Torch-free.
 """

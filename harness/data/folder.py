@@ -1,4 +1,4 @@
-"""Images in files: listing, and decoding with the leading crop on threads, ahead of use.
+"""Images in files: list them, and decode them ahead of use on threads, leading crop included.
 
 Threads, not processes: Pillow decodes and resizes without Python's lock, the pixels need no copy through shared
 memory, and an epoch starts at once.

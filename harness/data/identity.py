@@ -1,4 +1,4 @@
-"""What data a number is of: a digest of listing, labels and contents, for a name says nothing of what lies under it.
+"""Identify a data set by a digest of its listing, labels and contents.
 
 Equal digests mean the same pictures in the same order with the same labels, wherever the folder lies and whatever it
 is called. Of files the names within the split, the labels, and size and first 64 KiB of at most 16 384 pictures a

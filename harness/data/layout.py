@@ -1,4 +1,4 @@
-"""What in a folder of images is data: one folder per class, image files in it, and all the rest counted and said.
+"""Survey a folder of images: one folder per class, image files in it; everything else is counted as ignored.
 
 Torch-free, so that ``python -m harness.data check`` starts at once.
 """

@@ -1,4 +1,4 @@
-"""One image file -> its pixels as 8-bit RGB, or a refusal that names the file: Pillow with every mode thought of.
+"""Decode one image file to 8-bit RGB, or refuse it with an error that names it. Covers every mode of Pillow.
 
 Torch-free. What a picture says of itself beside its pixels is not heeded, as in torchvision and as the field's numbers
 are made: the orientation tag of a camera (EXIF), color profiles, gamma. Of an animation the first frame is taken.

@@ -1,4 +1,4 @@
-"""Which data sets torchvision has for us, and how each of its classes is asked for each split. No torch."""
+"""The data sets of torchvision that we use, and the arguments of each split. No torch."""
 
 from __future__ import annotations
 

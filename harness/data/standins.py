@@ -1,4 +1,4 @@
-"""Files for the tiny examples of data sets that read files: the layout of the real ones, made-up content."""
+"""Write small files in the layout of real data sets, for the tiny examples of components."""
 
 from __future__ import annotations
 

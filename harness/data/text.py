@@ -1,4 +1,4 @@
-"""Captions as a column of a data set: words to tokens, the file that captions of an image folder stand in.
+"""Captions as a column of a data set: a tokenizer, and the file that captions of an image folder are in.
 
 The tokenizer is the least that pairs of images and texts need, deterministic and without a model: lower-cased words of
 the training captions, each with a number. A method with a tokenizer of its own finds the sentences on the split.
@@ -34,7 +34,7 @@ def _words_kept(captions: int | bool) -> int | bool:
 
 
 Captions = Annotated[int | bool, AfterValidator(_words_kept)]
-"""A data set's knob: none, or of how many words each caption's tokens are."""
+"""An option of data sets: no captions, or the number of words kept of each."""
 
 Sentences = tuple[tuple[str, ...], ...]
 """Of every image its captions, as they were written."""

@@ -1,4 +1,4 @@
-"""Data sets that torchvision knows, read from where torchvision keeps them: the twelve of Table 8, and some more.
+"""Data sets of torchvision, read from where torchvision keeps them: the twelve of Table 8, and some more.
 
 Nothing is ever downloaded here but by ``python -m harness.data NAME``. Splits and their sizes are torchvision's; where
 the paper (appendix B.8.1) needs another, the table below says so.

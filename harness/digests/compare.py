@@ -1,4 +1,4 @@
-"""Digests of two versions of the code, held against each other: which component differs, by how much. Torch-free.
+"""Compare the digests of two versions of the code: which component differs, and by how much. No torch.
 
 A *label* names what was digested: ``augmentation color``, ``evaluation linear``, ``loop``, ``loop resumed``. Some
 examples need other components beside their own (a method needs a network and a loss): ``uses`` lists them, and what

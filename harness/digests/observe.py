@@ -1,4 +1,4 @@
-"""What a component does on one of its examples, as words and tensors: one observer for every kind."""
+"""Run a component on one of its examples and yield what it computes, as words and tensors."""
 
 from __future__ import annotations
 

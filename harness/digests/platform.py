@@ -1,4 +1,4 @@
-"""Where digests are computed: what the last bits of a number depend on, beside the code."""
+"""Identify the platform of digests: libraries and type of machine, on which the last bits depend."""
 
 from __future__ import annotations
 

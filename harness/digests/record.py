@@ -1,4 +1,4 @@
-"""All digests of this code, here: computed, or read where they were written down."""
+"""Compute all digests of this code on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A few steps of the real loop: whole, stopped within an epoch and resumed, and on two processes."""
+"""Run a few steps of the real loop: whole, interrupted and resumed, and on two processes."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What will and what will not work on this machine, in one screen."""
+"""Check what works on this machine, in one screen."""

@@ -1,4 +1,4 @@
-"""``python -m harness.doctor``: what will and will not work here, each fault with its remedy."""
+"""``python -m harness.doctor``: check this machine or cluster, with a fix for each fault."""
 
 from __future__ import annotations
 

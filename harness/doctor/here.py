@@ -1,4 +1,4 @@
-"""Checks of this machine: Python and torch, GPUs, cores, data, and the folder that results go to."""
+"""Check this machine: Python and torch, GPUs, cores, data, and the results folder."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def folder(results: Path) -> Iterator[Finding]:
 
 
 def _try_out(where: Path) -> None:
-    """Write, rename over, hard-link (claims of runs) and lock (submission). Raises ``OSError``."""
+    """Write, rename over, hard-link (locks of runs) and lock (submission). Raises ``OSError``."""
     with tempfile.TemporaryDirectory(prefix=".doctor-", dir=where) as scratch:
         first, second = Path(scratch, "first"), Path(scratch, "second")
         first.write_text("a")

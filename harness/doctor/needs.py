@@ -1,4 +1,4 @@
-"""Checks of what given experiments need: files that plan, and their data here and whole."""
+"""Check what given experiments need: that they plan, and that their data are complete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of SLURM: is it there, does it answer, what do its settings mean for a sweep, would it take our jobs?"""
+"""Check SLURM: whether it is there and answers, what its settings mean for a sweep, and whether it takes our jobs."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What became of each try at a run: the ledger ``attempts/NNN.json``, and fingerprints of tracebacks.
+"""The attempt log of a run, ``attempts/NNN.json``, and fingerprints of tracebacks.
 
-A ledger entry is opened when work starts and closed with a cause. One that was never closed belongs to a process that
-died without a word; whoever notices closes it. Unknown is never called failed.
+An attempt is opened when work starts and closed with a cause. One that was never closed belongs to a process that
+crashed; the process that notices closes it. What is unknown is never called failed.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from harness.store.run_lock import machine
 
 @dataclass(frozen=True)
 class Attempt:
-    """One entry of a run's ledger."""
+    """One attempt at a run, as the attempt log has it."""
 
     folder: RunFolder
     number: int
 
     @classmethod
     def begin(cls, folder: RunFolder, job: str | None = None) -> Attempt:
-        """Open the next entry, in the name of this process, which holds the claim; close what was left open."""
+        """Open the next attempt for this process, which holds the lock; close one that was left open."""
         _close_open(folder, job)
         numbers = [int(path.stem) for path in folder.attempts.glob("*.json") if path.stem.isdigit()]
         opened = cls(folder, max(numbers, default=0) + 1)
@@ -44,14 +44,14 @@ class Attempt:
 
     @classmethod
     def unfinished(cls, folder: RunFolder, pid: int) -> Attempt | None:
-        """The entry that process ``pid`` of this host opened and never closed."""
+        """Return the attempt that process ``pid`` of this host opened and never closed."""
         newest = last(folder)
         if newest is None or "cause" in newest or (newest.get("pid"), newest.get("host")) != (pid, machine()[0]):
             return None
         return cls(folder, newest["attempt"])
 
     def end(self, cause: Cause, detail: str = "") -> None:
-        """Close the entry."""
+        """Close the attempt."""
         held = read_json(self._path) or {}
         self._write({**held, "end": now(), "cause": cause.value, "detail": detail})
 
@@ -80,13 +80,13 @@ def _close_open(folder: RunFolder, job: str | None) -> None:
 
 
 def entries(folder: RunFolder) -> list[Path]:
-    """The files of the ledger, newest first: by number, since 1000 comes before 999 among names."""
+    """Return the files of the attempt log, newest first: by number, since 1000 sorts before 999 as a name."""
     found = (path for path in folder.attempts.glob("*.json") if path.stem.isdecimal())
     return sorted(found, key=lambda path: int(path.stem), reverse=True)
 
 
 def last(folder: RunFolder) -> dict[str, Any] | None:
-    """The newest readable ledger entry, if there is any."""
+    """Return the newest readable attempt, if there is one."""
     for path in entries(folder):
         with contextlib.suppress(StoreError):
             entry = read_json(path)
@@ -96,7 +96,7 @@ def last(folder: RunFolder) -> dict[str, Any] | None:
 
 
 def now() -> str:
-    """UTC, to the second, ISO 8601."""
+    """Return the time in UTC, to the second, ISO 8601."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 

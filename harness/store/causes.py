@@ -1,4 +1,4 @@
-"""Why an attempt at a run ended, by class, and what happens then: the one table that sweep, status and report share."""
+"""Why an attempt at a run ended, and what happens then: one table for sweep, status and report."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Cause(StrEnum):
 
     DONE = "done"
     DIVERGED = "diverged"  # an outcome, written by the loop
-    ELSEWHERE = "elsewhere"  # a live process holds the claim
+    ELSEWHERE = "elsewhere"  # a live process holds the lock
     INTERRUPTED = "interrupted"  # asked to stop, or killed from outside
     TIMEOUT = "timeout"  # the job's time limit
-    NODE = "node failure"  # its machine restarted or was not heard of any more
+    NODE = "node failure"  # its machine restarted or stopped responding
     DISK = "disk"  # results cannot be written: full, over quota, read-only
     OOM = "out of memory"
     INPUT = "input"  # a file that it reads is missing or damaged

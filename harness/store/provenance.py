@@ -1,4 +1,4 @@
-"""What made a result: commit, local changes, versions, hardware, and a fingerprint of the code that counts.
+"""Describe what made a result: commit, local changes, versions, hardware, and a fingerprint of numeric code.
 
 Torch-free, so that plan and report can ask for today's fingerprint without it. A run that executes a snapshot of the
 code (:mod:`harness.store.snapshot`) reports what was written down when it was submitted, not today's checkout.

@@ -1,7 +1,7 @@
-"""results/ on disk: every path, every atomic write, and the state of a run read off its files (law 5).
+"""The results folder: paths, atomic writes, and the state of a run as its files show it (law 5).
 
 Nothing here is a database or a flag: a run is done when its outcome and the evaluations asked for are there, valid
-and carry its id; it is running when a live process holds its claim; what cannot be known is UNKNOWN, never FAILED.
+and carry its id; it is running when a live process holds its lock; what cannot be known is UNKNOWN, never FAILED.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class State(StrEnum):
     RUNNING = "running"
     FAILED = "failed"
     CANCELLED = "cancelled"
-    UNKNOWN = "unknown"  # claimed by another host that has not been heard of lately
+    UNKNOWN = "unknown"  # locked by another host that stopped responding
     BROKEN = "broken"  # a file is truncated or belongs to another run
     TODO = "to do"
 
@@ -210,9 +210,9 @@ class RunFolder:
         return RunStatus(State.TODO if outcome is None else State.TRAINED, found)
 
     def clear_leftovers(self) -> None:
-        """Remove what processes that were killed inside a write left behind. Only for whoever holds the claim."""
+        """Remove what processes that were killed inside a write left behind. Call it as the holder of the lock only."""
         for path in self.path.rglob(".*.tmp"):
-            if path.name.startswith(".claim."):  # others may be asking for the claim at this moment
+            if path.name.startswith(".claim."):  # others may be trying to lock the run now
                 continue
             writer = path.name.split(".")[-3]  # as write_atomic names it; a `--cancel` may be writing at this moment
             if not writer.isdecimal() or int(writer) == os.getpid() or process_start(writer) is None:

@@ -1,4 +1,4 @@
-"""A run executes the code it was submitted with: a copy of the package under ``results/code``, taken at submission.
+"""Copy the package to ``results/code`` at submission, so that a run executes the code it was submitted with.
 
     results/code/<hash>/harness/...         the package; <hash> is of its bytes, so all runs of one code share it
     results/code/origins/<hash>.json        what it came from: commit, diff, untracked files, numeric fingerprint

@@ -1,4 +1,4 @@
-"""``--status``, ``--logs``, ``--cancel``: from files, with SLURM's queue as further breaker. No torch."""
+"""``--status``, ``--logs``, ``--cancel``: from files, with SLURM's queue as further evidence. No torch."""
 
 from __future__ import annotations
 
@@ -293,7 +293,7 @@ def _agreed(console: Console, question: str) -> bool:
 
 
 def _terminate(folder: RunFolder) -> bool:
-    """SIGTERM to the process of this host that holds the claim, if it is still the same one."""
+    """Send SIGTERM to the process of this host that holds the lock, if it is still the same one."""
     try:
         held = read_json(folder.lock.path) or {}
     except StoreError:

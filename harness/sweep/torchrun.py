@@ -145,7 +145,7 @@ def _share(assignment: Assignment) -> int:
 
 
 def _ended(folder: RunFolder, code: int) -> str:
-    """How the first process's part ended; closes the ledger if another process took this one along."""
+    """How the first process's part ended; closes the attempt if another process ended this one."""
     attempt = Attempt.unfinished(folder, os.getpid())
     if attempt is None:
         return {0: "done", worker.EXIT_ELSEWHERE: "a live process holds it"}.get(code, "see its log")

@@ -1,4 +1,4 @@
-"""Where tensors live, and how torch and malloc are set for it: process-wide, before a run builds anything."""
+"""Choose the device, and configure torch and malloc for it, before a run builds anything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The second stage of a run: one file for every evaluation that is missing, resumed where it was cut off."""
+"""Evaluate a trained run: one file for every evaluation that is missing, resumed where it was interrupted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one run does, top to bottom: data, networks, optimiser, resume, steps, checkpoints; then its evaluations.
+"""Train one run: data, networks, optimiser, resume, steps, checkpoints; then its evaluations.
 
 There is one loop. A method, an augmentation or a scale never appears in it by name: variation is data or a component.
 """

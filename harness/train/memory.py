@@ -1,4 +1,4 @@
-"""What a step frees, the next step uses: glibc must not hand it back to the kernel in between."""
+"""Tell glibc to keep freed memory: what a step frees, the next step needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a run is: throughput, time left, a line an epoch in its log, and ``progress.json``, its heartbeat."""
+"""Track the progress of a run: throughput, time left, a line an epoch in its log, and ``progress.json``."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Clock:
         return self.seconds() / done * (self.total_steps - self.step)
 
     def write(self, stage: str = "training") -> None:
-        """``progress.json``, which is also the heartbeat of the claim."""
+        """``progress.json``, which is also a heartbeat of the lock."""
         self.last_word = time.monotonic()
         report_progress(
             self.folder,

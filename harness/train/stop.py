@@ -1,4 +1,4 @@
-"""Being asked to stop: a flag that signals raise and the loop looks at between steps."""
+"""Stop on request: signals set a flag that the loop checks between steps."""
 
 from __future__ import annotations
 

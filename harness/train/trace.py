@@ -1,6 +1,6 @@
-"""Short digests of what a run computed, so that two runs can be seen to have computed the same thing.
+"""Short digests of what a run computed, to see that two runs computed the same.
 
-An ablation whose knob reaches nothing yields two runs with different names and the same bits (design, law 9). The loop
+An ablation whose option has no effect yields two runs with different names and the same bits (design, law 9). The loop
 writes these into ``provenance.json``; the report flags settings as INERT by them, and so does a plan by its probe.
 """
 

@@ -1,4 +1,4 @@
-"""A few steps on made-up images: what tells settings apart, or shows that a method can train, before anything runs."""
+"""Take a few steps on random images, to compare settings or to show that a method trains."""
 
 from __future__ import annotations
 

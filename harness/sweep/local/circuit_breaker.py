@@ -1,4 +1,4 @@
-"""What the jobs of one submission know of one another: the circuit breaker of the pool, shared as files.
+"""Stop the jobs of a submission after three equal failures: the circuit breaker that they share as files.
 
 A job has a pool of its own, often of a single run; that three runs died alike is seen only by all of them together.
 Beneath the submission's folder lie ``succeeded``, ``died/<fingerprint>/<run>.json`` and, once it has come to that,

@@ -1,4 +1,4 @@
-"""The fork server that runs are forked from: torch is in its memory, so a run starts in milliseconds."""
+"""The server that runs are forked from. It has imported torch, so a run starts in milliseconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The local pool: ``jobs`` runs at a time, each in processes of its own, forked from a server that has torch in memory.
+"""Run ``jobs`` runs at a time, each in processes forked from a server that has imported torch.
 
 A failing run fails alone. When the first runs all die of the same fault the rest is held back. Used by the sweep on
 this machine and, unchanged, inside a SLURM job.

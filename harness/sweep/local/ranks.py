@@ -1,4 +1,4 @@
-"""One run as several processes: who starts them, hears that one has died, and ends those that are left.
+"""Run several processes for one run: start them, notice that one has died, and end the others.
 
 A pool starts the first process of a run itself and leaves the others to one of these: processes of this machine
 (:class:`ProcessesHere`), or one process in each other task of a SLURM job, started there by :func:`follow` at the word

@@ -1,4 +1,4 @@
-"""What this machine can run at once: cores, GPUs, and how many runs make sense side by side."""
+"""Measure this machine: cores, GPUs, memory kills, and how many runs to start at once."""
 
 from __future__ import annotations
 

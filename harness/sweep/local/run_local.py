@@ -1,4 +1,4 @@
-"""A sweep on this machine: price it, ask if it is long, run the pool, say how it ended."""
+"""Sweep on this machine: estimate the cost, ask if it is long, run the pool, report how it ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One run under way: its first process, the others if it has any, and what its end tells about its cause."""
+"""One active run: its processes, and the cause when they end."""
 
 from __future__ import annotations
 
@@ -95,12 +95,12 @@ class ActiveRun:
         ends_within(self.pid, SAVE_S)
 
     def _release_lock(self) -> None:
-        """A run that was killed could not give its claim back; on another machine it would seem alive for a while."""
+        """Release the lock of a run that was killed: on another machine it would seem alive for a while."""
         with suppress(OSError):
             self.folder.lock.release_of(self.pid)
 
     def _cause(self) -> tuple[Cause, str]:
-        """From the ledger, which the child wrote, or from how the process died, which we then write."""
+        """Return cause and detail: from the attempt log, or from how the process died, which is then written there."""
         code = self.process.exitcode or 0
         if code == EXIT_ELSEWHERE:
             return Cause.ELSEWHERE, "a live process holds it"

@@ -1,4 +1,4 @@
-"""``--budget 40h``: which runs to buy when not all can be had, by how much each adds to the evidence.
+"""``--budget 40h``: select the runs that add most evidence when not all are affordable.
 
 One replicate of every cell comes first: it shows every effect once, and what does not run at all. A claim is judged
 on all its planned seeds, so next its further seeds are completed, claim by claim, whichever costs least to complete.

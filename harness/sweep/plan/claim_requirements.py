@@ -1,4 +1,4 @@
-"""What each claim needs: its cells, their runs, how many replicates are complete; hence what can be said of it."""
+"""List what each claim needs: cells, runs and complete replicates; and whether it can be decided."""
 
 from __future__ import annotations
 

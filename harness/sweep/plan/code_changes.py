@@ -1,4 +1,4 @@
-"""Digests of code: written down once by the sweep that trains with it, and compared by a plan.
+"""Record digests of the code that trains, and compare them with those of today's code.
 
     results/digests/<code>-<place>.json    committed with the results that they explain
     ~/.cache/harness/digests/              today's, computed for a plan that had others to compare with

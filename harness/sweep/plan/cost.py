@@ -1,4 +1,4 @@
-"""What a run will cost: from measured times of similar runs in the results folder, else from a guess."""
+"""Estimate the cost of a run from measured times of similar runs, or else from a table."""
 
 from __future__ import annotations
 

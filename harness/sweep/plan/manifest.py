@@ -1,4 +1,4 @@
-"""Writing down what a sweep is about: ``results/experiments/<name>@<scale>.json`` and a ``run.json`` for each run.
+"""Write ``results/experiments/<name>@<scale>.json`` and a ``run.json`` for each run.
 
 The report needs nothing else: neither the YAML nor the code that expanded it.
 """

@@ -1,4 +1,4 @@
-"""INERT settings, before any compute is spent: arms that differ in name and in nothing that trains.
+"""Find settings without effect (INERT) before training: arms that differ in name only.
 
 A run is two machines in a row, and each is tried out alone, on a handful of made-up images:
 

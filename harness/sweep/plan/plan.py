@@ -1,4 +1,4 @@
-"""Experiment -> plan: which runs it means, which of them are done, stale, shared or to do, and what is wrong with it.
+"""Plan an experiment: its runs, which of them are done, stale, shared or to do, and what is wrong with it.
 
 Everything that can be known before a run starts is said here, all at once: a specification that plans is one that
 builds.

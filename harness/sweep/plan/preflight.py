@@ -1,4 +1,4 @@
-"""Checks of runs against the place where they are to run, said before the first one starts, not by all of them."""
+"""Check runs against the machine that is to run them, before the first one starts."""
 
 from __future__ import annotations
 

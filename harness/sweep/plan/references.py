@@ -1,4 +1,4 @@
-"""What the report and the claims of an experiment point at: dotted paths, metrics, published tables. Checked early.
+"""Check what reports and claims refer to: dotted paths, metrics, published tables.
 
 A claim about a cell that the grid never makes, or a column of a metric that no evaluation yields, would only show
 as a gap after all the compute is spent.

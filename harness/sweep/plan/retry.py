@@ -1,4 +1,4 @@
-"""``--retry``: failed runs are to do again, and so are evaluations that could not be had.
+"""``--retry``: plan failed runs and unavailable evaluations again.
 
 At first in the plan alone, so that they are counted, priced, chosen and checked like all others; what stands in their
 way under results/ is laid aside once everything is checked and agreed to.

@@ -1,4 +1,4 @@
-"""One planned run after the other, and what the results folder says of it: done, stale, broken, to do."""
+"""Read the state of each planned run from the results folder: done, stale, broken or to do."""
 
 from __future__ import annotations
 

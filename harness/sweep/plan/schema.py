@@ -1,4 +1,4 @@
-"""The JSON schema of experiment files, with the names and fields of every registered component, for editors."""
+"""Write the JSON schema of experiment files, with all registered components, for editors."""
 
 from __future__ import annotations
 

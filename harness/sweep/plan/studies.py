@@ -1,4 +1,4 @@
-"""Which experiment file a manifest is of: two files of one name are two studies. No torch: ``--status`` asks too."""
+"""Tell which experiment file a manifest belongs to: files of one name are different studies. No torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings that cannot take effect in the run they are set for: nothing fails, and something else is measured."""
+"""Find settings that cannot take effect in the run they are set for."""
 
 from __future__ import annotations
 

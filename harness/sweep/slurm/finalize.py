@@ -1,4 +1,4 @@
-"""What is written down of the runs of a SLURM job that is over, where their own processes did not do it.
+"""Record the end of runs of a SLURM job that ended before their own processes could.
 
 SLURM's last word of the job is the evidence. A run that is done, or that a live process has, is left alone.
 """

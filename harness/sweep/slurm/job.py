@@ -1,4 +1,4 @@
-"""What runs inside a SLURM job: the local pool, told by a work order, and submitit's hook for being taken away."""
+"""Run inside a SLURM job: the local pool, told by a work order, and submitit's hook for preemption."""
 
 from __future__ import annotations
 
@@ -126,8 +126,8 @@ def _waits_for_retry(run: RunFolder, job: str, at_once: int) -> bool:
     with suppress(StoreError):
         cause = (read_json(run.failure) or {"cause": Cause.LAUNCH}).get("cause", Cause.CODE)
         if cause == Cause.OOM and at_once > 1:
-            ledger = [read_json(path) or {} for path in run.attempts.glob("[0-9]*.json")]
-            return sum((one.get("cause"), one.get("job")) == (Cause.OOM, job) for one in ledger) > 1
+            attempts = [read_json(path) or {} for path in run.attempts.glob("[0-9]*.json")]
+            return sum((one.get("cause"), one.get("job")) == (Cause.OOM, job) for one in attempts) > 1
         return bool(cause != Cause.LAUNCH)
     return False
 

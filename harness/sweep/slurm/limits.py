@@ -1,4 +1,4 @@
-"""What a site's SLURM lets jobs do, from ``scontrol show``; with an answer for where it does not say."""
+"""Ask SLURM for the limits of a site (``scontrol show``), with defaults where it does not answer."""
 
 from __future__ import annotations
 

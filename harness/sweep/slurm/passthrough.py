@@ -1,4 +1,4 @@
-"""Further options of sbatch and srun in a cluster file: what the harness writes itself cannot be said there again.
+"""Check further options of sbatch and srun: those that the sweep writes itself are refused.
 
 submitit writes the further options last, and the last word counts: an ``array`` there would leave jobs out, a
 ``signal`` would let runs be killed unwarned, an ``output`` would hide logs from whoever looks for them.

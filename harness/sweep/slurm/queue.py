@@ -1,4 +1,4 @@
-"""SLURM's queue, asked once a minute at most, and what follows from its answer for our submissions.
+"""Ask SLURM's queue, at most once a minute, and update our submissions from its answer.
 
 The queue is evidence, never truth: an empty, failing or strange answer makes nothing FAILED. Accounting (``sacct``) is
 not asked at all: sites switch it off, and it forgets array jobs that were cancelled while they waited.

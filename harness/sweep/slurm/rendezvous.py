@@ -1,4 +1,4 @@
-"""How the tasks of a SLURM job that share its runs find one another: a store at a free port, told in a file.
+"""Connect the tasks of a SLURM job that share its runs: a store at a free port, named in a file.
 
 submitit's environment names a port too, drawn from the job's number: on a node that others use as well it may be taken,
 and the job would die of it. So the first task takes one that is free, and writes down which.

@@ -1,4 +1,4 @@
-"""Giving the job that this process runs in back to SLURM, to be started anew with the same work order.
+"""Requeue the SLURM job of this process, with the same work order.
 
 submitit would ask once, when the controller may just be down, and write its pickle anew before, which a full disk
 refuses.

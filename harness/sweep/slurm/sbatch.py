@@ -1,4 +1,4 @@
-"""What a job asks SLURM for, and what its script says around Python: submitit's parameters, from a cluster file."""
+"""Translate a cluster file to submitit's parameters: resources, and the lines of the job's script around Python."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _flags(cluster: Cluster) -> Flags:
 
 
 def _end_time(chunk: Chunk) -> str:
-    """SLURM says when a job's time is up from 23.02 on; it tells a time-out from a preemption in the ledger."""
+    """SLURM says when a job's time is up from 23.02 on; it tells a time-out from a preemption in the attempt log."""
     return f'export SLURM_JOB_END_TIME="${{SLURM_JOB_END_TIME:-$(($(date +%s) + {60 * chunk.minutes}))}}"'
 
 

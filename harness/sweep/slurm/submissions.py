@@ -1,4 +1,4 @@
-"""Records of what was submitted, under ``results/jobs``: written before sbatch is called, so that no job is unknown."""
+"""Records of submissions under ``results/jobs``, written before sbatch is called so that every job is known."""
 
 from __future__ import annotations
 

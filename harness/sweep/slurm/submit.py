@@ -1,4 +1,4 @@
-"""SLURM arrays through submitit, which is transport only: state, resume and results are read from our own files.
+"""Submit SLURM arrays through submitit, which is transport only: results are read from our own files.
 
 What travels is the path of a work order under ``results/jobs``; the job (``job.py``) runs the same pool as a sweep on a
 laptop. No other module imports submitit.
@@ -47,7 +47,7 @@ UNSURE = re.compile(r"timed? ?out|unable to contact|zero bytes|communicat|connec
 UNKNOWN_S = 4 * 3600 / 3
 """Of a run that nobody can price: four hours, after which it goes on in another job."""
 MANY_TIMEOUTS = 1000
-"""Requeues after time-outs are not counted here: the ledger of attempts shows them."""
+"""Requeues after time-outs are not counted here: the attempt log shows them."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A run does not outlive its sweep: its GPU's lease ends with the sweep, and the next one would train beside it.
+"""Stop a run when its sweep has exited: its GPU lock is gone, and the next sweep would use the same GPU.
 
 A sweep that is told to stop tells its runs. One that is killed, or whose machine runs out of memory, tells nobody.
 """

@@ -1,7 +1,7 @@
-"""One process of a run: claim it, keep its log, call the loop, leave a ledger entry and, at worst, ``failed.json``.
+"""Execute one process of a run: take the lock, write the log, train, and record the attempt.
 
-The same function runs under the local pool and inside a SLURM job. Where several processes share a run, claim and
-ledger are the first one's; the others do as it says.
+The local pool and SLURM jobs run the same function. Where several processes share a run, the first one holds the lock
+and writes the attempt log; the others follow it.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Assignment:
 
 
 def work(assignment: Assignment) -> NoReturn:
-    """The body of a run's process. Always ends in ``SystemExit``: 0, or one of the ``EXIT_`` codes."""
+    """Run as the main function of a run's process. Always ends in ``SystemExit``: 0, or one of the ``EXIT_`` codes."""
     with contextlib.suppress(OSError):
         os.setsid()  # its own group: Ctrl-C reaches the sweep alone, and a kill reaches loader workers too
     for number in STOP_SIGNALS:  # ignored so far, as by the fork server; once the loop runs, it listens itself
@@ -84,7 +84,7 @@ def work(assignment: Assignment) -> NoReturn:
     except OSError as error:
         if cause_of(error) is not Cause.DISK:
             raise
-        sys.exit(EXIT_DISK)  # not even the claim or the ledger could be written
+        sys.exit(EXIT_DISK)  # neither the lock nor the attempt log could be written
 
 
 def take_part(assignment: Assignment) -> int:
@@ -107,7 +107,7 @@ def take_part(assignment: Assignment) -> int:
 
 
 def _say(assignment: Assignment, go: bool) -> bool:
-    """The first process tells the others whether there is something to do; what it said."""
+    """Let the first process tell the others whether there is something to do; return what it said."""
     if assignment.rank.world == 1:
         return go
     from harness import distributed
@@ -116,7 +116,7 @@ def _say(assignment: Assignment, go: bool) -> bool:
 
 
 def _followed(assignment: Assignment) -> int:
-    """The part of every process but the first: no claim, no ledger, only the work; a fault of its own is the run's."""
+    """Work as any process but the first: without lock and attempt log. Its failure is a failure of the run."""
     if not _say(assignment, False):
         return 0
     try:
@@ -135,7 +135,7 @@ def _followed(assignment: Assignment) -> int:
 
 
 def _leave(*_: object) -> NoReturn:
-    """Told to stop while nothing is lost by it: unwind, so that the claim is given back."""
+    """Exit on a stop signal before training starts: unwind, so that the lock is released."""
     sys.exit(EXIT_INTERRUPTED)
 
 
@@ -161,16 +161,16 @@ def _claimed(assignment: Assignment) -> int:
         _say(assignment, True)
         return _attempted(assignment, attempt)
     finally:
-        heartbeat.stop()  # first: it would claim the run anew
+        heartbeat.stop()  # first: it would take the lock again
         with contextlib.suppress(OSError):
             folder.lock.release()
 
 
 def _take_lock(folder: RunFolder, job: str | None) -> bool:
-    """A claim in this job's own name is of its life on a node that was lost: wait until that is silent, or is done.
+    """Take the lock. If an earlier life of this job on a lost node holds it, wait until that is silent or done.
 
     To leave instead would end the job as if it had succeeded, and nobody would train the run. The node may be cut off
-    rather than dead; then its process goes on, keeps its claim, and is not disturbed.
+    rather than dead; then its process continues, keeps the lock, and is not disturbed.
     """
     while not folder.lock.take(job):
         if job is None or not folder.lock.held_by(job):
@@ -180,9 +180,9 @@ def _take_lock(folder: RunFolder, job: str | None) -> bool:
 
 
 class Heartbeat:
-    """Heartbeat of the claim, whatever the run is busy with.
+    """Touch the lock from a thread, whatever the run is doing.
 
-    It ends the process if the claim is another's by now, and lets it save and stop if the run is cancelled.
+    End the process if another holds the lock now. Let it save and stop if the run is cancelled.
     """
 
     def __init__(self, folder: RunFolder, job: str | None) -> None:
