@@ -49,7 +49,7 @@ $(BIN)/installed-docs: pyproject.toml constraints.txt $(BIN)/installed
 	touch $@
 
 docs: $(BIN)/installed-docs  ## the documentation as a site in build/site; every warning is an error
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet  # its advertisement is no warning
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet  # the variable hides an advertisement
 	@echo "The documentation is at $(abspath build/site/index.html)"
 
 readme: install  ## the result table of README.md, from the committed results

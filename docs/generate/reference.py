@@ -33,18 +33,21 @@ ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = ROOT / "experiments"
 
 COMMANDS: dict[str, tuple[str, ...]] = {
-    "harness": ("--help",),
-    **{f"harness {name}": (name, "--help") for name in ("run", "plan", "status", "logs", "cancel", "retry", "report")},
-    "harness.sweep": ("--help",),
-    "harness.sweep.torchrun": ("--help",),
-    "harness.report": ("--help",),
-    "harness.data": ("cifar10", "--help"),
-    "harness.data check": ("check", "--help"),
-    "harness.doctor": ("--help",),
-    "harness.weights": ("--help",),
-    "harness.digests": ("--help",),
+    "harness": ("harness.cli", "--help"),
+    **{
+        f"harness {name}": ("harness.cli", name, "--help")
+        for name in ("run", "plan", "status", "logs", "cancel", "retry", "report", "data", "doctor")
+    },
+    "python -m harness.sweep": ("harness.sweep", "--help"),
+    "torchrun -m harness.sweep.torchrun": ("harness.sweep.torchrun", "--help"),
+    "python -m harness.report": ("harness.report", "--help"),
+    "python -m harness.data": ("harness.data", "cifar10", "--help"),
+    "python -m harness.data check": ("harness.data", "check", "--help"),
+    "python -m harness.doctor": ("harness.doctor", "--help"),
+    "python -m harness.weights": ("harness.weights", "--help"),
+    "python -m harness.digests": ("harness.digests", "--help"),
 }
-"""Command -> what makes its ``main`` print the help. A new command is one line here."""
+"""Command as it is typed -> its module, and the arguments with which that prints its help. A new one is a line here."""
 
 COPIED = {
     "results/report.html": "reports/index.html",
@@ -91,20 +94,17 @@ def pages() -> dict[str, Callable[[], str]]:
 
 def command_line() -> str:
     """Return the help of every command, as the command prints it."""
-    parts = ["# Command line\n\nEvery command with every option, as `--help` prints it.\n"]
-    for command, arguments in COMMANDS.items():
-        module = command.partition(" ")[0]
-        typed = command if module == "harness" else f"python -m {command}"
-        parts.append(f"## {typed}\n\n```text\n{help_of(module, arguments)}\n```\n")
+    parts = [
+        "# Command line\n\nEvery command with every option, as `--help` prints it. `harness` does what the modules "
+        "below it do: `harness run FILE` is `python -m harness.sweep FILE`, and `harness plan FILE` adds `--plan`.\n"
+    ]
+    for command, (module, *arguments) in COMMANDS.items():
+        parts.append(f"## {command}\n\n```text\n{help_of(module, arguments)}\n```\n")
     return "\n".join(parts)
 
 
 def help_of(module: str, arguments: Iterable[str]) -> str:
-    """Return what a command prints for ``--help``, 96 columns wide. ``module`` is run as ``python -m`` runs it.
-
-    ``harness`` is the command of that name.
-    """
-    module = "harness.cli" if module == "harness" else module
+    """Return what a command prints for ``--help``, 96 columns wide. ``module`` is run as ``python -m`` runs it."""
     package = importlib.import_module(module)
     entry = importlib.import_module(f"{module}.__main__") if hasattr(package, "__path__") else package
     printed, width = io.StringIO(), os.environ.get("COLUMNS")
