@@ -67,8 +67,10 @@ def test_embeddings_are_remembered_when_seen_and_clustered_when_an_epoch_begins(
         assert torch.equal(model.labels, labels) and torch.equal(model.centroids, centroids), "constants of an epoch"
         begin(model, made, images, Progress(4 * epoch + 4, 16, 4))
         assert not torch.equal(model.centroids, centroids)
-    nearest = (model.memory[0] @ model.centroids[0].T).argmax(1)
-    assert torch.equal(model.labels[0], nearest), "head j clusters what is remembered of view j"
+    for view in range(2):
+        nearest = (model.memory[view] @ model.centroids[view].T).argmax(1)
+        assert torch.equal(model.labels[view], nearest), "head j clusters what is remembered of view j"
+    assert not torch.equal(*model.memory)
 
 
 def test_heads_start_from_other_images() -> None:

@@ -48,6 +48,20 @@ def test_the_loss_is_the_mean_of_the_classifiers_cross_entropies() -> None:
     torch.testing.assert_close(next(model.training_step(batch, Progress(0, 8, 4))).loss, sum(by_hand) / 2)
 
 
+def test_every_classifier_has_the_assignment_of_its_own_probabilities() -> None:
+    model = example("sela", images=32)
+    assert isinstance(model, SeLaMethod)
+    images = random_batch(32, views=1).views[0]
+    for one in model.classifiers:
+        torch.nn.init.normal_(one.weight, generator=torch.Generator().manual_seed(0))
+    begin(model, {}, images, Progress(0, 8, 4))
+    with torch.no_grad():
+        h = model.eval().represent(images)
+        for labels, classifier in zip(model.labels, model.classifiers, strict=True):
+            assert torch.equal(labels, balanced(classifier(h), 500.0, 0.1))
+            assert not torch.equal(labels, balanced(classifier(h), 500.0, 1e6))
+
+
 def test_moments_are_dense_early_and_every_epoch_has_one_if_there_are_enough() -> None:
     epochs = range(100)
     some = [one for one in epochs if due(20, Progress(one * 10, 1000, 10))]
