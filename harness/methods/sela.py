@@ -22,6 +22,8 @@ from harness.optim.schedules import Progress
 
 CHECKED_EVERY, AT_MOST = 10, 5000
 """Iterations between two looks at how far the masses are from equal, and until the assignment is taken as it is."""
+SMALLEST = -600.0
+"""The logarithm of the smallest power of a probability, compared with the largest of its image."""
 
 
 @method("sela")
@@ -136,16 +138,18 @@ def due(relabelings: int, progress: Progress) -> bool:
 def balanced(logits: Tensor, sharpness: float, tolerance: float) -> Tensor:
     """Labels int64 [N] of logits [N, K]: the most likely ones under which classes are of (nearly) equal size.
 
-    Sinkhorn-Knopp's iteration on the probabilities to the power of ``sharpness``, in float64 and in logarithms; its
-    result is not quite converged and is rounded to one class for each image, so that sizes differ a little.
+    Sinkhorn-Knopp's iteration on the probabilities to the power of ``sharpness``, in float64; its result is not quite
+    converged and is rounded to one class for each image, so that sizes differ a little. A class that a power takes
+    below the smallest number stays possible, where the official code divides by 0.
     """
     logs = sharpness * logits.double().log_softmax(1)
-    count, classes = logs.shape
-    of_row = logs.new_full((count, 1), -math.log(count))
-    of_class = logs.new_zeros(1, classes)
+    powers = (logs - logs.amax(1, keepdim=True)).clamp(min=SMALLEST).exp()
+    count, classes = powers.shape
+    of_row = powers.new_full((count,), 1 / count)
+    of_class = powers.new_ones(classes)
     for iteration in range(AT_MOST):
-        of_class = -math.log(classes) - (logs + of_row).logsumexp(0, keepdim=True)
-        before, of_row = of_row, -math.log(count) - (logs + of_class).logsumexp(1, keepdim=True)
-        if iteration % CHECKED_EVERY == 0 and float(torch.expm1(before - of_row).abs().sum()) <= tolerance:
+        of_class = 1 / classes / (of_row @ powers)
+        before, of_row = of_row, 1 / count / (powers @ of_class)
+        if iteration % CHECKED_EVERY == 0 and float((before / of_row - 1).abs().sum()) <= tolerance:
             break
-    return (logs + of_class).argmax(1)
+    return (powers * of_class).argmax(1)

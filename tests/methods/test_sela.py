@@ -37,6 +37,9 @@ def test_the_scaling_is_that_of_the_published_iteration() -> None:
     transported = (c[:, None] * p * r) * 60
     torch.testing.assert_close(transported.sum(0), torch.full((5,), 12.0).double())
     assert torch.equal(balanced(logits, 10.0, 1e-9), transported.argmax(1))
+    hopeless = torch.cat([logits, logits.new_full((60, 1), -100.0)], 1)
+    counts = balanced(hopeless, 25.0, 0.1).bincount(minlength=6)
+    assert int(counts[:5].min()) > 7, "to the power of 25 the last class is 0, and the others are labels all the same"
 
 
 def test_the_loss_is_the_mean_of_the_classifiers_cross_entropies() -> None:
