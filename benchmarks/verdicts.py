@@ -5,19 +5,21 @@ with claims of every kind. The truth lies where each is hardest: on the margin, 
 best. There every decision is false, so their share is the error rate; 5 % are allowed, for each claim and for all
 claims of a table together. Then power and seeds spent, beside fixed numbers of paired seeds.
 
-Forty minutes at full size on one idle core; writes ``verdicts.json`` and ``verdicts.md`` into ``benchmarks/results``.
+An hour at full size on one idle core; writes ``verdicts.json`` and ``verdicts.md`` into ``benchmarks/results``.
+Interrupted, it goes on; asked for more tables, it adds them.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +27,14 @@ import numpy as np
 from scipy import stats
 
 from harness.config.looks import LOOKS
+from harness.report.judge.comparison import POWER
 from harness.report.judge.judging import Judged, judge_all
 from harness.report.judge.looks import ALPHA, level
 from harness.report.judge.spread import Spread
 from harness.report.judge.verdicts import DECIDED, Verdict
 from harness.report.read.collect import collect
 from harness.report.read.records import Cell, Experiment, Results, State
+from harness.store.results import write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 SEEDS = 12
@@ -39,8 +43,8 @@ METRIC, OTHER, CHOICE = "linear/top1", "linear@z/top1", "linear@validation/top1"
 EARLIER = (2, 3, 5, 8, 12)
 """Looks that begin at two seeds, for the comparison with fixed designs."""
 
-REACH = float(stats.norm.isf(level(LOOKS, LOOKS[-1]) / 2) + stats.norm.isf(0.1)) * math.sqrt(2 / LOOKS[-1])
-"""In deviations of a run: what the last look finds with power 0.9, of a difference of two settings."""
+REACH = float(stats.norm.isf(level(LOOKS, LOOKS[-1]) / 2) + stats.norm.isf(1 - POWER)) * math.sqrt(2 / LOOKS[-1])
+"""In deviations of a run: what the last look finds with power 0.8, of a difference of two settings."""
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -227,6 +231,7 @@ OurTables = Sequence[tuple[Array, Array]]
 """Variance of each setting and its degrees of freedom, for each of our tables."""
 
 
+@lru_cache(maxsize=1)
 def our_residuals() -> tuple[Array, OurTables]:
     """Of the committed tables of eight settings or more: residuals over moderated deviations; moderated variances."""
     results = collect(ROOT / "results")
@@ -295,9 +300,16 @@ def rates(noise: Noise, tables: int, seed: int, nulls: Sequence[Null] = NULLS) -
     return dict(wrong)
 
 
-def upper(wrong: int, tables: int) -> float:
-    """Upper end of the 95 % interval of a share (Clopper and Pearson 1934)."""
-    return float(stats.beta.ppf(0.975, wrong + 1, tables - wrong)) if wrong < tables else 1.0
+def share(wrong: int, tables: int) -> tuple[float, float]:
+    """The 95 % interval of a share (Clopper and Pearson 1934)."""
+    bounds = stats.binomtest(wrong, tables).proportion_ci(0.95, "exact")
+    return float(bounds.low), float(bounds.high)
+
+
+def shown(wrong: int, tables: int) -> str:
+    """``4.9``, in percent, and a mark where that is or may be too many."""
+    low, high = share(wrong, tables)
+    return f"{100 * wrong / tables:.1f}{' !' if low > ALPHA else ' ?' if high > 0.056 else ''}"
 
 
 def paired(deviations: float, seeds: int) -> float:
@@ -328,56 +340,95 @@ def spent_seeds(
     return power, sum(one.n if one.verdict in DECIDED else looks[-1] for one in found) / len(found)
 
 
-def measure(tables: int, jobs: int) -> dict[str, Any]:
-    """All rates, in chunks over ``jobs`` processes; the same numbers for any of them."""
-    held = noises()
-    chunk = max(1, min(500, tables))
-    plan = [(name, seed) for name in held for seed in range(math.ceil(tables / chunk))]
-    counts: dict[str, Counter[str]] = {name: Counter() for name in held}
+CHUNK = 100
+"""Tables of one task; whole tasks are kept, so that an interrupted run goes on."""
+DESIGNS = {
+    "looks at 2, 3, 5, 8, 12": (EARLIER, normal),
+    "looks at 3, 5, 8, 12": (LOOKS, normal),
+    "looks at 2, 3, 5, 8, 12, unequal variances": (EARLIER, unequal),
+}
+DEVIATIONS = (1.0, 2.0, 3.0)
+
+
+def code() -> str:
+    """A digest of the judge and of this simulation: what another code counted is not added to."""
+    files = [
+        Path(__file__),
+        *sorted((ROOT / "harness" / "report").glob("judge/*.py")),
+        *sorted(ROOT.glob("harness/report/*.py")),
+    ]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+
+
+def task(name: str, deviations: float, seed: int, tables: int) -> dict[str, float]:
+    """One chunk: false decisions under a noise, or decisions and seeds of a design (``deviations`` above 0)."""
+    if not deviations:
+        return dict(rates(noises()[name][0], tables, seed))
+    looks, noise = DESIGNS[name]
+    power, seeds = spent_seeds(deviations, looks, max(1, tables // 5), seed, noise)
+    return {"power": power, "seeds": seeds}
+
+
+def measure(tables: int, jobs: int, file: Path) -> dict[str, Any]:
+    """All rates, over ``jobs`` processes (the numbers are the same for any); what ``file`` holds already is kept.
+
+    Written after every chunk. Every kind of noise gets its first chunk before any gets its second.
+    """
+    chunk = min(CHUNK, tables)
+    held = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    found: dict[str, Any] = {"code": code(), "chunk": chunk, "chunks": {}}
+    if all(held.get(key) == found[key] for key in ("code", "chunk")):
+        found = held
+    kinds = [(name, 0.0) for name in noises()] + [(name, one) for name in DESIGNS for one in DEVIATIONS]
+    plan = [(name, one, seed) for seed in range(math.ceil(tables / chunk)) for name, one in kinds]
+    todo = [one for one in plan if json.dumps(one) not in found["chunks"]]
     with ProcessPoolExecutor(jobs) as pool:
-        asked = [(name, pool.submit(rates, held[name][0], chunk, seed)) for name, seed in plan]
-        designs = {
-            (which, deviations): pool.submit(spent_seeds, deviations, looks, max(1, tables // 10), 7, noise)
-            for which, looks, noise in (
-                ("looks at 2, 3, 5, 8, 12", EARLIER, normal), ("looks at 3, 5, 8, 12", LOOKS, normal),
-                ("looks at 2, 3, 5, 8, 12, unequal variances", EARLIER, unequal),
-            )
-            for deviations in (1.0, 2.0, 3.0)
-        }  # fmt: skip
-        for name, one in asked:
-            counts[name].update(one.result())
-        design = {key: one.result() for key, one in designs.items()}
-    total = chunk * math.ceil(tables / chunk)
+        asked = {pool.submit(task, *one, chunk): json.dumps(one) for one in todo}
+        for done in as_completed(asked):
+            found["chunks"][asked[done]] = done.result()
+            write_json(file, found | {"chunks": dict(sorted(found["chunks"].items()))})
+    return found
+
+
+def summary(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The chunks added up: rates with their numbers of tables, power and seeds of each design."""
+    wrong: dict[str, Counter[str]] = {name: Counter() for name in noises()}
+    tables: Counter[str] = Counter()
+    designs: dict[tuple[str, float], list[Mapping[str, float]]] = {}
+    for key, told in found["chunks"].items():
+        name, deviations, _ = json.loads(key)
+        if deviations:
+            designs.setdefault((name, deviations), []).append(told)
+        else:
+            wrong[name].update(told)
+            tables[name] += found["chunk"]
     return {
-        "tables": total,
-        "rates": {name: dict(one) for name, one in counts.items()},
-        "must_hold": [name for name, (_, must) in held.items() if must],
+        "tables": dict(tables),
+        "rates": {name: dict(wrong[name]) for name in wrong if tables[name]},
         "designs": [
-            {"design": which, "deviations": deviations, "power": power, "seeds": seeds,
-             "fixed": best_fixed(deviations), "fixed_power": paired(deviations, best_fixed(deviations))}
-            for (which, deviations), (power, seeds) in design.items()
+            {"design": name, "deviations": one,
+             "power": float(np.mean([each["power"] for each in designs[name, one]])),
+             "seeds": float(np.mean([each["seeds"] for each in designs[name, one]])),
+             "fixed": best_fixed(one), "fixed_power": paired(one, best_fixed(one))}
+            for name in DESIGNS for one in DEVIATIONS if (name, one) in designs
         ],
     }  # fmt: skip
 
 
 def lines(found: Mapping[str, Any]) -> Iterator[str]:
     """The results in Markdown."""
-    tables = found["tables"]
+    counts = found["tables"]
     yield "# How often verdicts are wrong, and how many seeds they take\n"
-    yield f"`python -m benchmarks.verdicts`: {tables} tables of {ARMS} settings for each kind of noise, looks at 3,"
-    yield "5, 8 and 12 seeds. False decisions in percent, with the truth where the claim is hardest. 5 % are allowed"
-    yield "(upper end of the 95 % interval: 5.6 %); ! marks what is above.\n"
-    names = [null.name for null in NULLS]
+    yield f"`python -m benchmarks.verdicts`: {min(counts.values())} tables or more of {ARMS} settings for each kind of"
+    yield "noise, looks at 3, 5, 8 and 12 seeds. False decisions in percent, with the truth where the claim is hardest."
+    yield "5 % are allowed; ! marks what is surely above, ? where the upper end of the 95 % interval is above 5.6 %.\n"
     kinds = list(found["rates"])
     yield "| claim | " + " | ".join(kinds) + " |"
     yield "|---|" + "--:|" * len(kinds)
-    for name in [*names, ""]:
-        row = [found["rates"][kind].get(name, 0) for kind in kinds]
-        marks = [" !" if upper(one, tables) > 0.056 else "" for one in row]
-        title = name or "**all of a table together (Holm)**"
-        cells = (f"{100 * one / tables:.1f}{mark}" for one, mark in zip(row, marks, strict=True))
-        yield f"| {title} | " + " | ".join(cells) + " |"
-    only = [kind for kind in kinds if kind not in found["must_hold"]]
+    for name in [*(null.name for null in NULLS), ""]:
+        cells = [shown(found["rates"][kind].get(name, 0), counts[kind]) for kind in kinds]
+        yield f"| {name or '**all of a table together (Holm)**'} | " + " | ".join(cells) + " |"
+    only = [kind for kind, (_, must) in noises().items() if not must]
     yield f"\nReported, not promised: {', '.join(only)}.\n"
     yield "## Seeds\n"
     yield "Power and mean number of seeds, where the true difference is so many deviations of a paired difference;"
@@ -405,10 +456,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(argv)
     if min(asked.tables, asked.jobs) < 1:
         parser.error("--tables and --jobs are numbers from 1")
-    found = measure(asked.tables, asked.jobs)
-    text = "\n".join(lines(found)) + "\n"
     asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "verdicts.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    found = measure(asked.tables, asked.jobs, asked.out / "verdicts.json")
+    text = "\n".join(lines(summary(found))) + "\n"
     (asked.out / "verdicts.md").write_text(text, encoding="utf-8")
     print(text)
     return 0

@@ -68,13 +68,25 @@ def test_rates_are_of_the_verdicts_that_are_false() -> None:
     assert rates(normal, 3, 0, [sure]) == {"": 3, "far": 3}
 
 
-def test_results_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_are_written_and_added_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = {name: one for name, one in verdicts.noises().items() if name in ("normal", "exponential")}
     monkeypatch.setattr(verdicts, "noises", lambda: kept)
+    monkeypatch.setattr(verdicts, "CHUNK", 1)
+    monkeypatch.setattr(verdicts, "DEVIATIONS", (2.0,))
+    first = verdicts.measure(1, 1, tmp_path / "verdicts.json")
     assert main(["--tables", "2", "--out", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "verdicts.json").read_text(encoding="utf-8"))
-    assert found["tables"] == 2 and set(found["rates"]) == set(kept) and len(found["designs"]) == 9
+    assert len(found["chunks"]) == 2 * len(first["chunks"]) == 10 and first["chunks"].items() <= found["chunks"].items()
+    told = verdicts.summary(found)
+    assert told["tables"] == {"normal": 2, "exponential": 2} and len(told["designs"]) == 3
     text = (tmp_path / "verdicts.md").read_text(encoding="utf-8")
     assert all(f"| {null.name} |" in text for null in NULLS)
+    monkeypatch.setattr(verdicts, "code", lambda: "another")
+    assert len(verdicts.measure(1, 1, tmp_path / "verdicts.json")["chunks"]) == 5, "another code starts anew"
     with pytest.raises(SystemExit, match="2"):
         main(["--tables", "0"])
+
+
+def test_marks_follow_exact_intervals() -> None:
+    assert verdicts.shown(490, 10_000) == "4.9" and verdicts.shown(4, 100) == "4.0 ?"
+    assert verdicts.shown(600, 10_000) == "6.0 !"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
@@ -14,7 +16,7 @@ from harness.config.claim import BestOf
 from harness.config.errors import SpecError
 from harness.report.judge.claim_data import Evidence
 from harness.report.judge.claims import kind_of
-from harness.report.judge.comparison import Comparison
+from harness.report.judge.comparison import Comparison, difference, shared
 from harness.report.judge.judging import judge_all
 from harness.report.judge.looks import spent
 from harness.report.judge.selection import choose, cross_chosen
@@ -168,6 +170,24 @@ def test_the_luckiest_of_many_equal_settings_is_not_better() -> None:
         gains["others"].append(sum(cross_chosen(test, validation, RULE).values.values()) / 3 - 50)
     means = {name: sum(values) / len(values) for name, values in gains.items()}
     assert means["mean"] > 0.7 and abs(means["others"]) < 0.1
+
+
+@pytest.mark.parametrize("candidates", [2, 6])
+@pytest.mark.parametrize("seeds", [3, 12])
+def test_seeds_that_choose_for_each_other_know_less_than_they_say(candidates: int, seeds: int) -> None:
+    """Equal settings, validation images that see what test images see: the worst case of the bound."""
+    rng = np.random.default_rng(candidates)
+    means, spreads = [], []
+    for _ in range(500):
+        test, validation = grid(*[rng.standard_normal((candidates, seeds)).tolist()] * 2)
+        chosen = cross_chosen(test, validation, RULE)
+        means.append(np.mean([*chosen.values.values()]))
+        spreads.append(np.var([*chosen.values.values()], ddof=1))
+    ratio = float(np.var(means) * seeds / np.mean(spreads))
+    assert 1.4 < ratio < 1.15 * shared(candidates)
+    look = difference("d", chosen, dataclasses.replace(chosen, values=dict.fromkeys(chosen.values, 0.0)))
+    seen = look.at(seeds, (seeds,))
+    assert seen is not None and seen.deviation == pytest.approx(math.sqrt(spreads[-1] * shared(candidates)))
 
 
 def test_an_incomplete_selection_decides_nothing() -> None:

@@ -59,7 +59,8 @@ class Evidence:
         states = {**rest.states, **whole.states, **diverged(rest)}
         selecting, lost = whole.selecting or rest.selecting, whole.unconverged | rest.unconverged
         terms = combined([(whole.terms, 1.0), (rest.terms, -1.0)])
-        return Cell(whole.settings, values, states, whole.arms + rest.arms, selecting, lost, terms)
+        candidates = max(whole.candidates, rest.candidates)
+        return Cell(whole.settings, values, states, whole.arms + rest.arms, selecting, lost, terms, candidates)
 
     def _by(self, metric: str | None) -> Evidence:
         return self if metric is None else replace(self, cells=self.measured(metric))

@@ -91,7 +91,8 @@ def cross_chosen(cells: Sequence[Cell], validation: Sequence[Cell], rule: BestOf
 
     Test and validation numbers of one run rise and fall together, so the mean of the chosen setting's test numbers
     is a little too high even where selection never saw a test image, and the more so the larger the grid. Claims are
-    judged on these numbers, in which no run's luck chooses itself.
+    judged on these numbers, in which no run's luck chooses itself. But seeds share in each other's choice, so these
+    numbers correlate: :class:`~harness.report.judge.comparison.Comparison` allows for that.
     """
     chosen = choose(cells, validation, rule).cell
     pairs, _ = _candidates(cells, validation, rule)
@@ -107,7 +108,8 @@ def cross_chosen(cells: Sequence[Cell], validation: Sequence[Cell], rule: BestOf
             values[seed] = test.values[seed]
         else:
             states[seed] = test.states.get(seed, State.NOT_RUN)
-    return Cell(chosen.settings, values, states, tuple(sorted(arms)), unconverged=frozenset(lost))
+    every = tuple(sorted(arms))
+    return Cell(chosen.settings, values, states, every, unconverged=frozenset(lost), candidates=len(pairs))
 
 
 def _candidates(

@@ -17,7 +17,7 @@ The first look that decides, decides. The spread is that of all arms of the tabl
   judged without its margin; here that is reproduced and the size is not. (The two cannot both be wrong: their lines
   differ.)
 * TOO SMALL TO MATTER: the claim is about a direction, and some comparison (of each alternative) surely differs from
-  zero by less than the planned looks would find (with power 0.9 at the last): two one-sided tests of 5 % in all,
+  zero by less than the planned looks would find (with power 0.8 at the last): two one-sided tests of 5 % in all,
   divided by K. More of the planned seeds would decide nothing.
 * INCONCLUSIVE: none of these; or no look is complete yet, or a comparison rests on equal numbers (no spread), on a
   selection that is not complete, on a probe that did not converge (what that costs is alike in every seed, so that no

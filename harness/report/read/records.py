@@ -227,7 +227,8 @@ class Cell:
 
     ``selecting`` marks the provisional winner of a selection that still lacks numbers; ``unconverged`` are the seeds
     whose number is that of a probe that did not converge. ``terms`` are the (metric, arm) that its numbers are sums of,
-    with their weights: none for a constant, None where they change from seed to seed.
+    with their weights: none for a constant, None where they change from seed to seed; from so many ``candidates`` each
+    seed's setting was chosen by the other seeds.
     """
 
     settings: Mapping[str, Any]
@@ -237,6 +238,7 @@ class Cell:
     selecting: bool = False
     unconverged: frozenset[int] = frozenset()
     terms: Terms | None = None
+    candidates: int = 1
 
     @property
     def planned(self) -> int:
