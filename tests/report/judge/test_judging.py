@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import statistics
 from collections.abc import Mapping
 from typing import Any
 
@@ -96,3 +98,19 @@ def test_how_many_arms_a_side_averages_is_said(fake: FakeResults) -> None:
     (one,) = judge_all(collect(fake.root))
     assert one.ours.deciding is not None and one.ours.deciding.name == "batch size 2 (mean of 3) over batch size 1"
     assert one.paper is not None and one.paper[1].name == "batch size 2 (mean of 2) over batch size 1"
+
+
+def test_a_difference_that_the_planned_looks_would_find_is_ruled_out(fake: FakeResults) -> None:
+    gaps = (0.3, -0.2, 0.1, -0.3, 0.2, -0.1, 0.15, -0.15)
+    score = judged(fake, gaps, TWO, looks=[8])
+    assert score.judged.ours.verdict is Verdict.TOO_SMALL
+    deviation = statistics.stdev(gaps)
+    reach = (1.959964 + 0.841621) * deviation / math.sqrt(8)
+    half = 1.894579 * deviation / math.sqrt(8)  # Student's t of seven degrees of freedom, 5 % on each side
+    assert score.judged.ours.bounds == pytest.approx((-half, half))
+    assert score.ruled_out.startswith(f"a difference of {reach:.2f} or more, which the look at 8 seeds would find")
+    page = render(collect(fake.root))
+    assert "too small to matter</span>" in page and score.ruled_out[2:] in page
+    assert judged(fake, gaps, TWO, looks=[7, 9]).judged.ours.n == 7, "the manifest says when"
+    sized = judged(fake, gaps, {**TWO, "margin": 0.01}, looks=[8], paper_scale=True).judged.ours
+    assert sized.verdict is Verdict.INCONCLUSIVE, "of a size nothing is too small: its line is not zero"
