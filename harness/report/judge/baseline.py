@@ -48,7 +48,9 @@ def check(root: Path, results: Results) -> int:
     try:
         accepted = read_json(root / FILE)
     except StoreError as error:
-        raise NotResults(str(error).replace("move it away to compute it again", "--accept writes it anew")) from None
+        raise NotResults(
+            str(error).replace("move it away, and the next sweep computes it again", "--accept writes it anew")
+        ) from None
     if accepted is None:  # no claim is lost, yet nothing was checked: a check in CI that cannot fail is none
         raise NotResults(f"{root / FILE} does not exist: nothing was accepted yet (--accept writes it)")
     if not isinstance(accepted, dict):
