@@ -59,18 +59,18 @@ def test_a_good_file(folder: Path) -> None:
         (("runs: 6", "runs: 0"), "exp.yaml:6: runs: "),
         (("scale: smoke", "scale: smok"), "exp.yaml:3: unknown scale 'smok': did you mean 'smoke'?"),
         (("[1, 2]", "[]"), "exp.yaml:4: vary: axis 'seed_free.thing' has no values"),
-        (("  - seed_free.thing: [1, 2]", "  []"), "vary is empty"),
+        (("  - seed_free.thing: [1, 2]", "  []"), "`vary` must not be empty"),
         (("evaluate:", "at: {smoke: {sedes: 1}}\nevaluate:"), "exp.yaml:7: unknown key 'sedes': did you mean 'seeds'?"),
-        (("evaluate:", "at: {smoke: {vary: []}}\nevaluate:"), "exp.yaml:7: at.smoke.vary: vary is empty"),
+        (("evaluate:", "at: {smoke: {vary: []}}\nevaluate:"), "exp.yaml:7: at.smoke.vary: `vary` must not be empty"),
         (("evaluate:", "at: {tiny: {seeds: 1}}\nevaluate:"), "exp.yaml:7: unknown scale 'tiny'"),
         (("evaluate:", "report: {heatmop: {}}\nevaluate:"), "unknown report block 'heatmop': did you mean 'heatmap'?"),
         (
             ("evaluate:", "claims: [{id: a, says: b, where: c, expect: {bets: {}}}]\nevaluate:"),
-            "equivalent, agrees; of 'bets' did you mean 'best'?",
+            "equivalent, agrees; instead of 'bets': did you mean 'best'?",
         ),
         (
             ("evaluate:", "claims: [{id: a, says: b, where: c, expect: {lowest: {a: 1, b: 2}}}]\nevaluate:"),
-            "lowest takes one path",
+            "lowest takes one dotted path",
         ),
         (
             ("evaluate:", "claims: [{id: a, says: b, where: c, expect: {best: {a: 1}, among: seeds}}]\nevaluate:"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.doctor.finding import Finding, Level
+from harness.doctor.finding import Finding, Severity
 from harness.doctor.slurm import check_slurm
 from tests.slurm.lab import EXPERIMENTS, Lab
 
@@ -23,7 +23,7 @@ def test_a_slurm_with_everything(lab: Lab, tmp_path: Path, monkeypatch: pytest.M
     for key, value in lab.environment.items():
         monkeypatch.setenv(key, value)
     found = look(tmp_path, "gpus: 0\ncpus: 1\nmem: 1G\n")
-    assert {one.level for name, one in found.items() if name != "shared"} == {Level.OK}, found
+    assert {one.level for name, one in found.items() if name != "shared"} == {Severity.OK}, found
     assert "cluster lab" in found["SLURM"].seen and "MaxArraySize=1001" in found["arrays"].seen
     assert "sacct answers" in found["accounting"].seen and "warned (USR2)" in found["preemption"].seen
     assert "to start at" in found["cluster"].seen
@@ -35,7 +35,7 @@ def test_a_slurm_with_everything(lab: Lab, tmp_path: Path, monkeypatch: pytest.M
         ("gpus: 0\ncpus: 1\nmem: 1G\npartition: nope\n", "partition: one of"),
     ]:
         refused = look(tmp_path, asks)["cluster"]
-        assert refused.level is Level.FAIL and hint in refused.remedy, refused
+        assert refused.level is Severity.FAIL and hint in refused.remedy, refused
     assert len(lab.queued()) <= len(before), "nothing was submitted"
 
 
@@ -43,7 +43,7 @@ def test_a_slurm_without_accounting(bare_lab: Lab, tmp_path: Path, monkeypatch: 
     for key, value in bare_lab.environment.items():
         monkeypatch.setenv(key, value)
     found = look(tmp_path, "gpus: 0\ncpus: 1\nmem: 1G\n")
-    assert found["accounting"].level is Level.NOTE and "off" in found["accounting"].seen
-    assert "MaxArraySize=2" in found["arrays"].seen and found["cluster"].level is Level.OK
-    assert found["requeue"].level is Level.OK and "JobRequeue=0" in found["requeue"].seen
-    assert found["preemption"].level is Level.WARN and "only SIGTERM" in found["preemption"].seen
+    assert found["accounting"].level is Severity.NOTE and "off" in found["accounting"].seen
+    assert "MaxArraySize=2" in found["arrays"].seen and found["cluster"].level is Severity.OK
+    assert found["requeue"].level is Severity.OK and "JobRequeue=0" in found["requeue"].seen
+    assert found["preemption"].level is Severity.WARN and "only SIGTERM" in found["preemption"].seen

@@ -147,7 +147,7 @@ def test_arguments_are_left_alone_and_need_not_be_contiguous() -> None:
 LOADED = "from harness.data.ops.numba_cache import kernels; module = kernels(); print(module.__file__)"
 
 
-def loaded_from(home: Path, code: str = LOADED, checkout: Path = numba_cache.SOURCE.parents[2]) -> str:
+def loaded_from(home: Path, code: str = LOADED, checkout: Path = numba_cache.SOURCE.parents[3]) -> str:
     environment = {**os.environ, "HOME": str(home), "PYTHONPATH": str(checkout), "PYTHONSAFEPATH": "1"}
     for name in ("XDG_CACHE_HOME", "NUMBA_CACHE_DIR"):
         environment.pop(name, None)
@@ -173,5 +173,5 @@ def test_a_home_that_cannot_be_written_is_no_obstacle(tmp_path: Path) -> None:
     home.write_text("not a folder", encoding="utf-8")  # also root cannot make a folder in it
     assert stat.S_ISREG(home.stat().st_mode)
     checkout = tmp_path / "checkout"  # numba's own cache comes to lie in it
-    shutil.copytree(numba_cache.SOURCE.parents[1], checkout / "harness", ignore=shutil.ignore_patterns("__pycache__"))
-    assert Path(loaded_from(home, checkout=checkout)) == checkout / "harness" / "data" / numba_cache.SOURCE.name
+    shutil.copytree(numba_cache.SOURCE.parents[2], checkout / "harness", ignore=shutil.ignore_patterns("__pycache__"))
+    assert Path(loaded_from(home, checkout=checkout)) == checkout / "harness/data/ops/kernels.py"

@@ -448,7 +448,7 @@ def sweep_of_two_that_wait(tmp_path: Path) -> subprocess.Popen[str]:
     """A sweep in a session of its own, as a terminal's is, both of whose first runs are under way."""
     script = tmp_path / "sweep.py"
     script.write_text(SWEEP)
-    paths = os.pathsep.join([str(ROOT), str(Path(__file__).parents[1])])
+    paths = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
     process = subprocess.Popen(
         [sys.executable, str(script), str(tmp_path)],
         env={**os.environ, "PYTHONPATH": paths},
@@ -458,6 +458,7 @@ def sweep_of_two_that_wait(tmp_path: Path) -> subprocess.Popen[str]:
     )
     deadline = time.monotonic() + 600  # the machine may be busy: it takes seconds
     while not all((tmp_path / f"run{i}" / "waiting").exists() for i in (0, 1)) and time.monotonic() < deadline:
+        assert process.poll() is None, "the sweep ended before its runs waited"
         time.sleep(0.02)
     return process
 
