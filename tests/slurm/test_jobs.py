@@ -194,7 +194,7 @@ def test_a_job_that_is_killed_whole_is_seen_and_its_run_submitted_again(here: La
     sweep.wait_for_the_queue()
     assert sweep("--status") == 0
     (entry,) = sweep.attempts(sweep.runs[0])
-    assert entry["cause"] == "interrupted" and "ended as FAILED" in entry["detail"] and sweep.states() == ["to do"]
+    assert entry["cause"] == "interrupted" and "state FAILED" in entry["detail"] and sweep.states() == ["to do"]
     assert sweep() == 0 and len(sweep.submissions) == 2
     assert sweep("--cancel", "--yes") == 0
     sweep.wait_for_the_queue()

@@ -55,7 +55,7 @@ def test_plan_counts_prices_and_writes_nothing(
         ([("runs: 4", "runs: four")], [], "small.yaml:11: runs: "),
         ([("runs: 4\n", "")], [], "small.yaml:1: 'runs' is missing: the grids make 4 different runs"),
         ([("[0.1, 0.5]", "[]")], [], "has no values"),
-        ([("vary:\n  - objective.nt_xent.temperature: [0.1, 0.5]", "vary: []")], [], "vary is empty"),
+        ([("vary:\n  - objective.nt_xent.temperature: [0.1, 0.5]", "vary: []")], [], "`vary` must not be empty"),
         ([("runs: 4", "runs: 4\nruns: 4")], [], "small.yaml:12: found duplicate key"),
         ([("seeds: 2", "seeds: [2")], [], "not valid YAML"),
         ([("  - objective.nt", "    objective.nt")], [], "vary: input should be a valid list: write '- ' before its"),
@@ -79,7 +79,7 @@ def test_plan_counts_prices_and_writes_nothing(
             [],
             "small.yaml:8: 'objective.nt_xent.temperature' is varied by every grid",
         ),
-        ([("evaluate: [linear]", "evaluate: []")], [], "small.yaml:12: evaluate: evaluate is empty"),
+        ([("evaluate: [linear]", "evaluate: []")], [], "small.yaml:12: evaluate: `evaluate` must not be empty"),
         ([("temperature: 0.5}", "temperature: 0.1}")], [], "greater compares a side with itself"),
         ([("greater:", "equivalent:")], [], "'equivalent' needs 'within' beside it: {equivalent: [{"),
         ([("id: lower-is-better", "id: Lower")], [], "invalid claim id 'Lower'"),
@@ -395,7 +395,7 @@ def test_the_plan_names_what_a_start_would_refuse(
     assert main([str(write(*NO_DATA)), *here, "--plan", "--processes-per-run", "3"]) == 0
     said = words(capsys.readouterr().out)
     assert said.count("a start would be refused") == 2
-    assert "python -m harness.data cifar10" in said and "batch of 32" in said
+    assert "python -m harness.data cifar10" in said and "batch size 32" in said
 
 
 def test_a_finished_plan_looks_for_nothing_inert(

@@ -125,7 +125,7 @@ TAKE = """
 import sys
 from pathlib import Path
 from harness.store.results import Store
-from harness.sweep import snapshot
+from harness.store import snapshot
 taken = snapshot.take(Store(Path(sys.argv[1])), Path(sys.argv[2]))
 print(taken.folder, taken.origin)
 """
@@ -242,7 +242,7 @@ def test_results_of_other_code_name_the_files_that_changed(as_imported: tuple[St
     assert "of commit 00000; the changed files" in snapshot.what_changed(
         store, {"code": "ffffffffffff", "commit": "0" * 5}
     )
-    assert snapshot.what_changed(store, {}) == "by code that was not recorded"
+    assert snapshot.what_changed(store, {}) == "made by code that was not recorded"
 
 
 def test_a_commit_says_what_its_files_were_where_nothing_was_recorded(tmp_path: Path) -> None:
